@@ -1,0 +1,1 @@
+"""Plain data that every other room agrees on. Nothing here imports torch."""

@@ -1,0 +1,42 @@
+"""Time: the one clock that deadlines and evidence are read from."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+
+def now() -> float:
+    """Seconds on the clock of this machine that never goes backwards."""
+    return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point on the clock by which something must have happened.
+
+    Attributes:
+        at: seconds on `now()`'s clock; infinity for "no deadline".
+    """
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        """The deadline `seconds` from now; None means never."""
+        return NEVER if seconds is None else cls(now() + seconds)
+
+    def remaining_s(self) -> float | None:
+        """Seconds left, never below zero; None if there is no deadline."""
+        return None if math.isinf(self.at) else max(0.0, self.at - now())
+
+    @property
+    def expired(self) -> bool:
+        return now() >= self.at
+
+    def sooner(self, other: Deadline) -> Deadline:
+        return self if self.at <= other.at else other
+
+
+NEVER = Deadline(math.inf)

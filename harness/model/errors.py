@@ -1,0 +1,68 @@
+"""Every exception that the harness raises: who raises it, and what to do about it.
+
+The verdict of a rank test is one of the `Ranks…Error` classes. They derive from what unittest and
+PyTorch's users expect: `AssertionError` where a test's own assertion failed, `RuntimeError` (which
+PyTorch's harness raises) otherwise.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base of everything the harness raises on its own account."""
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__module__ = "harness"  # where users import it from; tracebacks print it
+
+
+class UsageError(HarnessError):
+    """A command line that cannot be carried out. Raised by the runner; it exits with 2."""
+
+
+class TorchMissingError(HarnessError, ImportError):
+    """torch is missing or too old. Raised by importing `harness.cases`; install what it says."""
+
+
+class WorldSizeError(HarnessError, ValueError):
+    """A world size that is not a positive integer. Raised before any process exists."""
+
+
+class HookSignatureError(HarnessError, TypeError):
+    """A subclass overrides a hook with parameters that the harness cannot call it with."""
+
+
+class FolderError(HarnessError, RuntimeError):
+    """The folder for a test's files could not be made or is not the user's own."""
+
+
+class StartError(HarnessError, RuntimeError):
+    """Ranks could not be started at all. The message says which step failed and why."""
+
+
+class SettingError(HarnessError, ValueError):
+    """A setting (environment variable, option, attribute) has a value that it cannot have."""
+
+
+class RanksFailedError(HarnessError, AssertionError):
+    """An assertion of the test failed on at least one rank, and no rank did anything worse."""
+
+
+class RanksError(HarnessError, RuntimeError):
+    """Base of the verdicts that are errors rather than failed assertions."""
+
+
+class RanksRaisedError(RanksError):
+    """The test raised something other than an assertion on at least one rank."""
+
+
+class RanksDiedError(RanksError):
+    """A rank exited, was killed by a signal or was lost before it had said that it was done."""
+
+
+class RanksTimedOutError(RanksError):
+    """The deadline of the test passed while at least one rank was still at work."""
+
+
+class RanksDisagreeError(RanksError):
+    """The ranks ended differently in a way that no test means, such as a skip on one rank alone."""

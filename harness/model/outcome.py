@@ -1,0 +1,201 @@
+"""What became of one rank: a closed set of outcomes, each with its evidence.
+
+A rank itself can only say `Passed`, `Skipped`, `Failed` or `Raised`; the parent finds out the
+others. Everything is plain text and numbers, so that an outcome always arrives, whatever the
+exception behind it was made of.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of somebody's code, and the function that it is in, which begins at `first_line`."""
+
+    file: str
+    line: int
+    function: str
+    first_line: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that went wrong in the body of a rank, as text.
+
+    Attributes:
+        type_name: the exception's type as a reader would write it, `ValueError` or `pkg.MyError`.
+        message: what `str()` of the exception gave, or why it gave nothing.
+        traceback: the formatted traceback, ready to print, ending in type and message.
+        is_assertion: whether unittest calls this a failure rather than an error.
+        where: the innermost line of the user's own code; None if no frame is.
+        subtest: the subtest's parameters as unittest prints them; None outside subtests.
+    """
+
+    type_name: str
+    message: str
+    traceback: str
+    is_assertion: bool
+    where: Place | None = None
+    subtest: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """Type and the first line of the message."""
+        first = self.message.strip().splitlines()[:1]
+        return f"{self.type_name}: {first[0]}" if first else self.type_name
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The body ran to its end, said so, and the process then exited with 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The body asked to be skipped."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Assertions failed, and nothing worse happened."""
+
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """At least one of the problems is not an assertion."""
+
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process ended with an exit code nobody expects.
+
+    Attributes:
+        code: the exit code.
+        after_body: whether the body had already passed, so that an exit handler or a destructor
+            is to blame.
+        where: for sys.exit() in the body, the line that called it.
+    """
+
+    code: int
+    after_body: bool = False
+    where: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The process was ended by a signal that the harness did not send."""
+
+    signal: int
+    after_body: bool = False
+
+    @property
+    def signal_name(self) -> str:
+        try:
+            return signal.Signals(self.signal).name
+        except ValueError:
+            return f"signal {self.signal}"
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The process was still at it when its time was up.
+
+    Attributes:
+        phase: "start", "body" or "exit".
+        limit_s: how long the phase was allowed to take, in seconds.
+    """
+
+    phase: str
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Nobody can say how the process ended; `reason` says why not."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Still running, no fault known, when the harness ended it because of another rank."""
+
+    phase: str = "body"
+
+
+Outcome = Passed | Skipped | Failed | Raised | Exited | Killed | TimedOut | Lost | Ended
+
+#: Outcomes that the test's own code can produce without its process being in danger.
+Spoken = Passed | Skipped | Failed | Raised
+
+
+@dataclass(frozen=True, slots=True)
+class RankReport:
+    """An outcome with who, when and what the rank had said.
+
+    Attributes:
+        rank: the rank, from 0.
+        outcome: what became of it.
+        at_s: when the parent learnt of it, on the parent's monotonic clock.
+        pid: the process; None if there never was one.
+        stdout, stderr: the last lines of the rank's own output.
+    """
+
+    rank: int
+    outcome: Outcome
+    at_s: float
+    pid: int | None = None
+    stdout: Tail = field(default_factory=lambda: Tail())
+    stderr: Tail = field(default_factory=lambda: Tail())
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a rank's output.
+
+    Attributes:
+        lines: the last lines, oldest first.
+        total_lines: how many lines there were in all; None if there were too many to count.
+        size: bytes in all.
+    """
+
+    lines: tuple[str, ...] = ()
+    total_lines: int | None = 0
+    size: int = 0
+
+
+def spoken_to_data(outcome: Spoken) -> dict[str, Any]:
+    """An outcome that a rank reports, as data that JSON can carry."""
+    return {"kind": type(outcome).__name__, **asdict(outcome)}
+
+
+def spoken_from_data(data: dict[str, Any]) -> Spoken:
+    """The inverse of `spoken_to_data`. Raises KeyError or TypeError on anything else."""
+    fields = dict(data)
+    kind = fields.pop("kind")
+    if kind in {"Failed", "Raised"}:
+        problems = tuple(_problem_from_data(item) for item in fields["problems"])
+        return Failed(problems) if kind == "Failed" else Raised(problems)
+    if kind == "Skipped":
+        return Skipped(fields["reason"])
+    if kind == "Passed":
+        return Passed()
+    raise KeyError(f"not an outcome that a rank can report: {kind!r}")
+
+
+def _problem_from_data(data: dict[str, Any]) -> Problem:
+    place = data["where"]
+    return Problem(**{**data, "where": Place(**place) if place else None})

@@ -1,0 +1,160 @@
+"""Every setting that the environment carries: one name, one default, one sentence of docs.
+
+An option of the command line is passed on by setting the variable, so that ranks and workers see
+the same value as their parent. Values are read when they are asked for, never at import.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from harness.model.errors import SettingError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting(Generic[T]):
+    """One environment variable, what it means, and how to read it.
+
+    Attributes:
+        env: the variable's name.
+        default: the value when the variable is unset or empty.
+        parse: text to value; raises ValueError with the rule that the text breaks.
+        doc: what it does, for the manual.
+    """
+
+    env: str
+    default: T
+    parse: Callable[[str], T]
+    doc: str
+
+    def value(self) -> T:
+        """The value now. Raises SettingError naming the variable, its text and the rule."""
+        text = os.environ.get(self.env, "")
+        if not text:
+            return self.default
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise SettingError(f"{self.env}={text!r}: {error}") from None
+
+    def is_set(self) -> bool:
+        return bool(os.environ.get(self.env))
+
+    def set(self, value: T) -> None:
+        """Give the setting a value for this process and all that it starts."""
+        os.environ[self.env] = _text_of(value)
+
+
+def _text_of(value: object) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+def seconds(text: str) -> float:
+    """Text to a positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise ValueError("must be a positive number of seconds")
+    return value
+
+
+def whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+def switch(text: str) -> bool:
+    """Text to on or off: 1, true, yes, on; 0, false, no, off."""
+    lowered = text.lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("must be 1 or 0")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Comma-separated names to a tuple."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+# Windows has no fork, and forking after the system's frameworks have started is unsafe on macOS.
+START_METHODS = ("forkserver", "spawn") if sys.platform == "linux" else ("spawn", "forkserver")
+
+START_METHOD = Setting(
+    "HARNESS_START_METHOD",
+    START_METHODS[0],
+    one_of(*START_METHODS),
+    "How ranks are started: `forkserver` (a fork of a process that has imported everything) or "
+    "`spawn` (a fresh interpreter for each rank).",
+)
+SEED = Setting(
+    "HARNESS_SEED",
+    1234,
+    whole_number,
+    "Seed of Python's, NumPy's and torch's generators, set before every test in the parent and in "
+    "every rank.",
+)
+TIMEOUT_S = Setting(
+    "DISTRIBUTED_TESTS_DEFAULT_TIMEOUT",
+    300.0,
+    seconds,
+    "Seconds that the body of a rank test may take. Starting the ranks is not counted.",
+)
+START_TIMEOUT_S = Setting(
+    "HARNESS_START_TIMEOUT",
+    180.0,
+    seconds,
+    "Seconds that starting the ranks of one test may take, imports included.",
+)
+EXIT_TIMEOUT_S = Setting(
+    "HARNESS_EXIT_TIMEOUT",
+    10.0,
+    seconds,
+    "Seconds that the ranks may take to exit once every body has finished.",
+)
+PRELOAD: Setting[tuple[str, ...]] = Setting(
+    "HARNESS_PRELOAD",
+    (),
+    names,
+    "Modules, separated by commas, that the fork server imports beside torch and the test modules.",
+)
+FULL_TRACEBACKS = Setting(
+    "HARNESS_FULL_TRACEBACKS",
+    False,
+    switch,
+    "Show the frames of torch, unittest and the harness in the tracebacks of ranks.",
+)
+KEEP_FOLDERS = Setting(
+    "HARNESS_KEEP_FOLDERS",
+    False,
+    switch,
+    "Keep the temp folder (logs, stores) of every test that did not pass, and say where it is.",
+)
+
+ALL: tuple[Setting[object], ...] = tuple(
+    value for value in globals().values() if isinstance(value, Setting)
+)
