@@ -1,0 +1,95 @@
+"""Runs the body of a test in a rank exactly as unittest would, and says what became of it."""
+
+from __future__ import annotations
+
+import sys
+import types
+import unittest
+from collections.abc import Callable
+from typing import Any
+
+from harness.model.outcome import Failed, Passed, Problem, Raised, Skipped, Spoken
+from harness.ranks.child_problems import ExcInfo, problem_of
+
+
+def run_body(
+    test: unittest.TestCase, set_up: Callable[[], None], tear_down: Callable[[], None]
+) -> Spoken:
+    """Run the test's method once, with everything unittest gives a test around it.
+
+    Sub-tests, cleanups, `skipTest` and the rest mean what they mean in any TestCase, because
+    unittest itself runs the method. Its setUp and tearDown belong to the parent and are replaced.
+
+    Args:
+        test: an instance made for the method to run.
+        set_up, tear_down: what runs in this rank before and after the method.
+
+    Returns:
+        the outcome.
+
+    Raises:
+        SystemExit: if the body asked to exit; cleanups have run by then.
+        KeyboardInterrupt: likewise.
+    """
+    test.setUp = set_up  # type: ignore[method-assign]
+    test.tearDown = tear_down  # type: ignore[method-assign]
+    _judge_expected_failures_in_the_parent(test)
+    result = _Collector()
+    unittest.TestCase.run(test, result)
+    if result.exit_request is not None:
+        raise result.exit_request
+    return result.outcome()
+
+
+def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
+    """Hide the expectedFailure mark: whether the failure is of the kind expected, all ranks say."""
+    test.__unittest_expecting_failure__ = False  # type: ignore[attr-defined]
+    method = getattr(test, test._testMethodName)
+    if getattr(method, "__unittest_expecting_failure__", False):
+
+        def unmarked(self: unittest.TestCase) -> Any:
+            return method()
+
+        setattr(test, test._testMethodName, types.MethodType(unmarked, test))
+
+
+class _Collector(unittest.TestResult):
+    """Gathers what unittest says about the one test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[Problem] = []
+        self.reason: str | None = None
+        self.exit_request: SystemExit | None = None
+
+    def outcome(self) -> Spoken:
+        if self.problems:
+            only_assertions = all(problem.is_assertion for problem in self.problems)
+            return (Failed if only_assertions else Raised)(tuple(self.problems))
+        return Passed() if self.reason is None else Skipped(self.reason)
+
+    def addError(self, test: unittest.TestCase, err: ExcInfo) -> None:
+        self._add(err, None)
+
+    def addFailure(self, test: unittest.TestCase, err: ExcInfo) -> None:
+        self._add(err, None)
+
+    def addSubTest(
+        self, test: unittest.TestCase, subtest: unittest.TestCase, err: ExcInfo | None
+    ) -> None:
+        if err is not None:
+            self._add(err, subtest._subDescription())  # type: ignore[attr-defined]
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        # A skip inside a sub-test skips that sub-test only; the test itself has run.
+        if not hasattr(test, "test_case"):
+            self.reason = reason
+
+    def _add(self, err: ExcInfo, subtest: str | None) -> None:
+        if isinstance(err[1], SystemExit):
+            self.exit_request = self.exit_request or err[1]
+            return
+        problem = problem_of(err, subtest)
+        self.problems.append(problem)
+        # Also into the rank's log, in the order of what it printed.
+        print(problem.traceback, file=sys.stderr)

@@ -1,0 +1,154 @@
+"""Runs in the fork server: import what the ranks will need, then prove that forking is safe.
+
+The standard library's fork server imports this module by name. A rank is then a fork of a process
+that has imported everything and executed nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import logging
+import os
+import shutil
+import sys
+import threading
+import traceback
+import weakref
+from multiprocessing import process, spawn
+
+from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
+
+# While modules are imported, their libraries must not start threads of their own: OpenBLAS and
+# OpenMP start one for each core when they are loaded, and CUDA is brought up by a mere question
+# for the number of devices unless torch is told to ask NVML (torch.cuda.device_count).
+_QUIET = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+}
+
+
+def preload(plan: PreloadPlan) -> PreloadReport:
+    """Import the plan's modules and say whether this process may be forked."""
+    gc.disable()  # imports make objects that stay; looking for others among them takes a sixth more
+    sys.path[:] = plan.sys_path
+    sys.argv[:] = plan.argv
+    os.environ.update(_QUIET)
+    errors: dict[str, str] = {}
+    unsafe = ""
+    for name in ("", *plan.modules):
+        try:
+            if name:
+                importlib.import_module(name)
+            else:
+                _import_main(plan)
+        except BaseException:
+            errors[name or "__main__"] = traceback.format_exc()
+        unsafe = unsafe or _why_unsafe(name or "__main__")
+    _keep_finalizers_to_this_process()
+    # A rank would write out what is left in the buffers once more.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # What was allocated until here is shared by all ranks: a collection in one of them would
+    # write to every object's header and so copy every page.
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    return PreloadReport(unsafe, errors, frozenset(sys.modules))
+
+
+def _import_main(plan: PreloadPlan) -> None:
+    """Run the parent's main module as `__mp_main__`, as multiprocessing does in a child."""
+    if plan.main_path is None and plan.main_name is None:
+        return
+    data = {"init_main_from_path": plan.main_path, "init_main_from_name": plan.main_name}
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        spawn.prepare({key: value for key, value in data.items() if value})
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+
+
+def _why_unsafe(module: str) -> str:
+    threads = _thread_count()
+    if threads > 1:
+        named = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+        who = f" ({', '.join(named)})" if named else ""
+        return f"importing {module} started {threads - 1} thread(s){who}"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and _cuda_is_up(torch):
+        return f"importing {module} initialised CUDA"
+    return ""
+
+
+def _thread_count() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
+
+
+def _cuda_is_up(torch: object) -> bool:
+    """Whether CUDA would refuse to work in a fork of this process. Only a fork can tell."""
+    if torch.cuda.is_initialized():  # type: ignore[attr-defined]
+        return True
+    pid = os.fork()
+    if pid == 0:
+        os._exit(1 if torch.cuda._is_in_bad_fork() else 0)  # type: ignore[attr-defined]
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+
+
+def _keep_finalizers_to_this_process() -> None:
+    """Have what was imported finalised once, when the server ends, and not by every rank as well.
+
+    torch alone has enough finalizers to cost each rank 30 ms, and a temp folder that a test module
+    makes when it is imported must outlive the first rank.
+    """
+    pending = [f for f in weakref.finalize._registry if f.atexit]  # type: ignore[attr-defined]
+    for finalizer in pending:
+        finalizer.atexit = False
+    server = os.getpid()
+
+    def restore() -> None:
+        for finalizer in pending if os.getpid() == server else ():
+            finalizer.atexit = True
+
+    atexit.register(restore)
+
+
+def forget_exit_handlers_of_the_server() -> None:
+    """In a rank: leave the handlers that were registered before the fork to the server."""
+    if not _is_server:
+        return
+    atexit._clear()
+    atexit.register(logging.shutdown)
+    atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
+
+
+def _remove_session(pid: int, folder: str) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answer() -> None:
+    """Do what the plan in the environment says and write the report to its pipe."""
+    plan, answer_to = PreloadPlan.from_text(os.environ.pop(PLAN_VARIABLE))
+    if plan.pythonpath is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = plan.pythonpath
+    # The parent may be killed; the server is the last to leave, so it sweeps the floor.
+    atexit.register(_remove_session, os.getpid(), plan.session)
+    # Open from the start, so that the parent sees the end of the pipe if an import crashes.
+    with open(answer_to, "w", encoding="utf-8") as pipe:
+        pipe.write(preload(plan).to_text())
+
+
+# True in a fork server, and so in the ranks that it forks.
+_is_server = PLAN_VARIABLE in os.environ
+if _is_server:
+    _answer()

@@ -1,0 +1,104 @@
+"""Temp folders: one for a session, in it one for each test, readable by the user alone.
+
+However a session ends, nothing of it stays in the system's temp folder: the parent removes its
+folder when it exits, the fork server does so when the parent was killed, and the next session
+sweeps up after one that left neither.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from harness.model.errors import FolderError
+
+_PREFIX = "harness-"
+_NAME = re.compile(rf"{_PREFIX}(\d+)-(\d+)-")
+_counter = itertools.count(1)
+_session: tuple[int, Path] | None = None
+
+
+def session_folder() -> Path:
+    """The folder of this process, made on first use (and again after a fork of it)."""
+    global _session
+    if _session is None or _session[0] != os.getpid():
+        _sweep(Path(tempfile.gettempdir()))
+        started = int(psutil.Process().create_time())
+        folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-{started}-")
+        _session = (os.getpid(), Path(folder))
+        atexit.register(_remove_session, os.getpid(), folder)
+    return _session[1]
+
+
+def new_test_folder(name: str) -> Path:
+    """An empty folder, mode 0700, whose name starts with the test's, for a reader's eyes."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[-60:]
+    folder = session_folder() / f"{next(_counter)}-{readable}"
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise FolderError(
+            f"cannot make the folder {folder} for the files of {name}: {error.strerror}; "
+            f"set TMPDIR to a folder with room that you may write to"
+        ) from error
+    return folder
+
+
+def remove(folder: str | Path) -> None:
+    """Remove a folder and all in it, also what a test made read-only."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError:
+        _make_writable(Path(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_writable(folder: Path) -> None:
+    for root, _, _ in os.walk(folder):
+        try:
+            os.chmod(root, stat.S_IRWXU)
+        except OSError:
+            continue
+
+
+def _remove_session(pid: int, folder: str) -> None:
+    if os.getpid() == pid:  # a forked child inherits the exit handler but not the folder
+        remove(folder)
+
+
+def keep(folder: Path) -> Path:
+    """Move a test's folder to where no session removes it; returns the new place."""
+    kept = folder.parent.parent / f"{_PREFIX}kept-{folder.parent.name}-{folder.name}"
+    folder.rename(kept)
+    return kept
+
+
+def _sweep(temp: Path) -> None:
+    """Remove the folders of this user's sessions whose process is gone."""
+    for folder in temp.glob(f"{_PREFIX}*"):
+        match = _NAME.match(folder.name)
+        try:
+            if match and folder.stat().st_uid == os.getuid() and not _alive(*match.groups()):
+                remove(folder)
+        except OSError:
+            continue
+
+
+def _alive(pid: str, started: str) -> bool:
+    try:
+        # Process ids come round again; the start time tells two holders of one apart.
+        return abs(psutil.Process(int(pid)).create_time() - int(started)) < 2
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True

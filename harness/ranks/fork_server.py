@@ -1,0 +1,214 @@
+"""The preloaded fork server: Python's own, with our modules imported and proof that it may fork.
+
+`multiprocessing.forkserver` does the forking, the sentinels and the exit codes. What is ours: which
+modules it imports, the report that it makes before the first fork, and that there can be more than
+one, so that a server with more modules can take over while the old one is still in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator, MutableMapping
+from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
+from multiprocessing.process import BaseProcess, current_process
+from typing import Any
+
+from harness.model.clock import Deadline
+from harness.ranks import folders
+from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
+
+_start_lock = threading.Lock()
+
+
+class ForkServer:
+    """One fork server: started at once, used when it has said that it is safe."""
+
+    def __init__(self, plan: PreloadPlan) -> None:
+        self.plan = plan
+        self.stdlib_server = forkserver.ForkServer()
+        self.stdlib_server.set_forkserver_preload(["harness.ranks.child_preload"])
+        self._report: PreloadReport | None = None
+        self._pid = os.getpid()
+        self._received = b""
+        self._made: list[BaseProcess] = []
+        self._pipe = self._start()
+        self._death = os.pidfd_open(self.stdlib_server._forkserver_pid)  # type: ignore[attr-defined]
+
+    def _start(self) -> int:
+        """Start the server process; returns the read end of the pipe that it answers on."""
+        folder = str(folders.session_folder())
+        path = os.path.join(folder, f"forkserver-{id(self):x}")
+        os.mkfifo(path, 0o600)
+        pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        changes = {
+            PLAN_VARIABLE: self.plan.to_text(answer_to=path),
+            # The interpreter must find the harness before it has seen the plan.
+            "PYTHONPATH": os.pathsep.join(entry for entry in self.plan.sys_path if entry),
+        }
+        # multiprocessing would make a folder of its own for the server's socket, and leave it there
+        # if this process is killed.
+        config = current_process()._config  # type: ignore[attr-defined]
+        with _start_lock, _changed(os.environ, changes), _changed(config, {"tempdir": folder}):
+            self.stdlib_server.ensure_running()
+        return pipe
+
+    @property
+    def alive(self) -> bool:
+        """False once the server has died, and in a fork of the process that started it."""
+        return self._pid == os.getpid() and not _readable([self._death], Deadline.after(0.0))
+
+    def has_answered(self) -> bool:
+        """Whether `report` would return at once."""
+        return self._report is not None or self._receive(Deadline.after(0.0))
+
+    def report(self, deadline: Deadline) -> PreloadReport:
+        """The server's report, waited for until the deadline."""
+        if self._report is None and not self._receive(deadline):
+            self._report = PreloadReport(
+                unsafe="the fork server did not finish its imports in time"
+            )
+        assert self._report is not None
+        return self._report
+
+    def covers(self, wanted: PreloadPlan) -> bool:
+        """Whether it has imported all that a plan asks for; call it once it has answered."""
+        return self._report is not None and covers(self.plan, self._report, wanted)
+
+    def _receive(self, deadline: Deadline) -> bool:
+        """Read what has come of the report; True once it is complete or will never come."""
+        while self._report is None:
+            ready = _readable([self._pipe, self._death], deadline)
+            if not ready:
+                return False
+            data = os.read(self._pipe, 1 << 16) if self._pipe in ready else b""
+            self._received += data
+            if not data:
+                self._report = self._parse()
+                os.close(self._pipe)
+        return True
+
+    def _parse(self) -> PreloadReport:
+        try:
+            return PreloadReport.from_text(self._received)
+        except ValueError:
+            last = ", ".join(self.plan.modules[-3:]) or "__main__"
+            return PreloadReport(unsafe=f"the fork server died while importing (… {last})")
+
+    def process(self, **kwargs: Any) -> BaseProcess:
+        """A process of this server, not yet started; arguments as for multiprocessing.Process."""
+        self._made = [made for made in self._made if made.is_alive()]
+        self._made.append(_RankProcess(self, **kwargs))
+        return self._made[-1]
+
+    @property
+    def idle(self) -> bool:
+        """Whether no process of this server is left whose exit code it has still to deliver."""
+        return not any(made.is_alive() for made in self._made)
+
+    def kill(self) -> None:
+        """End the server at once and reap it. The ranks that it has forked live on."""
+        if self._pid != os.getpid():
+            return
+        signal.pidfd_send_signal(self._death, signal.SIGKILL)
+        self.stdlib_server._stop()  # type: ignore[attr-defined]
+        os.close(self._death)
+
+
+@contextlib.contextmanager
+def _changed(mapping: MutableMapping[str, str], changes: dict[str, str]) -> Iterator[None]:
+    """The mapping with other values for the length of the block."""
+    before = {name: mapping.get(name) for name in changes}
+    mapping.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del mapping[name]
+            else:
+                mapping[name] = value
+
+
+def _readable(fds: list[int], deadline: Deadline) -> set[int]:
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    remaining = deadline.remaining_s()
+    events = poller.poll(None if remaining is None else remaining * 1000)
+    return {fd for fd, _ in events}
+
+
+class _RankProcess(BaseProcess):
+    """A process that a given fork server makes."""
+
+    _start_method = "forkserver"
+
+    def __init__(self, server: ForkServer, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._server = server
+
+    def _Popen(self, process_obj: BaseProcess) -> _Popen:
+        return _Popen(process_obj, self._server.stdlib_server)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server died first, so that nobody knows the real exit code."""
+        return self.exitcode == _NOBODY_KNOWS and not self._server.alive
+
+    def __reduce__(self) -> Any:
+        state = {k: v for k, v in self.__dict__.items() if k != "_server"}
+        return _bare_process, (state,)
+
+
+# What multiprocessing.popen_forkserver reports as the exit code when the server is gone.
+_NOBODY_KNOWS = 255
+
+
+def _bare_process(state: dict[str, Any]) -> BaseProcess:
+    process = _RankProcess.__new__(_RankProcess)
+    process.__dict__.update(state)
+    return process
+
+
+class _Popen(popen_forkserver.Popen):
+    """The standard library's, except that it asks the server it is given."""
+
+    def __init__(self, process_obj: BaseProcess, server: forkserver.ForkServer) -> None:
+        self._server = server
+        super().__init__(process_obj)
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        request = io.BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(_preparation(process_obj), request)
+            reduction.dump(process_obj, request)
+        finally:
+            context.set_spawning_popen(None)
+        self.sentinel, write_end = self._server.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
+        # The rank holds the other end of this pipe: when it closes, the parent is gone.
+        alive = os.dup(write_end)
+        self.finalizer = util.Finalize(self, _close, (alive, self.sentinel))
+        with open(write_end, "wb", closefd=True) as pipe:
+            pipe.write(request.getbuffer())
+        self.pid = forkserver.read_signed(self.sentinel)
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _preparation(process_obj: BaseProcess) -> dict[str, Any]:
+    """What a new process must know before it can unpickle itself.
+
+    The main module is left out: the server has run it already if ranks need it, and otherwise
+    (under pytest, say) running it again in every rank would only cost time.
+    """
+    data = spawn.get_preparation_data(process_obj.name)
+    return {k: v for k, v in data.items() if not k.startswith("init_main_from_")}

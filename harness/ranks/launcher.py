@@ -1,0 +1,167 @@
+"""How the ranks of a test are started: forked by a preloaded server where that is proved safe,
+spawned otherwise, with the reason.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from harness.model import settings
+from harness.model.clock import Deadline
+from harness.ranks import folders
+from harness.ranks.foresight import foreseen
+from harness.ranks.fork_server import ForkServer
+from harness.ranks.plan import PreloadPlan, import_time_environ, main_module
+
+#: Makes a process that is not yet started; arguments as for multiprocessing.Process.
+ProcessFactory = Callable[..., Any]
+
+# numpy.random, which seeding needs, is no longer a part of `import numpy`.
+_BASE_MODULES = (
+    "torch",
+    "torch.distributed",
+    "numpy.random",
+    "harness.cases.multiprocess",
+    "harness.ranks.child_main",
+)
+
+
+class RanksSpawnedWarning(UserWarning):
+    """Ranks are started as fresh interpreters, seconds each, because forking is not safe."""
+
+
+class Launcher:
+    """The fork servers of this process and the knowledge of what they have to import."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, None] = {}
+        self._learned: dict[str, None] = {}
+        self._active: ForkServer | None = None
+        self._coming: ForkServer | None = None
+        self._retired: list[ForkServer] = []
+        self._may_learn = True
+        self._warned: set[str] = set()
+
+    def need(self, modules: Iterable[str]) -> None:
+        """Have these modules in the fork server by the time that ranks are started."""
+        own = ("harness.",)
+        self._modules.update(dict.fromkeys(m for m in modules if not m.startswith(own)))
+
+    def learn(self, modules: Iterable[str]) -> None:
+        """Have a new server import what ranks had to import themselves; it takes over when ready.
+
+        Modules that make a server unsafe to fork are forgotten again.
+        """
+        if self._may_learn:
+            self._learned.update(dict.fromkeys(modules))
+
+    def prewarm(self) -> None:
+        """Start the server for what is needed so far, without waiting for it."""
+        if self._method() == "forkserver" and self._active is None:
+            self._active = self._new_server(self._plan(learned=False))
+
+    def factory(self, deadline: Deadline) -> tuple[ProcessFactory, str]:
+        """What makes the processes of the next test, and the start method that it is."""
+        if self._method() == "spawn":
+            return self._spawn, "spawn"
+        server = self._server(deadline)
+        unsafe = server.report(deadline).unsafe
+        if unsafe:
+            self._warn(unsafe)
+            return self._spawn, "spawn"
+        return server.process, "forkserver"
+
+    def _method(self) -> str:
+        return settings.START_METHOD.value()
+
+    @property
+    def _spawn(self) -> ProcessFactory:
+        return multiprocessing.get_context("spawn").Process
+
+    def _plan(self, learned: bool = True) -> PreloadPlan:
+        path, name = main_module() if "__main__" in self._modules else (None, None)
+        extra = (*settings.PRELOAD.value(), *(self._learned if learned else ()))
+        modules = dict.fromkeys((*_BASE_MODULES, *foreseen(self._modules), *extra, *self._modules))
+        return PreloadPlan(
+            modules=tuple(module for module in modules if module != "__main__"),
+            main_path=path,
+            main_name=name,
+            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
+            argv=tuple(sys.argv),
+            pythonpath=os.environ.get("PYTHONPATH"),
+            session=str(folders.session_folder()),
+            environ=import_time_environ(),
+        )
+
+    def _new_server(self, plan: PreloadPlan) -> ForkServer:
+        server = ForkServer(plan)
+        atexit.register(server.kill)
+        return server
+
+    def _server(self, deadline: Deadline) -> ForkServer:
+        """The server to fork from now, with its report in."""
+        wanted = self._plan()
+        if self._active is None or not self._active.alive:
+            self._active = self._new_server(wanted)
+        self._active.report(deadline)
+        if not self._active.covers(wanted):
+            self._prepare(wanted)
+            needed = self._plan(learned=False)
+            self._switch(deadline, must=not self._active.covers(needed))
+        return self._active
+
+    def _prepare(self, wanted: PreloadPlan) -> None:
+        """Have a server on its way that covers the plan."""
+        if self._coming is None or self._coming.plan != wanted:
+            self._discard(self._coming)
+            self._coming = self._new_server(wanted)
+
+    def _switch(self, deadline: Deadline, must: bool) -> None:
+        """Use the coming server from now on if it is ready; wait for it only if we must."""
+        coming = self._coming
+        if coming is None or not (must or coming.has_answered()):
+            return
+        self._coming = None
+        if coming.report(deadline).unsafe and self._learned:
+            # What ranks imported is not safe to import before the fork: they have to go on so.
+            self._learned.clear()
+            self._may_learn = False
+            self._discard(coming)
+        else:
+            self._discard(self._active)
+            self._active = coming
+
+    def _discard(self, server: ForkServer | None) -> None:
+        self._retired += [server] if server is not None else []
+        for old in [old for old in self._retired if old.idle]:
+            self._retired.remove(old)
+            atexit.unregister(old.kill)
+            old.kill()
+
+    def _warn(self, unsafe: str) -> None:
+        if unsafe not in self._warned:
+            self._warned.add(unsafe)
+            warnings.warn(
+                f"{unsafe}, so ranks cannot be forked safely: they are spawned, which takes "
+                "seconds a test. Move that work into a function, or set HARNESS_START_METHOD=spawn "
+                "to silence this.",
+                RanksSpawnedWarning,
+                stacklevel=2,
+            )
+
+
+_launcher: tuple[int, Launcher] | None = None
+
+
+def launcher() -> Launcher:
+    """The launcher of this process; a fork of the parent gets a new one of its own."""
+    global _launcher
+    if _launcher is None or _launcher[0] != os.getpid():
+        _launcher = (os.getpid(), Launcher())
+    return _launcher[1]

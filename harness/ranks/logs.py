@@ -1,0 +1,46 @@
+"""The log files of a rank: where its stdout and stderr go, and reading their ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from harness.model.outcome import Tail
+
+STREAMS = ("stdout", "stderr")
+
+# A tail is for a reader's eyes; a flood of output must not be read into memory to show its end.
+_TAIL_BYTES = 32 * 1024
+_COUNT_BYTES = 8 * 1024 * 1024
+
+
+def log_path(folder: str | Path, rank: int, stream: str) -> Path:
+    return Path(folder) / f"rank{rank}.{stream}"
+
+
+def read_tail(path: Path, max_lines: int = 20) -> Tail:
+    """The last lines of a log file.
+
+    Args:
+        path: the file; a missing one reads as empty.
+        max_lines: how many lines at most.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            data = file.read()
+            total = _count_lines(file) if size <= _COUNT_BYTES else None
+    except OSError:
+        return Tail()
+    lines = data.decode("utf-8", "replace").splitlines()
+    if size > _TAIL_BYTES and len(lines) > 1:
+        lines = lines[1:]  # the first one was cut
+    return Tail(tuple(lines[-max_lines:]), total, size)
+
+
+def _count_lines(file: BinaryIO) -> int:
+    file.seek(0)
+    data = file.read()
+    return data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))

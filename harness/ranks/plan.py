@@ -1,0 +1,114 @@
+"""What a fork server has to import before it may fork ranks, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: Carries the plan, as JSON, to the fork server; gone from the environment once it has been read.
+PLAN_VARIABLE = "HARNESS_FORK_SERVER_PLAN"
+
+# Libraries read these while they are being loaded, so a fork of a server that was started with
+# other values cannot be given the new ones; it takes another server.
+_READ_AT_IMPORT = (
+    "CUDA_MODULE_LOADING",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "TORCH_CPP_LOG_LEVEL",
+    "TORCH_DEVICE_BACKEND_AUTOLOAD",
+    "TORCH_LOGS",
+)
+
+
+@dataclass(frozen=True)
+class PreloadPlan:
+    """The frozen request to one fork server.
+
+    Attributes:
+        modules: names to import, in this order.
+        main_path: the script to run as `__mp_main__`, if test classes live in it.
+        main_name: likewise for `python -m NAME`.
+        sys_path, argv: the parent's.
+        pythonpath: what PYTHONPATH is in the parent; None if unset.
+        session: the folder to remove when the last process of the session has gone.
+        environ: the variables that are read while libraries load.
+    """
+
+    modules: tuple[str, ...]
+    main_path: str | None = None
+    main_name: str | None = None
+    sys_path: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
+    pythonpath: str | None = None
+    session: str = ""
+    environ: tuple[tuple[str, str], ...] = ()
+
+    def to_text(self, answer_to: str) -> str:
+        """The plan as JSON, with the pipe on which the server shall answer."""
+        return json.dumps({"answer_to": answer_to, **asdict(self)})
+
+    @classmethod
+    def from_text(cls, text: str) -> tuple[PreloadPlan, str]:
+        """The inverse of `to_text`: the plan and the pipe's path."""
+        data: dict[str, Any] = json.loads(text)
+        answer_to = data.pop("answer_to")
+        for name in ("modules", "sys_path", "argv"):
+            data[name] = tuple(data[name])
+        data["environ"] = tuple(tuple(pair) for pair in data["environ"])
+        return cls(**data), answer_to
+
+
+def import_time_environ() -> tuple[tuple[str, str], ...]:
+    """The variables of this process that only a new interpreter would heed."""
+    return tuple((name, os.environ[name]) for name in _READ_AT_IMPORT if name in os.environ)
+
+
+def main_module() -> tuple[str | None, str | None]:
+    """Path and name by which this process's `__main__` can be run again; None where it cannot."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return None, spec.name
+    path = getattr(main, "__file__", None)
+    return (os.path.abspath(path) if path else None), None
+
+
+@dataclass(frozen=True)
+class PreloadReport:
+    """What a fork server says once it has imported everything.
+
+    Attributes:
+        unsafe: why it must not be forked; empty if it may be.
+        errors: module to traceback, for those that could not be imported.
+        imported: the names of all modules that it holds.
+    """
+
+    unsafe: str = ""
+    errors: dict[str, str] = field(default_factory=dict)
+    imported: frozenset[str] = frozenset()
+
+    def to_text(self) -> str:
+        return json.dumps({**asdict(self), "imported": sorted(self.imported)})
+
+    @classmethod
+    def from_text(cls, text: bytes) -> PreloadReport:
+        """The inverse of `to_text`. Raises ValueError for what is cut short."""
+        data: dict[str, Any] = json.loads(text)
+        return cls(**{**data, "imported": frozenset(data["imported"])})
+
+
+def covers(plan: PreloadPlan, report: PreloadReport, wanted: PreloadPlan) -> bool:
+    """Whether a server with this plan and report has all that the wanted plan asks for.
+
+    A module that it has tried to import in vain does not count as missing: another server would
+    fare no better.
+    """
+    no_main = wanted.main_path is None and wanted.main_name is None
+    same_main = (plan.main_path, plan.main_name) == (wanted.main_path, wanted.main_name)
+    had = report.imported | set(plan.modules)
+    return (
+        had.issuperset(wanted.modules) and (no_main or same_main) and plan.environ == wanted.environ
+    )
