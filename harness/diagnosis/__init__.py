@@ -1,0 +1,1 @@
+"""What a stuck or failed rank was doing, and the words for it."""
