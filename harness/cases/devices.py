@@ -1,0 +1,27 @@
+"""What devices and backends this machine offers, asked without waking any of them up."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+from harness.cases import flags
+
+
+def accelerator_count() -> int:
+    """The number of GPUs (or Gaudis, or XPUs); 0 on a machine without."""
+    if flags.TEST_CUDA:
+        return torch.cuda.device_count()
+    if flags.TEST_HPU:
+        return int(torch.hpu.device_count())  # type: ignore[attr-defined]
+    if flags.TEST_XPU:
+        return torch.xpu.device_count()
+    return 0
+
+
+def backend_is_available(name: str) -> bool:
+    """Whether this build of torch has the backend; False where it has no distributed package."""
+    if not dist.is_available():
+        return False
+    available = getattr(dist, f"is_{name}_available", None)
+    return bool(available()) if available is not None else dist.is_backend_available(name)

@@ -1,0 +1,268 @@
+"""One test method, many tests: PyTorch's `parametrize` and its relatives.
+
+The protocol between the decorators and whoever instantiates the tests is PyTorch's, so that ours
+can be mixed with `torch.testing._internal.common_device_type`: a decorated function carries
+`parametrize_fn(test, generic_cls, device_cls)`, which yields for every instance the function to
+call, the suffix of its name, its arguments, and a function from these to further decorators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+T = TypeVar("T", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+Decorators = Callable[[dict[str, Any]], Iterable[Callable[..., Any]]]
+Instance = tuple[Callable[..., Any], str, dict[str, Any], Decorators]
+ParametrizeFn = Callable[..., Iterator[Instance]]
+
+
+class _TestParametrizer:
+    """Base of the decorators that turn one test into several."""
+
+    def _parametrize_test(
+        self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
+    ) -> Iterator[Instance]:
+        raise NotImplementedError
+
+    def __call__(self, fn: T) -> T:
+        inner = getattr(fn, "parametrize_fn", None)
+        own = self._parametrize_test
+        both = own if inner is None else compose_parametrize_fns(inner, own)
+        fn.parametrize_fn = both  # type: ignore[attr-defined]
+        return fn
+
+
+def compose_parametrize_fns(
+    old_parametrize_fn: ParametrizeFn, new_parametrize_fn: ParametrizeFn
+) -> ParametrizeFn:
+    """The product of two parametrisations; names read from the topmost decorator down."""
+
+    def composed(
+        test: Callable[..., Any], generic_cls: type, device_cls: type | None
+    ) -> Iterator[Instance]:
+        for inner_test, inner_name, inner_args, inner_decorators in old_parametrize_fn(
+            test, generic_cls, device_cls
+        ):
+            for outer_test, outer_name, outer_args, outer_decorators in new_parametrize_fn(
+                inner_test, generic_cls, device_cls
+            ):
+                twice = sorted(inner_args.keys() & outer_args.keys())
+                if twice:
+                    raise RuntimeError(
+                        f"{test.__qualname__}: {', '.join(twice)} is given by two decorators"
+                    )
+                yield (
+                    outer_test,
+                    "_".join(part for part in (outer_name, inner_name) if part),
+                    {**inner_args, **outer_args},
+                    _both(inner_decorators, outer_decorators),
+                )
+
+    return composed
+
+
+def _both(first: Decorators, second: Decorators) -> Decorators:
+    return lambda arguments: [*first(arguments), *second(arguments)]
+
+
+def instantiate_parametrized_tests(generic_cls: C) -> C:
+    """Replace the parametrized tests of a class by their instances. Usable as a class decorator.
+
+    Args:
+        generic_cls: the class; it is changed in place and returned.
+
+    Raises:
+        AssertionError: if two instances would have the same name.
+    """
+    for name in dir(generic_cls):
+        generic = getattr(generic_cls, name)
+        if not hasattr(generic, "parametrize_fn"):
+            continue
+        # An inherited generic test is hidden rather than deleted: other classes may instantiate it.
+        setattr(generic_cls, name, None)
+        for test, suffix, arguments, decorators in generic.parametrize_fn(
+            generic, generic_cls=generic_cls, device_cls=None
+        ):
+            full_name = f"{test.__name__}_{suffix}" if suffix else test.__name__
+            decorated = test
+            for decorator in decorators(arguments):
+                decorated = decorator(decorated)
+            if getattr(generic_cls, full_name, None) is not None:
+                raise AssertionError(
+                    f"{generic_cls.__qualname__}.{name}: two of its tests are called {full_name}"
+                )
+            setattr(generic_cls, full_name, _instance(decorated, full_name, arguments))
+    return generic_cls
+
+
+def _instance(
+    test: Callable[..., Any], name: str, arguments: dict[str, Any]
+) -> Callable[[Any], None]:
+    @wraps(test)
+    def instantiated_test(self: Any) -> None:
+        test(self, **arguments)
+
+    # wraps() copied the generic test's marks; this is an instance, and known by its own name.
+    instantiated_test.__dict__.pop("parametrize_fn", None)
+    instantiated_test.__name__ = name
+    instantiated_test.__qualname__ = f"{test.__qualname__.rpartition('.')[0]}.{name}"
+    del instantiated_test.__wrapped__
+    return instantiated_test
+
+
+class subtest:
+    """One value (or tuple of values) of a parametrisation, with a name and decorators of its own.
+
+    Args:
+        arg_values: the value, or one for each parameter.
+        name: takes the place of the generated suffix.
+        decorators: applied to this instance of the test.
+    """
+
+    __slots__ = ("arg_values", "decorators", "name")
+
+    def __init__(
+        self,
+        arg_values: Any,
+        name: str | None = None,
+        decorators: Iterable[Callable[..., Any]] | None = None,
+    ) -> None:
+        self.arg_values = arg_values
+        self.name = name
+        self.decorators = list(decorators or ())
+
+
+class parametrize(_TestParametrizer):
+    """Run a test once for each value, as separate tests with names of their own.
+
+    Args:
+        arg_str: the parameters' names, separated by commas.
+        arg_values: the values; a tuple each if there are several parameters; `subtest` to name or
+            decorate one of them.
+        name_fn: from the values to the suffix; by default names and values joined by `_`.
+    """
+
+    def __init__(
+        self,
+        arg_str: str,
+        arg_values: Iterable[Any],
+        name_fn: Callable[..., str] | None = None,
+    ) -> None:
+        self.arg_names = [name.strip() for name in arg_str.split(",") if name.strip()]
+        self.arg_values = arg_values
+        self.name_fn = name_fn
+
+    def _parametrize_test(
+        self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
+    ) -> Iterator[Instance]:
+        if not self.arg_names:
+            yield test, "", {}, lambda _: ()
+            return
+        index = -1
+        for index, item in enumerate(self.arg_values):
+            case = item if isinstance(item, subtest) else subtest(item)
+            values = list(case.arg_values) if len(self.arg_names) > 1 else [case.arg_values]
+            if len(values) != len(self.arg_names):
+                raise RuntimeError(
+                    f"{test.__qualname__}: {len(self.arg_names)} parameters "
+                    f"({', '.join(self.arg_names)}) but {len(values)} values in {values!r}"
+                )
+            name = case.name or self._suffix(index, values)
+            arguments = dict(zip(self.arg_names, values, strict=True))
+            yield _copy(test), name, arguments, _always(case.decorators)
+        if index < 0:
+            raise ValueError(
+                f"{test.__qualname__}: @parametrize({', '.join(self.arg_names)!r}) has no values; "
+                "was it given a generator that has been used before?"
+            )
+
+    def _suffix(self, index: int, values: Sequence[Any]) -> str:
+        if self.name_fn is not None:
+            return self.name_fn(*values)
+        parts = zip(self.arg_names, values, strict=True)
+        return "_".join(_part(index, name, value) for name, value in parts)
+
+
+def _part(index: int, name: str, value: Any) -> str:
+    """A parameter in a test's name, spelt as PyTorch spells it."""
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    if isinstance(value, torch.device):
+        return str(value)
+    if hasattr(value, "formatted_name"):  # PyTorch's OpInfo and ModuleInfo
+        return str(value.formatted_name)
+    if isinstance(value, int | float | str):
+        return f"{name}_{str(value).replace('.', '_')}"
+    return f"{name}{index}"
+
+
+def _copy(test: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that does the same but can be marked (skipped, say) on its own."""
+
+    @wraps(test)
+    def copied(*args: Any, **kwargs: Any) -> Any:
+        return test(*args, **kwargs)
+
+    return copied
+
+
+def _always(decorators: list[Callable[..., Any]]) -> Decorators:
+    return lambda _: decorators
+
+
+class reparametrize(_TestParametrizer):
+    """Change the instances that another parametrisation makes.
+
+    Args:
+        parametrizer: the other one.
+        adapter_fn: from an instance's suffix and arguments to an iterable of new such pairs, of
+            which None ones are dropped; or to None, which drops the instance.
+    """
+
+    def __init__(
+        self,
+        parametrizer: _TestParametrizer,
+        adapter_fn: Callable[[str, dict[str, Any]], Iterable[Any] | None],
+    ) -> None:
+        self.parametrizer = parametrizer
+        self.adapter_fn = adapter_fn
+
+    def _parametrize_test(
+        self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
+    ) -> Iterator[Instance]:
+        for instance, name, arguments, decorators in self.parametrizer._parametrize_test(
+            test, generic_cls, device_cls
+        ):
+            for adapted in self.adapter_fn(name, arguments) or ():
+                if adapted is not None:
+                    yield instance, *adapted, decorators
+
+
+class decorateIf(_TestParametrizer):
+    """Decorate those instances of a test whose arguments meet a condition.
+
+    Args:
+        decorator: the decorator.
+        predicate_fn: from the instance's arguments to whether it is decorated.
+    """
+
+    def __init__(
+        self, decorator: Callable[..., Any], predicate_fn: Callable[[dict[str, Any]], bool]
+    ) -> None:
+        self.decorator = decorator
+        self.predicate_fn = predicate_fn
+
+    def _parametrize_test(
+        self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
+    ) -> Iterator[Instance]:
+        def decorators(arguments: dict[str, Any]) -> list[Callable[..., Any]]:
+            return [self.decorator] if self.predicate_fn(arguments) else []
+
+        yield _copy(test), "", {}, decorators

@@ -1,0 +1,331 @@
+"""The mixin that brings ranks to a TestCase: one test method, run by every rank of a world.
+
+It does not depend on the TestCase base, so the same code stands under PyTorch's own. In the parent
+an instance starts the ranks and waits for them; in a rank, an instance of the same class runs the
+method. Names, hooks and their order are PyTorch's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import types
+import unittest
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.cases import flags
+from harness.cases.failing import raise_verdict
+from harness.cases.launching import launch_environ, rank_threads
+from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
+from harness.cases.seeding import set_rng_seed
+from harness.cases.skips import get_required_world_size, skip_reason
+from harness.cases.timeouts import get_timeout
+from harness.model import settings
+from harness.model.clock import Deadline
+from harness.model.errors import HookSignatureError, WorldSizeError
+from harness.model.outcome import Passed, Skipped
+from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
+from harness.model.spec import LaunchSpec, check_world_size
+from harness.model.verdict import ExitRule, judge
+from harness.ranks import folders
+from harness.ranks.child_body import run_body
+from harness.ranks.child_main import RankPipe
+from harness.ranks.launcher import ProcessFactory, launcher
+from harness.ranks.supervisor import Limits, Supervisor
+from harness.ranks.world import World
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+DEFAULT_WORLD_SIZE = 4
+
+# How many modules a rank may import itself before it pays to have the fork server do it: a handful
+# costs milliseconds, torch's compiler stack, which the first DistributedDataParallel imports, a
+# second in every rank.
+_WORTH_LEARNING = 50
+
+
+class RankTestMixin:
+    """Run each test method in `world_size` processes; see `MultiProcessTestCase`."""
+
+    MAIN_PROCESS_RANK: ClassVar[int] = -1
+    TEST_ERROR_EXIT_CODE: ClassVar[int] = TEST_ERROR_EXIT_CODE
+
+    rank: int
+    file_name: str
+    processes: list[Any]
+    special_return_code_checks: dict[Any, int]
+    skip_return_code_checks: list[Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _check_hooks(cls)
+        launcher().need([cls.__module__])
+
+    def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
+        name = method_name if methodName == "runTest" else methodName
+        super().__init__(name)  # type: ignore[call-arg]
+        self._world: World | None = None
+        self._folder: Path | None = None
+        self._skipped_on_sandcastle = ""
+        method = getattr(self, name, None)
+        if method is not None:
+            self._adopt_world_size(method)
+            setattr(self, name, self.join_or_run(method))
+
+    # What a test may read or override, in the parent and in the ranks
+
+    #: Number of ranks. A property may take the attribute's place.
+    world_size: int = DEFAULT_WORLD_SIZE
+
+    @property
+    def is_master(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    @property
+    def destroy_pg_upon_exit(self) -> bool:
+        """Whether a rank destroys its process group after the body, if the body has not."""
+        return True
+
+    def init_process_group(self, backend: str = "gloo", **kwargs: Any) -> None:
+        """Bring up the default process group of this rank's world, on the test's own store.
+
+        Args:
+            backend: the c10d backend.
+            kwargs: further arguments of `torch.distributed.init_process_group`.
+        """
+        import torch.distributed as dist
+        from torch._C._distributed_c10d import FileStore
+
+        kwargs.setdefault("store", FileStore(self.file_name, self.world_size))
+        dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
+
+    def perRankSetUp(self) -> None:
+        """Runs in every rank before the test method; setUp runs in the parent."""
+
+    def perRankTearDown(self) -> None:
+        """Runs in every rank after the test method; tearDown runs in the parent."""
+
+    # The parent's side
+
+    def setUp(self) -> None:
+        super().setUp()  # type: ignore[misc]
+        self.special_return_code_checks = {}
+        self.skip_return_code_checks = []
+        self.processes = []
+        self.rank = self.MAIN_PROCESS_RANK
+        self._folder = folders.new_test_folder(self._current_test_name())
+        # Removed last of all: a subclass's tearDown may still look at its files.
+        self.addCleanup(self._remove_folder)  # type: ignore[attr-defined]
+        file = self._folder / "store"
+        file.touch(mode=0o600)
+        self.file_name = str(file)
+
+    def tearDown(self) -> None:
+        super().tearDown()  # type: ignore[misc]
+        self._end_world()
+
+    def join_or_run(self, fn: Callable[[], Any]) -> Callable[[], None]:
+        """What to put in the place of `fn`: in the parent it joins the ranks, in a rank it runs."""
+
+        @wraps(fn)
+        def wrapper(self: RankTestMixin) -> None:
+            if not hasattr(self, "rank"):
+                raise RuntimeError(
+                    f"{type(self).__qualname__}.setUp() must call super().setUp(): "
+                    "without it no rank is started"
+                )
+            if self.rank == self.MAIN_PROCESS_RANK:
+                self._join_or_skip(fn)
+            else:
+                fn()
+
+        return types.MethodType(wrapper, self)
+
+    def _current_test_name(self) -> str:
+        return str(self.id()).split(".")[-1]  # type: ignore[attr-defined]
+
+    def _spawn_processes(self) -> None:
+        """Start the ranks, unless the test's skip conditions speak against it."""
+        test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
+        if _runs_in_parent(test):
+            return
+        reason = skip_reason(test, self)
+        if reason is not None:
+            if not flags.IS_SANDCASTLE:
+                raise unittest.SkipTest(reason)
+            self._skipped_on_sandcastle = reason
+            return
+        factory, method = launcher().factory(Deadline.after(settings.START_TIMEOUT_S.value()))
+        self._start_method = method
+        self._start_processes(factory)
+
+    def _start_processes(self, proc: ProcessFactory) -> None:
+        """Start a process for each rank; `proc` is called as multiprocessing.Process is."""
+        self.addCleanup(self._end_world)  # type: ignore[attr-defined]
+        self._world = World.start(self._launch_spec(), proc)
+        self.processes = self._world.processes
+
+    def _launch_spec(self) -> LaunchSpec:
+        cls = type(self)
+        size = check_world_size(self.world_size, cls.__qualname__)
+        assert self._folder is not None
+        return LaunchSpec(
+            test_id=str(self.id()),  # type: ignore[attr-defined]
+            module=cls.__module__,
+            qualname=cls.__qualname__,
+            method=self._current_test_name(),
+            world_size=size,
+            file_name=self.file_name,
+            folder=str(self._folder),
+            environ=launch_environ(),
+            cwd=os.getcwd(),
+            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
+            argv=tuple(sys.argv),
+            threads=rank_threads(size),
+            extras={"fake_pg": getattr(self, "fake_pg", False)},
+        )
+
+    def _join_or_skip(self, fn: Callable[[], Any]) -> None:
+        if _runs_in_parent(fn):
+            fn()
+            return
+        if self._world is None and not self._skipped_on_sandcastle:
+            self._spawn_processes()
+        if self._skipped_on_sandcastle:
+            pass_instead_of_skip(str(self.id()), self._skipped_on_sandcastle)  # type: ignore[attr-defined]
+            return
+        self._join_processes(fn)
+
+    def _join_processes(self, fn: Callable[[], Any]) -> None:
+        """Wait for the ranks and raise what they add up to."""
+        assert self._world is not None
+        limits = Limits(
+            start_s=settings.START_TIMEOUT_S.value(),
+            body_s=get_timeout(str(self.id())),  # type: ignore[attr-defined]
+            exit_s=settings.EXIT_TIMEOUT_S.value(),
+        )
+        rule = self._exit_rule(fn)
+        supervisor = Supervisor(self._world, str(self._folder), limits, rule)
+        verdict = judge(supervisor.run(), rule)
+        if len(supervisor.imported) >= _WORTH_LEARNING:
+            launcher().learn(supervisor.imported)
+        if verdict.reason and flags.IS_SANDCASTLE:
+            pass_instead_of_skip(str(self.id()), verdict.reason)  # type: ignore[attr-defined]
+            return
+        raise_verdict(self, verdict)  # type: ignore[arg-type]
+
+    def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:
+        return ExitRule(
+            expected_code=self.special_return_code_checks.get(fn),
+            any_code=fn in self.skip_return_code_checks,
+        )
+
+    def _end_world(self) -> None:
+        """End the ranks if they still run (a later part of setUp failed, say)."""
+        world, self._world, self.processes = self._world, None, []
+        if world is not None:
+            world.end(grace_s=0.0)
+            world.close()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            folders.remove(self._folder)
+            self._folder = None
+
+    def _adopt_world_size(self, method: Callable[..., Any]) -> None:
+        """Make `world_size` what a decorator on the test asks for."""
+        asked = get_required_world_size(self, 0)
+        if not asked or self.world_size == asked:
+            return
+        if isinstance(inspect.getattr_static(self, "world_size"), property):
+            raise WorldSizeError(
+                f"{type(self).__qualname__}.{method.__name__} asks for {asked} ranks, but the "
+                f"class defines world_size as a property with the value {self.world_size}: make "
+                "it a class attribute, or return get_required_world_size(self, default)"
+            )
+        self.world_size = asked
+
+    # The rank's side
+
+    @classmethod
+    def _run(cls, rank: int, test_name: str, file_name: str, pipe: Any, **kwargs: Any) -> None:
+        """The entry of a rank. An override calls `run_test` on an instance that has its rank."""
+        self = cls(test_name)
+        self.rank = rank
+        self.file_name = file_name
+        self.run_test(test_name, pipe)
+
+    def run_test(self, test_name: str, pipe: RankPipe) -> None:
+        """Run the body in this rank and report what became of it; exits unless it passed."""
+        set_rng_seed()
+        outcome = run_body(self, self.perRankSetUp, self.perRankTearDown)  # type: ignore[arg-type]
+        pipe.report(outcome)
+        if isinstance(outcome, Skipped):
+            sys.exit(TEST_SKIPS["generic"].exit_code)
+        if not isinstance(outcome, Passed):
+            sys.exit(self.TEST_ERROR_EXIT_CODE)
+        if self.destroy_pg_upon_exit:
+            _destroy_process_group()
+
+
+def _runs_in_parent(test: Callable[..., Any]) -> bool:
+    """Whether a decorator has replaced the test by something that needs no ranks."""
+    return getattr(test, RUNS_IN_PARENT, False)
+
+
+def _destroy_process_group() -> None:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+# The hooks that the harness calls, and with what.
+_HOOKS: dict[str, tuple[Any, ...]] = {
+    "_run": (0, "test", "file", None),
+    "run_test": ("self", "test", None),
+    "join_or_run": ("self", None),
+    "_spawn_processes": ("self",),
+    "_start_processes": ("self", None),
+    "_current_test_name": ("self",),
+    "perRankSetUp": ("self",),
+    "perRankTearDown": ("self",),
+}
+
+
+def _check_hooks(cls: type) -> None:
+    """Raise HookSignatureError if the class overrides a hook with other parameters than ours."""
+    for name, arguments in _HOOKS.items():
+        if name not in vars(cls):
+            continue
+        hook = vars(cls)[name]
+        function = getattr(cls, name) if isinstance(hook, classmethod) else hook
+        try:
+            signature = inspect.signature(function)
+            signature.bind(*arguments, **({"fake_pg": False} if name == "_run" else {}))
+        except (TypeError, ValueError) as error:
+            raise HookSignatureError(
+                f"{cls.__qualname__}.{name}{_shown(function)} overrides a hook of the harness that "
+                f"is called with {_call(name)}: {error}"
+            ) from None
+
+
+def _shown(function: Any) -> str:
+    try:
+        return str(inspect.signature(function))
+    except (TypeError, ValueError):
+        return ""
+
+
+def _call(name: str) -> str:
+    return {
+        "_run": "(rank, test_name, file_name, pipe, **kwargs)",
+        "run_test": "(test_name, pipe)",
+        "join_or_run": "(fn)",
+        "_start_processes": "(proc)",
+    }.get(name, "()")

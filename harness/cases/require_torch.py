@@ -1,0 +1,31 @@
+"""One clear sentence where torch is missing or too old, instead of a traceback from deep inside."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import metadata
+
+from harness.model.errors import TorchMissingError
+
+MINIMUM = (2, 6)
+
+
+def require_torch() -> None:
+    """Raise TorchMissingError unless a new enough torch can be imported."""
+    wanted = ".".join(map(str, MINIMUM))
+    if importlib.util.find_spec("torch") is None:
+        raise TorchMissingError(f"torch is not installed: run `pip install 'torch>={wanted}'`")
+    found = _installed_version()
+    if found is not None and found < MINIMUM:
+        version = ".".join(map(str, found))
+        raise TorchMissingError(
+            f"torch {version} is too old: run `pip install --upgrade 'torch>={wanted}'`"
+        )
+
+
+def _installed_version() -> tuple[int, ...] | None:
+    """Major and minor of the installed torch; None for a build that does not say."""
+    try:
+        return tuple(int(part) for part in metadata.version("torch").split(".")[:2])
+    except (metadata.PackageNotFoundError, ValueError):
+        return None

@@ -1,0 +1,196 @@
+"""The skip decorators, under PyTorch's names.
+
+A condition is a pure function from the test case to the reason for skipping it, or None. It rides
+on the test function, so that the parent can evaluate it before any process exists; the decorated
+function evaluates it too, for classes that know nothing of ranks.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import unittest
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from harness.cases import flags
+from harness.cases.devices import accelerator_count, backend_is_available
+from harness.cases.sandcastle import skip_but_pass_in_sandcastle_if
+from harness.model.skips import TEST_SKIPS
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+T = TypeVar("T", bound=Callable[..., Any])
+Condition = Callable[[Any], str | None]
+
+_CONDITIONS = "__harness_skip_conditions__"
+_WORLD_SIZE = "_required_world_size"  # PyTorch's name; other harnesses read it
+
+# PyTorch's number (torch 2.13, common_distributed.skip_if_small_worldsize).
+_SMALL_WORLD = 8
+
+
+def skip_unless_runnable(condition: Condition) -> Callable[[T], T]:
+    """A decorator that skips a test whenever `condition` gives a reason for it."""
+
+    def decorator(test: T) -> T:
+        @functools.wraps(test)
+        def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+            reason = condition(self)
+            if reason is not None:
+                raise unittest.SkipTest(reason)
+            return test(self, *args, **kwargs)
+
+        setattr(checked, _CONDITIONS, (condition, *getattr(test, _CONDITIONS, ())))
+        return checked  # type: ignore[return-value]
+
+    return decorator
+
+
+def skip_reason(test: Callable[..., Any], case: Any) -> str | None:
+    """The first reason that the conditions on a test method give for skipping it, outermost first.
+
+    Args:
+        test: the method or function.
+        case: the test case that it is to run in.
+    """
+    for condition in getattr(test, _CONDITIONS, ()):
+        reason: str | None = condition(case)
+        if reason is not None:
+            return reason
+    return None
+
+
+def requires_gloo() -> Callable[[T], T]:
+    """Skip unless torch was built with gloo."""
+    return _requires("gloo")
+
+
+def requires_nccl() -> Callable[[T], T]:
+    """Skip unless torch was built with NCCL."""
+    return _requires("nccl")
+
+
+def requires_ucc() -> Callable[[T], T]:
+    """Skip unless torch was built with UCC."""
+    return _requires("ucc")
+
+
+def requires_mpi() -> Callable[[T], T]:
+    """Skip unless torch was built with MPI."""
+    return _requires("mpi")
+
+
+def _requires(backend: str) -> Callable[[T], T]:
+    return skip_but_pass_in_sandcastle_if(
+        not backend_is_available(backend), f"torch was built without the {backend} backend"
+    )
+
+
+def skip_if_win32() -> Callable[[T], T]:
+    """Skip on Windows."""
+    return skip_but_pass_in_sandcastle_if(sys.platform == "win32", "does not run on Windows")
+
+
+def skip_if_lt_x_gpu(x: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
+    """Skip if there are fewer than x GPUs (or other accelerators).
+
+    Args:
+        x: how many the test needs.
+        allow_cpu: run all the same where there is no accelerator at all.
+    """
+
+    def condition(case: Any) -> str | None:
+        count = accelerator_count()
+        if count >= x or (allow_cpu and count == 0 and not _has_accelerator_build()):
+            return None
+        return f"needs at least {_gpus(x)}, this machine has {count}"
+
+    return skip_unless_runnable(condition)
+
+
+def _has_accelerator_build() -> bool:
+    return flags.TEST_CUDA or flags.TEST_HPU or flags.TEST_XPU
+
+
+def nccl_skip_if_lt_x_gpu(backend: str, x: int) -> Callable[[T], T]:
+    """Skip if the backend is NCCL and there are fewer than x GPUs; other backends always run."""
+    if backend != "nccl":
+        return lambda test: test
+    return skip_if_lt_x_gpu(x)
+
+
+def skip_if_no_gpu(test: T) -> T:
+    """Skip unless every rank can have a GPU of its own."""
+
+    def condition(case: Any) -> str | None:
+        count = accelerator_count()
+        if count == 0:
+            return TEST_SKIPS["no_cuda"].message
+        wanted = _world_size_of(case)
+        if count < wanted:
+            return f"needs a GPU for each of {wanted} ranks, this machine has {count}"
+        return None
+
+    return skip_unless_runnable(condition)(test)
+
+
+def skip_if_small_worldsize(test: T) -> T:
+    """Skip if there are fewer than 8 ranks, unless the backend is MPI."""
+
+    def condition(case: Any) -> str | None:
+        size = _world_size_of(case)
+        if _backend_of(case) == "mpi" or size >= _SMALL_WORLD:
+            return None
+        return f"needs at least {_SMALL_WORLD} ranks, the world size is {size}"
+
+    return skip_unless_runnable(condition)(test)
+
+
+def skip_if_odd_worldsize(test: T) -> T:
+    """Skip if the number of ranks is odd, unless the backend is MPI."""
+
+    def condition(case: Any) -> str | None:
+        size = _world_size_of(case)
+        if _backend_of(case) == "mpi" or size % 2 == 0:
+            return None
+        return f"needs an even number of ranks, the world size is {size}"
+
+    return skip_unless_runnable(condition)(test)
+
+
+def requires_world_size(n: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
+    """Run a test in a world of n ranks; skip unless there are as many GPUs.
+
+    Args:
+        n: the world size.
+        allow_cpu: run all the same where there is no accelerator at all.
+    """
+
+    def decorator(test: T) -> T:
+        checked = skip_if_lt_x_gpu(n, allow_cpu=allow_cpu)(test)
+        setattr(checked, _WORLD_SIZE, n)
+        return checked
+
+    return decorator
+
+
+def get_required_world_size(obj: Any, default: int) -> int:
+    """The world size that a decorator asks for on the current test of `obj`; else the default."""
+    name = getattr(obj, "_testMethodName", "")
+    return getattr(getattr(obj, name, None), _WORLD_SIZE, default)
+
+
+def _world_size_of(case: Any) -> int:
+    if hasattr(case, "world_size"):
+        return int(case.world_size)
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _backend_of(case: Any) -> str:
+    return os.environ.get("BACKEND", "")
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU" if count == 1 else f"{count} GPUs"

@@ -1,0 +1,99 @@
+"""The same test in several worlds and on several devices, as separate tests.
+
+Classes that use these decorators must be passed through `instantiate_parametrized_tests`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import torch
+
+from harness.cases.parametrize import Instance, _copy, _TestParametrizer
+from harness.cases.skips import _WORLD_SIZE, skip_unless_runnable
+from harness.model.spec import check_world_size
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+
+class world_sizes(_TestParametrizer):
+    """Run a rank test once in a world of each size, as tests called `…_world_size_N`.
+
+    Args:
+        sizes: the world sizes.
+
+    Raises:
+        WorldSizeError: if a size is not an integer above zero.
+        ValueError: if there are none.
+    """
+
+    def __init__(self, *sizes: int) -> None:
+        if not sizes:
+            raise ValueError("@world_sizes() needs at least one world size")
+        self.sizes = [check_world_size(size, "@world_sizes") for size in sizes]
+
+    def _parametrize_test(
+        self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
+    ) -> Iterator[Instance]:
+        for size in self.sizes:
+            instance = _copy(test)
+            setattr(instance, _WORLD_SIZE, size)
+            yield instance, f"world_size_{size}", {}, lambda _: ()
+
+
+class devices(_TestParametrizer):
+    """Run a test once on each type of device, as tests called `…_cpu`, `…_cuda`.
+
+    The test gets the device as the argument `device`, a `torch.device`. Ranks take the devices of
+    the machine in turn: with fewer than there are ranks, several share one. A variant whose type
+    of device the machine does not have is skipped.
+
+    Args:
+        types: device types, such as "cpu" and "cuda".
+
+    Raises:
+        ValueError: if there are none.
+    """
+
+    def __init__(self, *types: str) -> None:
+        if not types:
+            raise ValueError("@devices() needs at least one device type")
+        self.types = types
+
+    def _parametrize_test(
+        self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
+    ) -> Iterator[Instance]:
+        for device_type in self.types:
+            yield _on_device(test, device_type), device_type, {}, lambda _: ()
+
+
+def _on_device(test: Callable[..., Any], device_type: str) -> Callable[..., Any]:
+    def condition(case: Any) -> str | None:
+        if device_count(device_type):
+            return None
+        return f"needs a {device_type.upper()} device, this machine has none"
+
+    @skip_unless_runnable(condition)
+    @wraps(test)
+    def on_device(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return test(self, *args, device=_device_of(self, device_type), **kwargs)
+
+    return on_device
+
+
+def device_count(device_type: str) -> int:
+    """How many devices of a type the machine has; the CPU counts as one."""
+    if device_type == "cpu":
+        return 1
+    module = getattr(torch, device_type, None)
+    if module is None or not module.is_available():
+        return 0
+    return int(module.device_count())
+
+
+def _device_of(case: Any, device_type: str) -> torch.device:
+    if device_type == "cpu":
+        return torch.device("cpu")
+    return torch.device(device_type, max(0, getattr(case, "rank", 0)) % device_count(device_type))
