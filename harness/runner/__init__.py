@@ -1,0 +1,1 @@
+"""The runner: discovery, execution, reports, command line. Knows unittest only, never torch."""

@@ -1,0 +1,100 @@
+"""From names on the command line to test files, and how each file is imported."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.model.errors import UsageError
+
+DEFAULT_FOLDER = "suites"
+_FILES = "test_*.py"
+
+
+@dataclass(frozen=True)
+class TestFile:
+    """A test file and the name it is imported by.
+
+    Attributes:
+        module: the module's dotted name.
+        path: the file, absolute.
+        root: the folder that must be on `sys.path` for that name.
+    """
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
+
+    module: str
+    path: Path
+    root: Path
+
+    def put_on_path(self) -> None:
+        if str(self.root) not in sys.path:
+            sys.path.insert(0, str(self.root))
+
+
+def is_path(name: str) -> bool:
+    """Whether a name on the command line is a file or folder rather than a dotted name."""
+    return os.sep in name or name.endswith(".py") or Path(name).is_dir()
+
+
+def files_for(names: Sequence[str]) -> list[TestFile]:
+    """The files to look into: those named, and the default folder's where names are dotted.
+
+    Raises:
+        UsageError: if a name is a path that does not exist or is no Python file.
+    """
+    paths = [path for name in names if is_path(name) for path in _files_at(name)]
+    if not names or not all(is_path(name) for name in names):
+        paths += _files_in(_default_folder())
+    return [_test_file(path) for path in dict.fromkeys(path.resolve() for path in paths)]
+
+
+def lies_in(file: TestFile, name: str) -> bool:
+    """Whether the path `name` is the file or a folder above it."""
+    path = Path(name).resolve()
+    return path == file.path or path in file.path.parents
+
+
+def _files_at(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        return list(_files_in(path))
+    if not path.exists():
+        raise UsageError(f"there is no file or folder {name}{_nearest(path)}")
+    if path.suffix != ".py":
+        raise UsageError(f"{name} is not a Python file")
+    return [path]
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The test files of a folder and of the packages in it, by name, as unittest finds them."""
+    yield from sorted(folder.glob(_FILES))
+    for child in sorted(folder.iterdir()):
+        if (child / "__init__.py").exists():
+            yield from _files_in(child)
+
+
+def _default_folder() -> Path:
+    suites = Path(DEFAULT_FOLDER)
+    return suites if suites.is_dir() else Path()
+
+
+def _test_file(path: Path) -> TestFile:
+    """A file's module name is its path below the innermost folder that is not a package."""
+    root = path.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    return TestFile(".".join(path.relative_to(root).with_suffix("").parts), path, root)
+
+
+def _nearest(path: Path) -> str:
+    if not path.parent.is_dir():
+        return ""
+    near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=3)
+    return (
+        f"; did you mean {', '.join(str(path.parent / other) for other in near)}?" if near else ""
+    )

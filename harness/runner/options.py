@@ -1,0 +1,91 @@
+"""The command line, as one frozen value."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness._version import __version__
+from harness.model import settings
+from harness.model.errors import UsageError
+
+EXIT_PASSED = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOTHING_RAN = 5
+
+_EPILOG = f"""\
+names:
+  a folder or file (suites, suites/test_ddp_gloo.py), a dotted name (suites.test_ddp_gloo,
+  suites.test_ddp_gloo.TestDDP.test_cpu), or the end of one (TestDDP, TestDDP.test_cpu, test_cpu)
+
+exit codes:
+  {EXIT_PASSED}  at least one test ran and nothing failed
+  {EXIT_FAILED}  something failed
+  {EXIT_USAGE}  the command line cannot be carried out
+  {EXIT_NOTHING_RAN}  no test ran: nothing was found, or everything was skipped
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        names: tests, classes, modules, files and folders; empty for all.
+        patterns: of `-k`; a test runs if any of them matches.
+        verbose: a line for every test.
+        failfast: stop at the first failure.
+        list_only: print the names and run nothing.
+        seed: seed for all tests; None for the setting's.
+    """
+
+    names: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    verbose: bool = False
+    failfast: bool = False
+    list_only: bool = False
+    seed: int | None = None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parse(argv: Sequence[str], prog: str) -> Options:
+    """Options from the arguments after the program's name. Raises UsageError."""
+    parser = _Parser(
+        prog=prog,
+        description="Run test suites, with or without ranks.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="what to run (default: all suites)"
+    )
+    parser.add_argument(
+        "-k",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        dest="patterns",
+        help="only tests whose name contains PATTERN or matches it as a wildcard; may be repeated",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="a line for every test")
+    parser.add_argument("-f", "--failfast", action="store_true", help="stop at the first failure")
+    parser.add_argument(
+        "--list", action="store_true", dest="list_only", help="print the names of the tests only"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help=f"seed of all random generators (default: {settings.SEED.default})",
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    found = vars(parser.parse_args(argv))
+    found["names"], found["patterns"] = tuple(found["names"]), tuple(found["patterns"])
+    return Options(**found)

@@ -1,0 +1,183 @@
+"""What a run found out: a record for every test, and the sums that decide the exit code."""
+
+from __future__ import annotations
+
+import enum
+import re
+import unittest
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.model import notes
+from harness.model.clock import now
+from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED
+
+
+class Status(enum.Enum):
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One failure or error of a test.
+
+    Attributes:
+        label: FAIL, ERROR or XPASS.
+        title: the test, or the sub-test with its parameters.
+        text: what to show.
+    """
+
+    label: str
+    title: str
+    text: str
+
+
+@dataclass
+class TestRecord:
+    """One test (or fixture, or module that could not be imported) and what became of it.
+
+    Attributes:
+        test_id: the full name, as unittest has it.
+        status: None while it runs.
+        seconds: how long it took, set-up included.
+        reason: why it was skipped.
+        troubles: its failures and errors.
+        notes: what it remarked for the summary.
+    """
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
+
+    test_id: str
+    status: Status | None = None
+    seconds: float = 0.0
+    reason: str = ""
+    troubles: list[Trouble] = field(default_factory=list)
+    notes: list[notes.Note] = field(default_factory=list)
+
+    @property
+    def owner(self) -> str:
+        """The class (or module) that the test or fixture belongs to."""
+        fixture = _FIXTURE.match(self.test_id)
+        return fixture[1] if fixture else self.test_id.rpartition(".")[0]
+
+
+# How unittest calls a class or module fixture that failed or skipped.
+_FIXTURE = re.compile(r"(?:setUp|tearDown)(?:Class|Module) \((.+)\)$")
+
+
+@dataclass
+class RunResult:
+    """All records of a run."""
+
+    records: list[TestRecord] = field(default_factory=list)
+    not_run: int = 0
+    interrupted: bool = False
+
+    def count(self, status: Status) -> int:
+        return sum(record.status is status for record in self.records)
+
+    @property
+    def exit_code(self) -> int:
+        """0 only if something ran and nothing failed."""
+        if self.interrupted or self.count(Status.FAILED):
+            return EXIT_FAILED
+        return EXIT_PASSED if self.count(Status.PASSED) else EXIT_NOTHING_RAN
+
+    @property
+    def counts(self) -> str:
+        """The last line of every run."""
+        return ", ".join(f"{self.count(status)} {status.value}" for status in Status)
+
+
+class RecordingResult(unittest.TestResult):
+    """Turns unittest's calls into records; tells a listener about each as it is finished.
+
+    Args:
+        run: where the records go.
+        planned: the ids of all tests that are to run.
+        on_record: the listener.
+    """
+
+    def __init__(
+        self, run: RunResult, planned: Sequence[str], on_record: Callable[[TestRecord], None]
+    ) -> None:
+        super().__init__()
+        self._run = run
+        self._planned = planned
+        self._on_record = on_record
+        self._current: TestRecord | None = None
+        self._started_s = 0.0
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        super().startTest(test)
+        self._current = TestRecord(test.id())
+        self._started_s = now()
+
+    def stopTest(self, test: unittest.TestCase) -> None:
+        super().stopTest(test)
+        current, self._current = self._current, None
+        # A test that unittest calls neither good nor bad was interrupted: it has not been run.
+        if current is not None and current.status is not None:
+            current.seconds = now() - self._started_s
+            self._finish(current)
+
+    def addSuccess(self, test: unittest.TestCase) -> None:
+        super().addSuccess(test)
+        self._passed()
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
+        super().addExpectedFailure(test, err)
+        self._passed()
+
+    def _passed(self) -> None:
+        if self._current is not None and self._current.status is None:
+            self._current.status = Status.PASSED
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        super().addFailure(test, err)
+        self._trouble("FAIL", test, self.failures[-1][1])
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        super().addError(test, err)
+        self._trouble("ERROR", test, self.errors[-1][1])
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
+        before = len(self.failures)
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            failed = len(self.failures) > before
+            text = (self.failures if failed else self.errors)[-1][1]
+            self._trouble("FAIL" if failed else "ERROR", subtest, text)
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        super().addSkip(test, reason)
+        if hasattr(test, "test_case"):
+            return  # a sub-test was skipped; its test has run
+        if self._current is not None:
+            self._current.status, self._current.reason = Status.SKIPPED, reason
+            return
+        # A fixture skips all tests of its class or module; unittest reports it alone.
+        prefix = f"{TestRecord(test.id()).owner}."
+        for test_id in self._planned:
+            if test_id.startswith(prefix):
+                self._finish(TestRecord(test_id, Status.SKIPPED, reason=reason))
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
+        super().addUnexpectedSuccess(test)
+        self._trouble("XPASS", test, "passed, but is marked as an expected failure")
+
+    def _trouble(self, label: str, test: unittest.TestCase, text: str) -> None:
+        trouble = Trouble(label, test.id(), text.rstrip("\n"))
+        if self._current is not None:
+            self._current.status = Status.FAILED
+            self._current.troubles.append(trouble)
+        else:
+            self._finish(TestRecord(test.id(), Status.FAILED, troubles=[trouble]))
+
+    def _finish(self, record: TestRecord) -> None:
+        record.notes = notes.take()
+        self._run.records.append(record)
+        self._on_record(record)
