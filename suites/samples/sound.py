@@ -1,0 +1,181 @@
+"""Rank tests that pass, each showing one thing about the ranks it runs in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+import harness
+from harness import MultiProcessTestCase, requires_world_size, world_sizes
+from harness.cases.skips import get_required_world_size
+
+
+class Recording(MultiProcessTestCase):
+    """Each rank writes what it sees to a file, for the self-test to read."""
+
+    world_size = 2
+
+    def record(self, text):
+        Path(os.environ["SAMPLE_OUT"], f"rank{self.rank}").write_text(str(text))
+
+    def test_environ(self):
+        self.record(os.environ.get("SAMPLE_VALUE"))
+
+    def test_cwd(self):
+        self.record(os.getcwd())
+
+    def test_sys_path(self):
+        self.record("\n".join(sys.path))
+
+    def test_argv(self):
+        self.record("\n".join(sys.argv))
+
+    def test_threads(self):
+        self.record(torch.get_num_threads())
+
+    def test_seed(self):
+        self.record(torch.rand(()).item())
+
+    def test_pid(self):
+        self.record(os.getpid())
+
+    def test_world_size(self):
+        self.record(self.world_size)
+
+    def test_file_name(self):
+        self.record(self.file_name)
+
+    def test_hooks(self):
+        self.record(",".join(self.seen))
+
+    def test_debug_level(self):
+        self.record(dist.get_debug_level().name)
+
+    def test_interface(self):
+        self.record(os.environ["GLOO_SOCKET_IFNAME"])
+
+    def perRankSetUp(self):
+        self.seen = ["perRankSetUp"]
+
+    def perRankTearDown(self):
+        self.seen.append("perRankTearDown")
+        if self._testMethodName == "test_hooks":
+            self.record(",".join(self.seen))
+
+
+class WithoutSetUpCode(MultiProcessTestCase):
+    """Nothing but a method: the harness starts the ranks and finds the store."""
+
+    world_size = 2
+
+    def test_all_reduce(self):
+        self.init_process_group()
+        x = torch.ones(3)
+        dist.all_reduce(x)
+        self.assertEqual(x, torch.full((3,), 2.0))
+
+    def test_process_group_is_left_to_the_harness(self):
+        self.init_process_group()
+        self.assertTrue(dist.is_initialized())
+
+
+class LikePyTorch(MultiProcessTestCase):
+    """Written against PyTorch's class: spawns in setUp, brings its own store and process group."""
+
+    @property
+    def world_size(self):
+        return 3
+
+    def setUp(self):
+        super().setUp()
+        self._spawn_processes()
+
+    def tearDown(self):
+        super().tearDown()
+        with contextlib.suppress(OSError):
+            os.remove(self.file_name)
+
+    def test_sum_of_ranks(self):
+        store = dist.FileStore(self.file_name, self.world_size)
+        dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.world_size)
+        x = torch.tensor([self.rank])
+        dist.all_reduce(x)
+        self.assertEqual(x, torch.tensor([3]))
+
+    def test_processes_can_be_looked_at_in_the_parent(self):
+        self.assertIn(self.rank, range(3))
+        self.assertEqual(self.is_master, self.rank == 0)
+
+
+class OwnRun(MultiProcessTestCase):
+    """Overrides `_run` as PyTorch's FSDP tests do: process group up before the test, down after."""
+
+    world_size = 2
+
+    @classmethod
+    def _run(cls, rank, test_name, file_name, pipe, **kwargs):
+        self = cls(test_name)
+        self.rank = rank
+        self.file_name = file_name
+        dist.init_process_group(
+            "gloo", init_method=f"file://{file_name}", rank=rank, world_size=int(self.world_size)
+        )
+        dist.barrier()
+        self.run_test(test_name, pipe)
+        dist.barrier()
+
+    def test_group_is_up(self):
+        self.assertTrue(dist.is_initialized())
+
+
+@harness.instantiate_parametrized_tests
+class Sizes(Recording):
+    @world_sizes(1, 2, 3, 4, 8)
+    def test_size(self):
+        self.init_process_group()
+        x = torch.ones(1)
+        dist.all_reduce(x)
+        self.assertEqual(x.item(), self.world_size)
+        self.record(self.world_size)
+
+    @requires_world_size(3, allow_cpu=True)
+    def test_three(self):
+        self.record(self.world_size)
+
+
+class SizeByProperty(Recording):
+    @property
+    def world_size(self):
+        return get_required_world_size(self, 2)
+
+    @requires_world_size(3, allow_cpu=True)
+    def test_three(self):
+        self.record(self.world_size)
+
+
+class SizeByEnvironment(Recording):
+    world_size = int(os.environ.get("SAMPLE_WORLD_SIZE", "2"))
+
+
+class FreshProcesses(MultiProcessTestCase):
+    """Nothing of one test is seen by the next."""
+
+    world_size = 2
+    seen: list[int] = []
+
+    def test_first(self):
+        self.seen.append(1)
+        os.environ["SAMPLE_LEAK"] = "1"
+        torch.set_default_dtype(torch.float64)
+        self.assertEqual(self.seen, [1])
+
+    def test_second(self):
+        self.seen.append(2)
+        self.assertEqual(self.seen, [2])
+        self.assertNotIn("SAMPLE_LEAK", os.environ)
+        self.assertEqual(torch.get_default_dtype(), torch.float32)

@@ -1,0 +1,189 @@
+"""What the self-tests share: write a suite to a folder, run a command, look for leftovers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import unittest
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A command that has not come back by then hangs; the slowest takes a quarter of it.
+COMMAND_LIMIT_S = 240
+# How long a process may take to be gone after its parent has ended. The fork server and Python's
+# resource tracker leave by themselves when they see the end of a pipe.
+GONE_LIMIT_S = 5
+
+
+@dataclass
+class Finished:
+    """A command that has come back.
+
+    Attributes:
+        code: its exit code.
+        out, err: what it wrote.
+        left_processes: command lines of processes of it that still run.
+        left_files: what it left in the system's temp folder.
+    """
+
+    code: int
+    out: str
+    err: str
+    left_processes: list[str]
+    left_files: list[str]
+
+    @property
+    def last_line(self) -> str:
+        return self.out.rstrip("\n").rpartition("\n")[2]
+
+
+class CommandTestCase(unittest.TestCase):
+    """Runs commands in a folder of its own, whose name has a space in it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self._base = Path(tempfile.mkdtemp(prefix="selftest "))
+        self.addCleanup(shutil.rmtree, self._base, ignore_errors=True)
+        self.folder = self._base / "user's project"
+        self.folder.mkdir()
+        self.temp = self._base / "temp"
+        self.temp.mkdir()
+
+    def write(self, name: str, text: str) -> Path:
+        """A file in the folder, with the text's indentation removed."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text).lstrip("\n"))
+        return path
+
+    def environ(self, mark: str, extra: dict[str, str | None]) -> dict[str, str]:
+        ours = {
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(self.temp),
+            "SELFTEST_MARK": mark,
+            "COLUMNS": "200",
+            **extra,
+        }
+        drop = ("SANDCASTLE", "TW_JOB_USER", "CI", "HARNESS_", "DISTRIBUTED_TESTS")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
+        return {k: v for k, v in {**kept, **ours}.items() if v is not None}
+
+    def start(self, *command: str, cwd: Path | None = None, **env: str | None) -> subprocess.Popen:
+        """A command, started; for tests that do something to it while it runs."""
+        self.mark = uuid.uuid4().hex
+        return subprocess.Popen(
+            command,
+            cwd=cwd or self.folder,
+            env=self.environ(self.mark, env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+        )
+
+    def finish(self, process: subprocess.Popen, limit_s: float = COMMAND_LIMIT_S) -> Finished:
+        """Wait for a command; then see what it has left behind."""
+        try:
+            out, err = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            self.fail(f"the command did not come back within {limit_s} s:\n{out}\n{err}")
+        left = left_processes(self.mark)
+        files = sorted(str(p.relative_to(self.temp)) for p in self.temp.rglob("*"))
+        return Finished(process.returncode, out, err, left, files)
+
+    def run_command(self, *command: str, cwd: Path | None = None, **env: str | None) -> Finished:
+        """Run a command to its end."""
+        return self.finish(self.start(*command, cwd=cwd, **env))
+
+    def harness(self, *arguments: str, **env: str | None) -> Finished:
+        """`python -m harness …` in the folder."""
+        return self.run_command(sys.executable, "-m", "harness", *arguments, **env)
+
+    def assert_clean(self, finished: Finished) -> None:
+        """Nothing of the command is left."""
+        self.assertEqual(finished.left_processes, [])
+        self.assertEqual(finished.left_files, [])
+
+
+def left_processes(mark: str) -> list[str]:
+    """Processes with this mark in their environment that are still there after a short while."""
+    deadline = time.monotonic() + GONE_LIMIT_S
+    while True:
+        left = [p for p in psutil.process_iter() if _has_mark(p, mark)]
+        if not left or time.monotonic() > deadline:
+            return [_describe(p) for p in left]
+        psutil.wait_procs(left, timeout=max(0.0, deadline - time.monotonic()))
+
+
+def _has_mark(process: psutil.Process, mark: str) -> bool:
+    try:
+        return (
+            process.environ().get("SELFTEST_MARK") == mark
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.Error:
+        return False
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} {process.status()} {' '.join(process.cmdline())}"
+    except psutil.Error:
+        return str(process.pid)
+
+
+@dataclass
+class CaseResult:
+    """One test case, run here and now.
+
+    Attributes:
+        status: passed, failed, error, skipped, expected failure or unexpected success.
+        text: the reason of a skip, or the text of failures and errors.
+        seconds: how long it took.
+        titles: the title of each failure and error (sub-tests have their own).
+    """
+
+    status: str
+    text: str
+    seconds: float
+    titles: list[str]
+
+
+def run_case(cls: type[unittest.TestCase], method: str) -> CaseResult:
+    """Run one test of a class as unittest does."""
+    result = unittest.TestResult()
+    started = time.monotonic()
+    suite = unittest.TestSuite([cls(method)])
+    suite.run(result)
+    seconds = time.monotonic() - started
+    found = {
+        "error": result.errors,
+        "failed": result.failures,
+        "skipped": result.skipped,
+        "expected failure": result.expectedFailures,
+        "unexpected success": [(t, "") for t in result.unexpectedSuccesses],
+    }
+    status = next((name for name, items in found.items() if items), "passed")
+    bad = result.errors + result.failures
+    text = "\n".join(text for items in found.values() for _, text in items)
+    return CaseResult(status, text, seconds, [str(test) for test, _ in bad])
+
+
+def normalised(text: str) -> str:
+    """Output without what differs from run to run: times, process ids, addresses."""
+    text = re.sub(r"0x[0-9a-f]+", "0x…", text)
+    return re.sub(r"\d+\.\d+ s", "… s", text)

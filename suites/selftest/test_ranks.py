@@ -1,0 +1,387 @@
+"""What ranks are given, and what a world of them does, under both start methods."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import unittest
+import warnings
+from pathlib import Path
+from unittest import mock
+
+from harness import MultiProcessTestCase, WorldSizeError
+from harness.model.errors import HookSignatureError
+from harness.ranks import folders
+from suites.samples import sound
+from suites.selftest.support import run_case
+
+
+class InProcess(unittest.TestCase):
+    """Runs sample tests in this process; their ranks write what they see to a folder."""
+
+    def setUp(self):
+        self.out = self.enter(tempfile.TemporaryDirectory(prefix="selftest "))
+
+    def enter(self, manager):
+        value = manager.__enter__()
+        self.addCleanup(manager.__exit__, None, None, None)
+        return value
+
+    def passes(self, cls, method, **env):
+        """Run a sample that must pass; returns what its ranks recorded, by rank."""
+        with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
+            result = run_case(cls, method)
+        self.assertEqual(result.status, "passed", result.text)
+        files = sorted(Path(self.out).iterdir())
+        texts = [file.read_text() for file in files]
+        for file in files:
+            file.unlink()
+        return texts
+
+    def assert_no_folder_left(self):
+        self.assertEqual([p.name for p in folders.session_folder().iterdir() if p.is_dir()], [])
+
+
+class TestWhatRanksAreGiven(InProcess):
+    START_METHOD = "forkserver"
+
+    def passes(self, cls, method, **env):
+        return super().passes(cls, method, HARNESS_START_METHOD=self.START_METHOD, **env)
+
+    def test_environment_of_the_moment(self):
+        for value in ("one", "two"):
+            found = self.passes(sound.Recording, "test_environ", SAMPLE_VALUE=value)
+            self.assertEqual(found, [value] * 2)
+
+    def test_current_folder_with_a_space_in_its_name(self):
+        here = os.getcwd()
+        os.chdir(self.out)
+        try:
+            found = self.passes(sound.Recording, "test_cwd")
+        finally:
+            os.chdir(here)
+        self.assertEqual(found, [os.path.realpath(self.out)] * 2)
+
+    def test_module_path_and_arguments(self):
+        with mock.patch.object(sys, "path", [*sys.path, "/nowhere/at all"]):
+            (paths, _) = self.passes(sound.Recording, "test_sys_path")
+        self.assertIn("/nowhere/at all", paths.split("\n"))
+        with mock.patch.object(sys, "argv", ["prog", "--option", "x"]):
+            found = self.passes(sound.Recording, "test_argv")
+        self.assertEqual(found, ["prog\n--option\nx"] * 2)
+
+    def test_a_share_of_the_cores_each(self):
+        with mock.patch.object(os, "sched_getaffinity", return_value=set(range(6))):
+            self.assertEqual(self.passes(sound.Recording, "test_threads"), ["3", "3"])
+        with mock.patch.object(os, "sched_getaffinity", return_value={0}):
+            self.assertEqual(self.passes(sound.Recording, "test_threads"), ["1", "1"])
+        found = self.passes(sound.Recording, "test_threads", OMP_NUM_THREADS="2")
+        self.assertEqual(found, ["2", "2"])
+
+    def test_torch_debug_level_of_the_moment(self):
+        for level in ("OFF", "DETAIL"):
+            found = self.passes(sound.Recording, "test_debug_level", TORCH_DISTRIBUTED_DEBUG=level)
+            self.assertEqual(found, [level] * 2)
+
+    def test_the_same_seed(self):
+        first = self.passes(sound.Recording, "test_seed")
+        again = self.passes(sound.Recording, "test_seed")
+        other = self.passes(sound.Recording, "test_seed", HARNESS_SEED="5")
+        self.assertEqual(first[0], first[1])
+        self.assertEqual(first, again)
+        self.assertNotEqual(first, other)
+
+    def test_loopback_unless_told_otherwise(self):
+        self.assertEqual(self.passes(sound.Recording, "test_interface"), ["lo", "lo"])
+        found = self.passes(sound.Recording, "test_interface", GLOO_SOCKET_IFNAME="eth7")
+        self.assertEqual(found, ["eth7", "eth7"])
+
+    def test_processes_of_their_own(self):
+        pids = self.passes(sound.Recording, "test_pid")
+        self.assertEqual(len({*pids, str(os.getpid())}), 3)
+
+    def test_hooks_run_in_every_rank(self):
+        found = self.passes(sound.Recording, "test_hooks")
+        self.assertEqual(found, ["perRankSetUp,perRankTearDown"] * 2)
+
+    def test_world_size_that_the_module_computed_from_another_environment(self):
+        """The fork server imported the module long before the variable was set."""
+        with mock.patch.object(sound.SizeByEnvironment, "world_size", 3):
+            self.assertEqual(self.passes(sound.SizeByEnvironment, "test_world_size"), ["3"] * 3)
+
+
+class TestWhatSpawnedRanksAreGiven(TestWhatRanksAreGiven):
+    """Slow: each test starts interpreters that import torch."""
+
+    START_METHOD = "spawn"
+
+
+class TestWorlds(InProcess):
+    def test_no_set_up_code_is_needed(self):
+        self.passes(sound.WithoutSetUpCode, "test_all_reduce")
+        self.passes(sound.WithoutSetUpCode, "test_process_group_is_left_to_the_harness")
+
+    def test_tests_written_for_pytorchs_class(self):
+        self.passes(sound.LikePyTorch, "test_sum_of_ranks")
+        self.passes(sound.LikePyTorch, "test_processes_can_be_looked_at_in_the_parent")
+
+    def test_override_of_run(self):
+        self.passes(sound.OwnRun, "test_group_is_up")
+
+    def test_world_sizes_as_separate_tests(self):
+        for size in (1, 2, 3, 4, 8):
+            found = self.passes(sound.Sizes, f"test_size_world_size_{size}")
+            self.assertEqual(found, [str(size)] * size)
+
+    def test_world_size_of_a_decorator(self):
+        self.assertEqual(self.passes(sound.Sizes, "test_three"), ["3"] * 3)
+        self.assertEqual(self.passes(sound.SizeByProperty, "test_three"), ["3"] * 3)
+
+    def test_nothing_is_carried_from_test_to_test(self):
+        self.passes(sound.FreshProcesses, "test_first")
+        self.passes(sound.FreshProcesses, "test_second")
+
+    def test_spawned_ranks(self):
+        found = self.passes(
+            sound.Recording, "test_environ", SAMPLE_VALUE="x", HARNESS_START_METHOD="spawn"
+        )
+        self.assertEqual(found, ["x", "x"])
+
+    def test_files_are_gone_after_the_test(self):
+        (name, _) = self.passes(sound.Recording, "test_file_name")
+        self.assertFalse(os.path.exists(name))
+        self.assert_no_folder_left()
+
+    def test_files_are_the_users_alone(self):
+        folder = folders.new_test_folder("a test/with: odd name")
+        self.addCleanup(folders.remove, folder)
+        self.assertEqual(folder.stat().st_mode & 0o777, 0o700)
+        self.assertEqual(folders.session_folder().stat().st_mode & 0o777, 0o700)
+
+
+class TestBadWorlds(unittest.TestCase):
+    def test_world_size_that_is_none(self):
+        for value in (0, -1, True, 2.0, "2", None):
+
+            class Odd(MultiProcessTestCase):
+                world_size = value
+
+                def test(self):
+                    pass
+
+            with mock.patch("multiprocessing.process.BaseProcess.start") as start:
+                result = run_case(Odd, "test")
+            self.assertEqual(result.status, "error")
+            self.assertIn("WorldSizeError", result.text)
+            self.assertIn("Odd has world_size", result.text)
+            self.assertIn(repr(value), result.text)
+            start.assert_not_called()
+
+    def test_decorator_against_a_property(self):
+        from harness import requires_world_size
+
+        class Fixed(MultiProcessTestCase):
+            @property
+            def world_size(self):
+                return 2
+
+            @requires_world_size(3, allow_cpu=True)
+            def test(self):
+                pass
+
+        with self.assertRaisesRegex(WorldSizeError, "asks for 3 ranks.*property with the value 2"):
+            Fixed("test")
+
+    def test_hook_with_other_parameters(self):
+        with self.assertRaisesRegex(HookSignatureError, r"Wrong\._run.*rank, test_name, file_name"):
+
+            class Wrong(MultiProcessTestCase):
+                @classmethod
+                def _run(cls, rank):
+                    pass
+
+    def test_class_that_no_other_process_can_find(self):
+        class Local(MultiProcessTestCase):
+            world_size = 1
+
+            def test(self):
+                pass
+
+        result = run_case(Local, "test")
+        self.assertEqual(result.status, "error")
+        self.assertIn("define test classes at module level", result.text)
+
+    def test_set_up_without_super(self):
+        class Forgetful(MultiProcessTestCase):
+            def setUp(self):
+                pass
+
+            def test(self):
+                pass
+
+        result = run_case(Forgetful, "test")
+        self.assertEqual(result.status, "error")
+        self.assertIn("Forgetful.setUp() must call super().setUp()", result.text)
+
+    def test_unknown_start_method(self):
+        with mock.patch.dict(os.environ, HARNESS_START_METHOD="fork"):
+            result = run_case(sound.WithoutSetUpCode, "test_all_reduce")
+        self.assertEqual(result.status, "error")
+        self.assertIn("HARNESS_START_METHOD='fork': must be one of forkserver, spawn", result.text)
+
+    def test_wrong_method_name(self):
+        with self.assertRaisesRegex(ValueError, "no such test method.*WithoutSetUpCode.*test_no"):
+            sound.WithoutSetUpCode("test_no")
+        sound.WithoutSetUpCode()
+
+
+class TestSkippedBeforeAnyProcess(unittest.TestCase):
+    def skips(self, decorator, **attributes):
+        """The reason with which a rank test so decorated is skipped, with no process started."""
+
+        class Decorated(MultiProcessTestCase):
+            world_size = 3
+
+            def setUp(self):
+                super().setUp()
+                self._spawn_processes()
+
+            @decorator
+            def test(self):
+                pass
+
+        for name, value in attributes.items():
+            setattr(Decorated, name, value)
+        with mock.patch("harness.cases.rank_tests.launcher") as launcher:
+            result = run_case(Decorated, "test")
+        launcher().factory.assert_not_called()
+        self.assertEqual(result.status, "skipped", result.text)
+        return result.text
+
+    def test_too_few_gpus(self):
+        from harness import nccl_skip_if_lt_x_gpu, requires_world_size, skip_if_lt_x_gpu
+
+        with mock.patch("harness.cases.skips.accelerator_count", return_value=1):
+            reason = "needs at least 2 GPUs, this machine has 1"
+            self.assertEqual(self.skips(skip_if_lt_x_gpu(2)), reason)
+            self.assertEqual(self.skips(nccl_skip_if_lt_x_gpu("nccl", 2)), reason)
+            self.assertEqual(self.skips(requires_world_size(2)), reason)
+
+    def test_no_gpu_for_each_rank(self):
+        from harness import skip_if_no_gpu
+
+        self.assertEqual(self.skips(skip_if_no_gpu), "CUDA is not available")
+        with mock.patch("harness.cases.skips.accelerator_count", return_value=2):
+            self.assertEqual(
+                self.skips(skip_if_no_gpu), "needs a GPU for each of 3 ranks, this machine has 2"
+            )
+
+    def test_world_size(self):
+        from harness import skip_if_odd_worldsize, skip_if_small_worldsize
+
+        self.assertEqual(
+            self.skips(skip_if_odd_worldsize), "needs an even number of ranks, the world size is 3"
+        )
+        self.assertEqual(
+            self.skips(skip_if_small_worldsize, world_size=7),
+            "needs at least 8 ranks, the world size is 7",
+        )
+
+    def test_missing_backend(self):
+        from harness.cases import skips
+
+        for name in ("gloo", "nccl", "ucc", "mpi"):
+            with mock.patch.object(skips, "backend_is_available", return_value=False):
+                decorator = getattr(skips, f"requires_{name}")()
+            self.assertEqual(self.skips(decorator), f"torch was built without the {name} backend")
+
+    def test_the_outermost_reason_is_given(self):
+        from harness import skip_if_lt_x_gpu, skip_if_odd_worldsize
+
+        def both(test):
+            return skip_if_lt_x_gpu(2)(skip_if_odd_worldsize(test))
+
+        self.assertIn("GPUs", self.skips(both))
+
+
+class TestNotSkipped(unittest.TestCase):
+    def test_conditions_that_are_met(self):
+        from harness import (
+            nccl_skip_if_lt_x_gpu,
+            requires_gloo,
+            skip_if_lt_x_gpu,
+            skip_if_odd_worldsize,
+            skip_if_win32,
+        )
+
+        class Plain(unittest.TestCase):
+            world_size = 2
+
+            @requires_gloo()
+            @skip_if_win32()
+            @skip_if_odd_worldsize
+            @skip_if_lt_x_gpu(2, allow_cpu=True)
+            @nccl_skip_if_lt_x_gpu("gloo", 4)
+            def test(self):
+                type(self).ran = True
+
+        self.assertEqual(run_case(Plain, "test").status, "passed")
+        self.assertTrue(Plain.ran)
+
+    def test_a_class_without_ranks_is_skipped_too(self):
+        from harness import skip_if_lt_x_gpu
+
+        class Plain(unittest.TestCase):
+            @skip_if_lt_x_gpu(2)
+            def test(self):
+                raise AssertionError
+
+        self.assertEqual(run_case(Plain, "test").status, "skipped")
+
+    def test_small_worlds_are_enough_for_mpi(self):
+        from harness import skip_if_small_worldsize
+
+        class Plain(unittest.TestCase):
+            world_size = 2
+
+            @skip_if_small_worldsize
+            def test(self):
+                pass
+
+        with mock.patch.dict(os.environ, BACKEND="mpi"):
+            self.assertEqual(run_case(Plain, "test").status, "passed")
+
+
+class TestForkSafety(unittest.TestCase):
+    """A module that is not safe to fork makes its ranks slow, never stuck."""
+
+    def test_thread_started_by_an_import(self):
+        from harness.ranks.child_preload import _why_unsafe
+
+        with mock.patch("harness.ranks.child_preload._thread_count", return_value=3):
+            self.assertEqual(_why_unsafe("mod"), "importing mod started 2 thread(s)")
+
+    def test_cuda_woken_up_by_an_import(self):
+        import torch
+
+        from harness.ranks.child_preload import _why_unsafe
+
+        with mock.patch("harness.ranks.child_preload._thread_count", return_value=1):
+            self.assertEqual(_why_unsafe("mod"), "")
+            with mock.patch.object(torch.cuda, "is_available", return_value=True):
+                self.assertEqual(_why_unsafe("mod"), "")
+                for sign in ("is_initialized", "_is_in_bad_fork"):
+                    with mock.patch.object(torch.cuda, sign, return_value=True):
+                        self.assertEqual(_why_unsafe("mod"), "importing mod initialised CUDA")
+
+    def test_the_reason_is_shown_once(self):
+        from harness.ranks.launcher import Launcher, RanksSpawnedWarning
+
+        launcher = Launcher()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            launcher._warn("importing mod started 1 thread(s)")
+            launcher._warn("importing mod started 1 thread(s)")
+        self.assertEqual([w.category for w in caught], [RanksSpawnedWarning])
+        self.assertIn("importing mod started 1 thread(s)", str(caught[0].message))
