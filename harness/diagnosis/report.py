@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from typing_extensions import assert_never
-
+from harness.diagnosis.collectives import Parting, find_parting
+from harness.diagnosis.stacks import shown_place, shown_stack
+from harness.diagnosis.words import count, explain, grouped, rank_list, shortened, state
+from harness.model.evidence import Collective, Snapshot
 from harness.model.outcome import (
+    Deadlocked,
     Ended,
-    Exited,
     Failed,
     Killed,
-    Lost,
-    Outcome,
-    Passed,
     Problem,
     Raised,
-    RankReport,
-    Skipped,
-    Tail,
     TimedOut,
 )
+from harness.model.rank_report import RankReport, Tail
 from harness.model.verdict import Verdict, VerdictKind
 
-# A reader sees the beginning and the end of what is longer.
-_MAX_TEXT = 6000
 _INDENT = "    "
+# Enough for every rank of a small world, and a page at most for a large one.
+_MAX_LOGS = 8
+_LINES_OF_CULPRIT, _LINES_OF_OTHERS = 20, 5
+_MAX_ROWS = 8
 
 
-def describe(verdict: Verdict, again: str = "") -> str:
+def describe(verdict: Verdict, test: str = "", again: str = "", kept: str = "") -> str:
     """The whole message for a verdict that is neither a pass nor a skip.
 
     Args:
         verdict: the verdict.
+        test: name of the test method, whose frames are marked.
         again: the command that runs this one test again; left out if empty.
+        kept: the folder in which the ranks' files are kept; left out if they are not.
     """
-    sections = [headline(verdict), *_rank_sections(verdict), *_log_sections(verdict)]
-    if again:
-        sections.append(f"again:  {again}")
+    sections = [
+        headline(verdict),
+        *_collectives_section(verdict),
+        *_rank_sections(verdict, test),
+        *_survivor_sections(verdict, test),
+        *_log_sections(verdict),
+    ]
+    last = [f"files: {kept}"] if kept else []
+    last += [f"again: {again}"] if again else []
+    if last:
+        sections.append("\n".join(last))
     return "\n\n".join(sections)
 
 
@@ -46,40 +55,108 @@ def headline(verdict: Verdict) -> str:
     total = len(verdict.reports)
     if total == 0:
         return "no rank ran"
-    others = [r for r in verdict.reports if r.rank not in verdict.culprits]
-    text = f"{len(verdict.culprits)} of {_ranks_text(total)} {_verb(verdict)}"
-    fared = _grouped((r.rank, _state(r.outcome)) for r in others)
-    rest = "; ".join(f"{rank_list(ranks)} {state}" for state, ranks in fared)
+    causes = [rank for rank in verdict.culprits if rank not in verdict.collateral]
+    text = f"{len(causes)} of {count(total, 'rank')} {_verb(verdict, causes)}"
+    fared = grouped((r.rank, _fate(verdict, r)) for r in verdict.reports if r.rank not in causes)
+    rest = "; ".join(f"{rank_list(ranks)} {how}" for how, ranks in fared)
     return f"{text} ({rest})" if rest else text
 
 
-def _verb(verdict: Verdict) -> str:
+def _verb(verdict: Verdict, causes: Sequence[int]) -> str:
     if verdict.kind is VerdictKind.DISAGREED:
         return "did not do what the others did"
-    states = {_state(_report(verdict, rank).outcome) for rank in verdict.culprits}
+    states = {state(_report(verdict, rank).outcome) for rank in causes}
     return next(iter(states)) if len(states) == 1 else "did not pass"
 
 
-def _rank_sections(verdict: Verdict) -> Iterable[str]:
+def _fate(verdict: Verdict, report: RankReport) -> str:
+    return "lost its peer" if report.rank in verdict.collateral else state(report.outcome)
+
+
+def _report(verdict: Verdict, rank: int) -> RankReport:
+    return next(report for report in verdict.reports if report.rank == rank)
+
+
+# Collectives
+
+
+def _collectives_section(verdict: Verdict) -> Iterator[str]:
+    snapshots = _snapshots(verdict.reports)
+    broken = {r.rank for r in verdict.reports if isinstance(r.outcome, Raised)}
+    parting = find_parting(snapshots, broken) if len(snapshots) > 1 else None
+    if parting is not None:
+        yield "\n".join([f"collectives: {_parting_line(parting)}", *_parting_rows(parting)])
+
+
+def _snapshots(reports: Iterable[RankReport]) -> dict[int, Snapshot]:
+    return {r.rank: r.evidence.snapshot for r in reports if r.evidence.snapshot is not None}
+
+
+def _parting_line(parting: Parting) -> str:
+    where = f"collective {parting.seq} of group {parting.description!r}"
+    absent = [rank for rank, call in parting.calls.items() if call is None]
+    if parting.is_mismatch:
+        return f"{rank_list(sorted(parting.calls))} part at {where}"
+    return f"{rank_list(absent)} never came to {where}"
+
+
+def _parting_rows(parting: Parting) -> Iterator[str]:
+    rows = grouped(
+        (rank, _call_text(call)) for rank, call in sorted(parting.calls.items()) if call is not None
+    )
+    shown = rows[:_MAX_ROWS]
+    width = max(len(rank_list(ranks)) for _, ranks in shown)
+    for text, ranks in shown:
+        yield f"{_INDENT}{rank_list(ranks):{width}}   {text}"
+    if len(rows) > len(shown):
+        yield f"{_INDENT}and {len(rows) - len(shown)} more different calls"
+
+
+def _call_text(call: Collective) -> str:
+    tensors = ", ".join(
+        f"{dtype} {list(size)}" for dtype, size in zip(call.dtypes, call.sizes, strict=False)
+    )
+    stack = shown_stack(call.frames)
+    # The first line names torch's function, which the operation says already.
+    where = next((line for line in stack if not line.endswith("in torch")), "")
+    return "   ".join(part for part in (call.op, tensors, where) if part)
+
+
+# Ranks
+
+
+def _rank_sections(verdict: Verdict, test: str) -> Iterator[str]:
     """A section for each group of culprits with the same story, root cause first."""
-    stories = ((rank, _story(_report(verdict, rank), verdict)) for rank in verdict.culprits)
-    for story, ranks in _grouped(stories):
-        echo = set(ranks) <= verdict.collateral
-        mark = "  (only because its peer had gone)" if echo else ""
+    for story, ranks in grouped((rank, _story(verdict, rank, test)) for rank in verdict.culprits):
         first, *rest = story.split("\n")
-        yield "\n".join([f"{rank_list(ranks)}: {first}{mark}", *(_INDENT + line for line in rest)])
+        yield "\n".join([f"{rank_list(ranks)}: {first}", *(_INDENT + line for line in rest)])
 
 
-def _story(report: RankReport, verdict: Verdict) -> str:
+def _story(verdict: Verdict, rank: int, test: str) -> str:
+    report = _report(verdict, rank)
     outcome = report.outcome
     if isinstance(outcome, Failed | Raised):
+        if rank in verdict.collateral:
+            return _story_of_echo(outcome.problems[0])
         return _story_of_problems(outcome.problems)
-    return explain(outcome)
+    if isinstance(outcome, TimedOut | Deadlocked):
+        return "\n".join(_whereabouts(report, test))
+    lines = [explain(outcome)]
+    if isinstance(outcome, Killed):
+        for thread in report.evidence.stacks[:1]:
+            lines += shown_stack(thread.frames, test)
+    return "\n".join(lines)
+
+
+def _story_of_echo(problem: Problem) -> str:
+    lines = ["lost its peer", shortened(problem.headline, 300)]
+    return "\n".join([*lines, shown_place(problem.where)] if problem.where else lines)
 
 
 def _story_of_problems(problems: Sequence[Problem]) -> str:
-    first, *_ = problems
-    lines = [first.headline if len(problems) == 1 else f"{len(problems)} problems"]
+    first, *others = problems
+    headline = count(len(problems), "problem") if others else shortened(first.headline, 500)
+    lines = [headline]
     for problem in problems:
         if problem.subtest is not None:
             lines.append(f"sub-test {problem.subtest}")
@@ -87,132 +164,93 @@ def _story_of_problems(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def explain(outcome: Outcome) -> str:
-    """An outcome in words."""
-    if isinstance(outcome, Passed):
-        return "passed, though it was meant to exit otherwise"
-    if isinstance(outcome, Skipped):
-        return f"skipped: {outcome.reason}"
-    if isinstance(outcome, Failed | Raised):
-        return outcome.problems[0].headline
-    if isinstance(outcome, Exited):
-        return _explain_exit(outcome)
-    if isinstance(outcome, Killed):
-        when = "after its body had passed" if outcome.after_body else "before its body was done"
-        return f"killed by {outcome.signal_name} {when}"
-    if isinstance(outcome, TimedOut):
-        return _explain_timeout(outcome)
-    if isinstance(outcome, Lost):
-        return f"lost: {outcome.reason}"
-    if isinstance(outcome, Ended):
-        return "still running when the harness ended it"
-    assert_never(outcome)
+def _survivor_sections(verdict: Verdict, test: str) -> Iterator[str]:
+    """Where those were that had to be ended: what they waited for is often the other half."""
+    ended = [r for r in verdict.reports if isinstance(r.outcome, Ended)]
+    stories = ((r.rank, "\n".join(_whereabouts(r, test))) for r in ended)
+    for story, ranks in grouped(stories):
+        first, *rest = story.split("\n")
+        yield "\n".join([f"{rank_list(ranks)}: {first}", *(_INDENT + line for line in rest)])
 
 
-def _explain_exit(outcome: Exited) -> str:
-    if outcome.after_body:
-        return (
-            f"exited with code {outcome.code} after its body had passed "
-            "(an exit handler or a destructor?)"
-        )
-    where = f", sys.exit() at {outcome.where}" if outcome.where else ""
-    return f"exited with code {outcome.code} before its body was done{where}"
+def _whereabouts(report: RankReport, test: str) -> list[str]:
+    """What a rank was doing, in a line, and its stack, innermost first."""
+    evidence = report.evidence
+    main, *others = evidence.threads or (None,)
+    lines = [_doing(report)]
+    if main is not None:
+        lines += shown_stack(main.frames, test)
+    for thread in others:
+        if thread is not None:
+            shown = shown_stack(thread.frames)[:3]
+            lines += [f"thread {thread.name}:", *(_INDENT + line for line in shown)]
+    if evidence.native:
+        lines += ["native stack:", *(_INDENT + line for line in evidence.native.split("\n"))]
+    return lines
 
 
-def _explain_timeout(outcome: TimedOut) -> str:
-    what = {
-        "start": "had not started",
-        "body": "had not finished",
-        "exit": "had passed, but its process had not exited",
-    }[outcome.phase]
-    return f"{what} after {outcome.limit_s:g} s"
+def _doing(report: RankReport) -> str:
+    evidence, outcome = report.evidence, report.outcome
+    if evidence.state == "stopped":
+        return "stopped by a signal (SIGSTOP?)"
+    if not evidence.answered and not isinstance(outcome, Ended):
+        why = "it is in native code and holds the GIL" if evidence.stacks else "it gives no sign"
+        return f"does not answer: {why} ({evidence.state or 'running'})"
+    if isinstance(outcome, TimedOut) and outcome.phase == "start":
+        return "still starting: the import of its module does not end"
+    if isinstance(outcome, TimedOut) and outcome.phase == "exit":
+        return "its body has passed, its process does not exit"
+    snapshot = evidence.snapshot
+    if evidence.answered and snapshot is not None and snapshot.waiting is not None:
+        return _waiting_text(snapshot)
+    return "running"
 
 
-def _state(outcome: Outcome) -> str:
-    """One word or two for the headline."""
-    if isinstance(outcome, Passed):
-        return "passed"
-    if isinstance(outcome, Skipped):
-        return "skipped"
-    if isinstance(outcome, Failed):
-        return "failed"
-    if isinstance(outcome, Raised):
-        return "raised an exception"
-    if isinstance(outcome, Exited):
-        return f"exited with code {outcome.code}"
-    if isinstance(outcome, Killed):
-        return f"killed by {outcome.signal_name}"
-    if isinstance(outcome, TimedOut):
-        return _explain_timeout(outcome)
-    if isinstance(outcome, Lost):
-        return "lost"
-    if isinstance(outcome, Ended):
-        return "still running"
-    assert_never(outcome)
+def _waiting_text(snapshot: Snapshot) -> str:
+    assert snapshot.waiting is not None
+    pending = snapshot.pending
+    if pending:
+        longest = max(call.waited_s for call in pending)
+        names = ", ".join(dict.fromkeys(f"{call.op} ({call.backend})" for call in pending))
+        return f"waiting in {names} for {longest:.1f} s"
+    peers = snapshot.waiting.peers
+    if snapshot.waiting.kind in {"send", "recv"}:
+        towards = "to" if snapshot.waiting.kind == "send" else "from"
+        whom = rank_list(peers) if peers else "any rank"
+        return f"waiting in {snapshot.waiting.call} {towards} {whom}"
+    return f"waiting in {snapshot.waiting.call}"
 
 
-def _log_sections(verdict: Verdict) -> Iterable[str]:
-    for rank in verdict.culprits:
-        report = _report(verdict, rank)
-        shown = "\n".join(p.traceback for p in getattr(report.outcome, "problems", ()))
-        for name, tail in (("stdout", report.stdout), ("stderr", report.stderr)):
-            if _says_more(tail, shown):
-                yield _log_section(rank, name, tail)
+# Logs
 
 
-def _says_more(tail: Tail, shown: str) -> bool:
-    """Whether a log holds anything but the traceback that the report shows already."""
-    return any(line.strip() and line not in shown for line in tail.lines)
-
-
-def _log_section(rank: int, name: str, tail: Tail) -> str:
-    count = len(tail.lines)
-    total = f"of {tail.total_lines} lines" if tail.total_lines else f"lines of {tail.size} bytes"
-    which = f"last {count} {total}" if count != tail.total_lines else _lines_text(count)
-    return "\n".join([f"rank {rank} {name} ({which})", *(_INDENT + line for line in tail.lines)])
-
-
-def _lines_text(count: int) -> str:
-    return f"{count} line" if count == 1 else f"{count} lines"
-
-
-def _report(verdict: Verdict, rank: int) -> RankReport:
-    return next(report for report in verdict.reports if report.rank == rank)
-
-
-def _grouped(pairs: Iterable[tuple[int, str]]) -> list[tuple[str, list[int]]]:
-    """Ranks by equal text, in the order of first appearance."""
-    groups: dict[str, list[int]] = {}
-    for rank, text in pairs:
-        groups.setdefault(text, []).append(rank)
-    return list(groups.items())
-
-
-def _ranks_text(count: int) -> str:
-    return f"{count} rank" if count == 1 else f"{count} ranks"
-
-
-def rank_list(ranks: Sequence[int]) -> str:
-    """`rank 1`, `ranks 0, 2-5`."""
-    ordered = sorted(ranks)
-    if len(ordered) == 1:
-        return f"rank {ordered[0]}"
-    spans: list[list[int]] = []
-    for rank in ordered:
-        if spans and rank == spans[-1][-1] + 1:
-            spans[-1].append(rank)
-        else:
-            spans.append([rank])
-    texts = [
-        f"{span[0]}-{span[-1]}" if len(span) > 2 else ", ".join(map(str, span)) for span in spans
+def _log_sections(verdict: Verdict) -> Iterator[str]:
+    """The ends of what the ranks wrote: the culprits' first, a few lines of the others'."""
+    others = [r.rank for r in verdict.reports if r.rank not in verdict.culprits]
+    sections = [
+        section
+        for rank in (*verdict.culprits, *others)
+        for section in _logs_of(_report(verdict, rank), rank in verdict.culprits)
     ]
-    return "ranks " + ", ".join(texts)
+    yield from sections[:_MAX_LOGS]
+    if len(sections) > _MAX_LOGS:
+        yield f"and {count(len(sections) - _MAX_LOGS, 'more log')} of other ranks"
 
 
-def shortened(text: str, limit: int = _MAX_TEXT) -> str:
-    """The text, or its beginning and end with a note of how much is missing between them."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    missing = len(text) - 2 * half
-    return f"{text[:half]}\n[… {missing:,} characters left out …]\n{text[-half:]}"
+def _logs_of(report: RankReport, culprit: bool) -> Iterator[str]:
+    limit = _LINES_OF_CULPRIT if culprit else _LINES_OF_OTHERS
+    for name, tail in (("stdout", report.stdout), ("stderr", report.stderr)):
+        if any(line.strip() for line in tail.lines):
+            yield _log_section(report, name, tail, limit)
+
+
+def _log_section(report: RankReport, name: str, tail: Tail, limit: int) -> str:
+    lines = tail.lines[-limit:]
+    if len(lines) == tail.total_lines:
+        which = count(len(lines), "line")
+    elif tail.total_lines is None:
+        which = f"last {count(len(lines), 'line')} of {tail.size:,} bytes"
+    else:
+        which = f"last {len(lines)} of {tail.total_lines} lines"
+    shown = [_INDENT + shortened(line, 400) for line in lines]
+    return "\n".join([f"rank {report.rank} {name} ({which})", *shown])

@@ -64,5 +64,13 @@ class RanksTimedOutError(RanksError):
     """The deadline of the test passed while at least one rank was still at work."""
 
 
+class RanksDeadlockedError(RanksTimedOutError):
+    """Ranks waited for each other, or for ranks that had finished, and none could go on."""
+
+
 class RanksDisagreeError(RanksError):
     """The ranks ended differently in a way that no test means, such as a skip on one rank alone."""
+
+
+class ProcessLeakError(RanksError):
+    """A test passed but left a process running, and HARNESS_LEAKS=error is set."""

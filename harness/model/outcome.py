@@ -8,7 +8,7 @@ exception behind it was made of.
 from __future__ import annotations
 
 import signal
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -26,6 +26,26 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class SubTest:
+    """What distinguishes one sub-test of a test, as `subTest(message, **params)` was told.
+
+    Attributes:
+        message: the message, as text; None if none was given.
+        params: each parameter's name and `repr()`.
+    """
+
+    message: str | None
+    params: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        """As unittest prints it."""
+        parts = [] if self.message is None else [f"[{self.message}]"]
+        if self.params:
+            parts.append("(" + ", ".join(f"{name}={value}" for name, value in self.params) + ")")
+        return " ".join(parts) or "(<subtest>)"
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that went wrong in the body of a rank, as text.
 
@@ -35,7 +55,7 @@ class Problem:
         traceback: the formatted traceback, ready to print, ending in type and message.
         is_assertion: whether unittest calls this a failure rather than an error.
         where: the innermost line of the user's own code; None if no frame is.
-        subtest: the subtest's parameters as unittest prints them; None outside subtests.
+        subtest: the sub-test that it happened in; None outside sub-tests.
     """
 
     type_name: str
@@ -43,7 +63,7 @@ class Problem:
     traceback: str
     is_assertion: bool
     where: Place | None = None
-    subtest: str | None = None
+    subtest: SubTest | None = None
 
     @property
     def headline(self) -> str:
@@ -123,6 +143,17 @@ class TimedOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Deadlocked:
+    """The process waited for ranks that could never come.
+
+    Attributes:
+        after_s: seconds from the start of the body until that was certain.
+    """
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """Nobody can say how the process ended; `reason` says why not."""
 
@@ -136,45 +167,17 @@ class Ended:
     phase: str = "body"
 
 
-Outcome = Passed | Skipped | Failed | Raised | Exited | Killed | TimedOut | Lost | Ended
+Outcome = (
+    Passed | Skipped | Failed | Raised | Exited | Killed | TimedOut | Deadlocked | Lost | Ended
+)
 
 #: Outcomes that the test's own code can produce without its process being in danger.
 Spoken = Passed | Skipped | Failed | Raised
 
 
-@dataclass(frozen=True, slots=True)
-class RankReport:
-    """An outcome with who, when and what the rank had said.
-
-    Attributes:
-        rank: the rank, from 0.
-        outcome: what became of it.
-        at_s: when the parent learnt of it, on the parent's monotonic clock.
-        pid: the process; None if there never was one.
-        stdout, stderr: the last lines of the rank's own output.
-    """
-
-    rank: int
-    outcome: Outcome
-    at_s: float
-    pid: int | None = None
-    stdout: Tail = field(default_factory=lambda: Tail())
-    stderr: Tail = field(default_factory=lambda: Tail())
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """The end of a rank's output.
-
-    Attributes:
-        lines: the last lines, oldest first.
-        total_lines: how many lines there were in all; None if there were too many to count.
-        size: bytes in all.
-    """
-
-    lines: tuple[str, ...] = ()
-    total_lines: int | None = 0
-    size: int = 0
+def outcome_of_problems(problems: tuple[Problem, ...]) -> Failed | Raised:
+    """What a body with these problems, at least one, adds up to."""
+    return (Failed if all(p.is_assertion for p in problems) else Raised)(problems)
 
 
 def spoken_to_data(outcome: Spoken) -> dict[str, Any]:
@@ -197,5 +200,15 @@ def spoken_from_data(data: dict[str, Any]) -> Spoken:
 
 
 def _problem_from_data(data: dict[str, Any]) -> Problem:
-    place = data["where"]
-    return Problem(**{**data, "where": Place(**place) if place else None})
+    place, subtest = data["where"], data["subtest"]
+    return Problem(
+        **{
+            **data,
+            "where": Place(**place) if place else None,
+            "subtest": _subtest_from_data(subtest) if subtest else None,
+        }
+    )
+
+
+def _subtest_from_data(data: dict[str, Any]) -> SubTest:
+    return SubTest(data["message"], tuple((name, value) for name, value in data["params"]))

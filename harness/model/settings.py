@@ -70,6 +70,11 @@ def seconds(text: str) -> float:
     return value
 
 
+def seconds_or_zero(text: str) -> float:
+    """Text to a number of seconds, or 0."""
+    return 0.0 if text == "0" else seconds(text)
+
+
 def whole_number(text: str) -> int:
     try:
         return int(text)
@@ -136,6 +141,19 @@ EXIT_TIMEOUT_S = Setting(
     seconds,
     "Seconds that the ranks may take to exit once every body has finished.",
 )
+DEADLOCK_S = Setting(
+    "HARNESS_DEADLOCK_AFTER",
+    1.0,
+    seconds_or_zero,
+    "Seconds that all ranks of a test must have been seen stuck, each in a call that can no longer "
+    "end, before the test is ended as a deadlock. 0 leaves deadlocks to the timeout.",
+)
+LEAKS = Setting(
+    "HARNESS_LEAKS",
+    "warn",
+    one_of("warn", "error"),
+    "What a test that passes but leaves a process behind gets: a warning, or an error.",
+)
 PRELOAD: Setting[tuple[str, ...]] = Setting(
     "HARNESS_PRELOAD",
     (),
@@ -147,6 +165,13 @@ FULL_TRACEBACKS = Setting(
     False,
     switch,
     "Show the frames of torch, unittest and the harness in the tracebacks of ranks.",
+)
+LIVE_OUTPUT = Setting(
+    "HARNESS_LIVE_OUTPUT",
+    False,
+    switch,
+    "Show what ranks print while they run, each line with its rank in front, beside keeping it for "
+    "the report of a failure.",
 )
 KEEP_FOLDERS = Setting(
     "HARNESS_KEEP_FOLDERS",

@@ -8,6 +8,9 @@ from typing import Any
 
 from harness.model.errors import WorldSizeError
 
+#: In the environment of every rank and of what it executes; the value is the test's folder.
+WORLD_VARIABLE = "HARNESS_WORLD"
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
@@ -23,7 +26,7 @@ class LaunchSpec:
         environ: the whole environment that the rank shall have.
         cwd, sys_path, argv: the parent's, at the time of the launch.
         threads: intra-op threads for torch in each rank.
-        debug_stacks: whether torch and harness frames are shown in tracebacks.
+        timeout_s: seconds that the body may take.
         extras: keyword arguments for the class's `_run` hook.
     """
 
@@ -39,6 +42,7 @@ class LaunchSpec:
     sys_path: tuple[str, ...]
     argv: tuple[str, ...]
     threads: int
+    timeout_s: float
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.model.outcome import (
+    Deadlocked,
     Ended,
     Exited,
     Failed,
     Killed,
-    Lost,
     Outcome,
     Passed,
+    Problem,
     Raised,
-    RankReport,
     Skipped,
+    SubTest,
     TimedOut,
+    outcome_of_problems,
 )
+from harness.model.rank_report import RankReport, Tail
 
 
 class VerdictKind(enum.Enum):
@@ -30,6 +33,7 @@ class VerdictKind(enum.Enum):
     RAISED = "raised"
     DIED = "died"
     TIMED_OUT = "timed out"
+    DEADLOCKED = "deadlocked"
     DISAGREED = "disagreed"
 
 
@@ -54,6 +58,11 @@ class Verdict:
     culprits: tuple[int, ...] = ()
     collateral: frozenset[int] = frozenset()
     reason: str = ""
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether it is neither a pass nor a skip."""
+        return self.kind not in {VerdictKind.PASSED, VerdictKind.SKIPPED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +125,29 @@ def _is_bad(report: RankReport, rule: ExitRule) -> bool:
         return False
     if isinstance(report.outcome, Passed):
         return rule.demands_exit_of(report.rank)
-    return isinstance(report.outcome, Failed | Raised | Exited | Killed | TimedOut | Lost)
+    return not isinstance(report.outcome, Skipped | Ended)
 
 
 def _blame(by_rank: tuple[RankReport, ...], bad: list[RankReport]) -> Verdict:
-    root, *others = bad
-    echoes = frozenset(r.rank for r in others if is_echo(r.outcome))
-    own = [root, *(r for r in others if r.rank not in echoes)]
-    ordered = [*own, *(r for r in others if r.rank in echoes)]
+    """The verdict when these ranks, the first one first, are bad.
+
+    An echo cannot be the cause, even if it was heard first: its peer leaves before it can say why.
+    """
+    own = [r for r in bad if not is_echo(r.outcome)]
+    echoes = [r for r in bad if is_echo(r.outcome)] if own else []
+    causes = own or bad
     return Verdict(
-        max((_fault(r.outcome) for r in own), key=_SEVERITY.index),
+        max((_fault(r.outcome) for r in causes), key=_SEVERITY.index),
         by_rank,
-        tuple(r.rank for r in ordered),
-        echoes,
+        tuple(r.rank for r in (*causes, *echoes)),
+        frozenset(r.rank for r in echoes),
     )
 
 
 _SEVERITY = [
     VerdictKind.FAILED,
     VerdictKind.RAISED,
+    VerdictKind.DEADLOCKED,
     VerdictKind.TIMED_OUT,
     VerdictKind.DIED,
 ]
@@ -145,9 +158,41 @@ def _fault(outcome: Outcome) -> VerdictKind:
         return VerdictKind.FAILED
     if isinstance(outcome, Raised):
         return VerdictKind.RAISED
+    if isinstance(outcome, Deadlocked):
+        return VerdictKind.DEADLOCKED
     if isinstance(outcome, TimedOut):
         return VerdictKind.TIMED_OUT
     return VerdictKind.DIED
+
+
+def by_subtest(verdict: Verdict) -> dict[SubTest | None, Verdict]:
+    """A verdict taken apart: one for each sub-test that failed, one (under None) for what
+    went wrong outside them, if anything did.
+
+    What the ranks printed stays with the first of them; it would only be repeated.
+    """
+    subtests = dict.fromkeys(
+        problem.subtest for report in verdict.reports for problem in _problems(report.outcome)
+    )
+    parts: dict[SubTest | None, Verdict] = {}
+    for subtest in subtests:
+        reports = [_only(report, subtest, with_logs=not parts) for report in verdict.reports]
+        parts[subtest] = judge(reports)
+    return parts
+
+
+def _problems(outcome: Outcome) -> tuple[Problem, ...]:
+    return outcome.problems if isinstance(outcome, Failed | Raised) else ()
+
+
+def _only(report: RankReport, subtest: SubTest | None, with_logs: bool) -> RankReport:
+    """The report as if nothing but this sub-test had gone wrong."""
+    outcome = report.outcome
+    if isinstance(outcome, Failed | Raised):
+        kept = tuple(p for p in outcome.problems if p.subtest == subtest)
+        outcome = outcome_of_problems(kept) if kept else Passed()
+    changed = replace(report, outcome=outcome)
+    return changed if with_logs else replace(changed, stdout=Tail(), stderr=Tail())
 
 
 # What gloo, NCCL, the stores and sockets say when the other side has gone away. Seen with torch
@@ -165,11 +210,18 @@ _ECHOES = (
 )
 
 
+# With these types; a ConnectionResetError is of the user's own sockets.
+_ECHO_TYPES = ("RuntimeError", "torch.distributed.")
+
+
 def is_echo(outcome: Outcome) -> bool:
     """Whether every problem of the outcome is only the news that a peer went away."""
-    if not isinstance(outcome, Raised):
-        return False
-    return all(any(echo in p.message.lower() for echo in _ECHOES) for p in outcome.problems)
+    return isinstance(outcome, Raised) and all(_is_news_of_a_peer(p) for p in outcome.problems)
+
+
+def _is_news_of_a_peer(problem: Problem) -> bool:
+    message = problem.message.lower()
+    return problem.type_name.startswith(_ECHO_TYPES) and any(echo in message for echo in _ECHOES)
 
 
 def _reason_of(skipped: list[RankReport]) -> str:

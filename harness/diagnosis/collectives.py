@@ -1,0 +1,102 @@
+"""Where ranks part: the first collective on which those of one group do not agree."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.model.evidence import Collective, Snapshot
+
+Snapshots = Mapping[int, Snapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """The first collective of a group on which its ranks are not together.
+
+    Attributes:
+        group: the group's name, as torch numbers it.
+        description: what torch or the user calls it.
+        seq: the collective's number in the group.
+        calls: by rank, what it called under this number; None for a rank that called nothing.
+    """
+
+    group: str
+    description: str
+    seq: int
+    calls: Mapping[int, Collective | None]
+
+    @property
+    def is_mismatch(self) -> bool:
+        """Whether ranks called different things, rather than some nothing."""
+        return len({call.signature for call in self.calls.values() if call is not None}) > 1
+
+
+def find_parting(snapshots: Snapshots, broken: Container[int] = ()) -> Parting | None:
+    """The earliest issued collective on which the ranks of a group part; None if there is none.
+
+    Args:
+        snapshots: by rank; ranks that gave none are left out of account.
+        broken: ranks that raised an exception: their last collective may have done so.
+    """
+    partings = [
+        parting
+        for group in dict.fromkeys(c.group for s in snapshots.values() for c in s.collectives)
+        if (parting := _parting_of(group, snapshots, broken)) is not None
+    ]
+    # By how long ago it was issued: the first one brought the others about.
+    return max(partings, key=_age, default=None)
+
+
+def _age(parting: Parting) -> float:
+    return max(call.waited_s for call in parting.calls.values() if call is not None)
+
+
+def _parting_of(group: str, snapshots: Snapshots, broken: Container[int]) -> Parting | None:
+    histories = {
+        rank: {c.seq: c for c in snapshot.collectives if c.group == group}
+        for rank, snapshot in snapshots.items()
+        if rank in members(group, snapshots)
+    }
+    oldest = _oldest_known_by_all(list(histories.values()))
+    newest = max((seq for history in histories.values() for seq in history), default=0)
+    for seq in range(oldest, newest + 1):
+        calls = {rank: history.get(seq) for rank, history in histories.items()}
+        failed = {
+            r for r, history in histories.items() if r in broken and max(history, default=0) == seq
+        }
+        if _is_parting(calls, failed):
+            return Parting(group, _description(group, snapshots), seq, calls)
+    return None
+
+
+def _oldest_known_by_all(histories: Sequence[Mapping[int, Collective]]) -> int:
+    """The recorder forgets; comparing starts where every rank still remembers."""
+    return max((min(history) for history in histories if history), default=1)
+
+
+def _is_parting(calls: Mapping[int, Collective | None], failed: Container[int]) -> bool:
+    made = {rank: call for rank, call in calls.items() if call is not None}
+    if len({call.signature for call in made.values()}) > 1:
+        return True
+    # Without the others, a broadcast may well have ended; what waits or has failed lacks them.
+    return len(made) < len(calls) and any(
+        call.pending or rank in failed for rank, call in made.items()
+    )
+
+
+def members(group: str, snapshots: Snapshots) -> tuple[int, ...]:
+    """The ranks of a group, as any of its members knows them; all ranks if none says."""
+    for snapshot in snapshots.values():
+        known = snapshot.groups.get(group)
+        if known is not None and known.ranks:
+            return known.ranks
+    return tuple(snapshots)
+
+
+def _description(group: str, snapshots: Snapshots) -> str:
+    for snapshot in snapshots.values():
+        known = snapshot.groups.get(group)
+        if known is not None and known.description not in {"", "undefined"}:
+            return known.description
+    return group

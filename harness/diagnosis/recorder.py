@@ -1,0 +1,97 @@
+"""Reads torch's flight recorder: the last collectives of this process, for gloo too.
+
+Seen with torch 2.13; a torch without the recorder, or with another one, gives no collectives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from harness.model.evidence import Collective
+from harness.model.outcome import Place
+
+# More than anybody reads, and enough to find where ranks part that part late.
+_MAX_COLLECTIVES = 200
+
+
+def collectives(since_ns: int, issued_where: bool) -> tuple[Collective, ...]:
+    """The last collectives that this process has issued; torch.distributed must be imported.
+
+    Args:
+        since_ns: leave out what is older, in nanoseconds since the epoch.
+        issued_where: whether to say of each where in the code it was issued.
+    """
+    try:
+        from torch._C import _distributed_c10d
+
+        with _without_inductor() if issued_where else contextlib.nullcontext():
+            dump = pickle.loads(_distributed_c10d._dump_fr_trace(True, issued_where, False))  # type: ignore[attr-defined]
+    except (ImportError, AttributeError, RuntimeError, TypeError):
+        return ()
+    now_ns = time.time_ns()
+    entries = [e for e in dump.get("entries", ()) if e["time_created_ns"] >= since_ns]
+    return tuple(_collective(e, now_ns) for e in entries[-_MAX_COLLECTIVES:] if not e["is_p2p"])
+
+
+@contextlib.contextmanager
+def _without_inductor() -> Iterator[None]:
+    """Spare torch the import of its compiler, which takes over a second in a process without it.
+
+    For every frame, torch asks `torch._inductor.codecache.PyCodeCache` whether it is in compiled
+    code (torch/csrc/profiler/combined_traceback.cpp); without the compiler, none is. The test of
+    this process is over, or about to be ended, whenever the frames are asked for.
+    """
+    if "torch._inductor" in sys.modules:
+        yield
+        return
+    cache = SimpleNamespace(PyCodeCache=SimpleNamespace(stack_frames_for_code=lambda *code: None))
+    stand_ins: dict[str, Any] = {
+        "torch._inductor": SimpleNamespace(codecache=cache),
+        "torch._inductor.codecache": cache,
+    }
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+
+def _collective(entry: dict[str, Any], now_ns: int) -> Collective:
+    backend, _, op = entry["profiling_name"].rpartition(":")
+    return Collective(
+        group=str(entry["process_group"][0]),
+        seq=entry["collective_seq_id"],
+        op=op,
+        backend=backend,
+        sizes=tuple(tuple(size) for size in entry["input_sizes"]),
+        dtypes=tuple(_DTYPES.get(name, name.lower()) for name in entry["input_dtypes"]),
+        pending=not entry["retired"],
+        waited_s=max(0.0, (now_ns - entry["time_created_ns"]) / 1e9),
+        timeout_s=entry["timeout_ms"] / 1000,
+        frames=tuple(Place(f["filename"], f["line"], f["name"]) for f in entry.get("frames", ())),
+    )
+
+
+# The recorder has C++'s names.
+_DTYPES = {
+    "Float": "float32",
+    "Double": "float64",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Byte": "uint8",
+    "Char": "int8",
+    "Short": "int16",
+    "Int": "int32",
+    "Long": "int64",
+    "Bool": "bool",
+    "ComplexFloat": "complex64",
+    "ComplexDouble": "complex128",
+}

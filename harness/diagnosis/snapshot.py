@@ -1,0 +1,187 @@
+"""Taken by a rank of itself: where its threads are and what its process groups are doing.
+
+Runs on a thread of the harness in the rank, while the main thread is wherever it is. torch is only
+looked at if the test has imported it.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from harness.diagnosis import recorder
+from harness.diagnosis.sources import is_torch
+from harness.model.evidence import Group, Snapshot, ThreadStack, Waiting
+from harness.model.outcome import Place
+
+#: Threads of the harness itself in a rank; left out of every account.
+LISTENER, LIFELINE = "harness-listener", "harness-lifeline"
+_OWN_THREADS = frozenset({LISTENER, LIFELINE})
+
+_MAX_FRAMES = 60
+
+
+# A process may run several tests; what was recorded before the present one is not of interest.
+_since_ns = 0
+
+
+def begin() -> None:
+    """Leave what has been recorded so far out of the snapshots to come: a test begins."""
+    global _since_ns
+    _since_ns = time.time_ns()
+
+
+def take(issued_where: bool = True) -> Snapshot:
+    """A snapshot of this process.
+
+    Args:
+        issued_where: whether to say of each collective where in the code it was issued, which is
+            most of the work.
+    """
+    frames = sys._current_frames()
+    main = frames.get(threading.main_thread().ident or 0)
+    return Snapshot(
+        threads=tuple(_threads(frames)),
+        collectives=recorder.collectives(_since_ns, issued_where) if _distributed() else (),
+        groups=_groups(),
+        waiting=_waiting(main) if main is not None else None,
+        cpu_s=time.process_time(),
+    )
+
+
+def _threads(frames: dict[int, FrameType]) -> Iterator[ThreadStack]:
+    main = threading.main_thread()
+    others = [t for t in threading.enumerate() if t is not main and t.name not in _OWN_THREADS]
+    for thread in (main, *others):
+        frame = frames.get(thread.ident or 0)
+        if frame is not None:
+            yield ThreadStack(thread.name, tuple(_stack_of(frame)))
+
+
+def _stack_of(frame: FrameType | None) -> list[Place]:
+    places: list[Place] = []
+    while frame is not None and len(places) < _MAX_FRAMES:
+        places.append(_place(frame))
+        frame = frame.f_back
+    return places
+
+
+def _place(frame: FrameType) -> Place:
+    code = frame.f_code
+    return Place(code.co_filename, frame.f_lineno, code.co_name, code.co_firstlineno)
+
+
+def _distributed() -> Any:
+    """torch's distributed_c10d, if it is imported and has process groups."""
+    c10d = sys.modules.get("torch.distributed.distributed_c10d")
+    return c10d if c10d is not None and getattr(c10d, "_world", None) is not None else None
+
+
+def _groups() -> dict[str, Group]:
+    c10d = _distributed()
+    if c10d is None:
+        return {}
+    world = c10d._world
+    return {
+        str(name): Group(
+            tuple(sorted(world.pg_group_ranks.get(group, {}))),
+            str(getattr(group, "group_desc", "")),
+            _timeout_of(group),
+        )
+        for group, name in list(world.pg_names.items())
+    }
+
+
+def _timeout_of(group: Any) -> float | None:
+    try:
+        import torch
+
+        options = group._get_backend(torch.device("cpu")).options
+        return float(options._timeout.total_seconds())
+    except (ImportError, AttributeError, RuntimeError):
+        return None
+
+
+# The functions of distributed_c10d in which a rank waits for others, and for nothing else. What is
+# not listed (monitored_barrier, say) may end by itself.
+_COLLECTIVES = frozenset(
+    {
+        "_all_gather_base",
+        "_reduce_scatter_base",
+        "all_gather",
+        "all_gather_coalesced",
+        "all_gather_into_tensor",
+        "all_gather_object",
+        "all_reduce",
+        "all_reduce_coalesced",
+        "all_to_all",
+        "all_to_all_single",
+        "barrier",
+        "broadcast",
+        "broadcast_object_list",
+        "gather",
+        "gather_object",
+        "reduce",
+        "reduce_scatter",
+        "reduce_scatter_tensor",
+        "scatter",
+        "scatter_object_list",
+    }
+)
+_RENDEZVOUS = frozenset({"init_process_group", "new_group"})
+# Where a rank is while the reducer of DDP, or a collective in a graph, waits in C++.
+_BACKWARD = frozenset({"_engine_run_backward"})
+# torch's, in functional collectives.
+_WAIT = frozenset({"wait_tensor"})
+_PLAIN_WAIT = re.compile(r"\.wait\(\s*\)")
+
+
+def _waiting(frame: FrameType) -> Waiting | None:
+    """The call in which the main thread waits for other ranks; None if it may do anything else."""
+    run = list(_torch_frames(frame))
+    if not run:
+        # The user's own work.wait(). With arguments it may be a wait that is meant to end.
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        return Waiting("collective", "wait") if _PLAIN_WAIT.search(line) else None
+    for inner in run:
+        name = inner.f_code.co_name
+        if name in _COLLECTIVES or name in _BACKWARD or name in _WAIT:
+            return Waiting("collective", run[-1].f_code.co_name if name not in _BACKWARD else name)
+        if name in {"send", "recv"}:
+            return Waiting(name, name, _peers(inner, name))
+        if name in _RENDEZVOUS:
+            return _rendezvous(inner)
+    return None
+
+
+def _torch_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames of torch from the innermost outwards, up to the user's."""
+    while frame is not None and is_torch(frame.f_code.co_filename):
+        yield frame
+        frame = frame.f_back
+
+
+def _peers(frame: FrameType, name: str) -> tuple[int, ...]:
+    side = "dst" if name == "send" else "src"
+    peer = frame.f_locals.get(side)
+    if peer is not None:
+        return (int(peer),)
+    in_group = frame.f_locals.get(f"group_{side}")
+    if in_group is None:
+        return ()
+    c10d = _distributed()
+    group = frame.f_locals.get("group")
+    return (int(c10d.get_global_rank(group, in_group)) if group is not None else int(in_group),)
+
+
+def _rendezvous(frame: FrameType) -> Waiting:
+    timeout = frame.f_locals.get("timeout")
+    seconds = float(timeout.total_seconds()) if timeout is not None else None
+    ranks = frame.f_locals.get("ranks") or range(max(0, frame.f_locals.get("world_size", 0)))
+    return Waiting("rendezvous", frame.f_code.co_name, tuple(int(r) for r in ranks), seconds)

@@ -1,0 +1,45 @@
+"""Whose code a file is: the user's, or Python's, torch's and the harness's."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import sysconfig
+import unittest
+
+HARNESS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_UNITTEST = os.path.join(os.path.dirname(unittest.__file__), "")
+_STDLIB = os.path.join(sysconfig.get_paths()["stdlib"], "")
+
+
+def is_torch(filename: str) -> bool:
+    """Whether a file belongs to torch."""
+    return _is_in_package(filename, "torch")
+
+
+_MULTIPROCESSING = os.path.join(os.path.dirname(multiprocessing.__file__), "")
+# What every process of multiprocessing begins with.
+_BOOTSTRAP = tuple(_MULTIPROCESSING + name for name in ("process.py", "spawn.py", "forkserver.py"))
+
+
+def is_machinery(filename: str) -> bool:
+    """Whether a file is part of how a test is run, of no interest to who debugs the test."""
+    return filename.startswith((HARNESS, _UNITTEST)) or filename in _BOOTSTRAP
+
+
+def is_foreign(filename: str) -> bool:
+    """Whether a file is anything but the user's own."""
+    if filename.startswith("<") or is_machinery(filename) or is_torch(filename):
+        return True
+    if _is_in_package(filename, "expecttest"):
+        return True
+    in_library = filename.startswith(_STDLIB)
+    return in_library and not any(part in filename for part in ("site-packages", "dist-packages"))
+
+
+def _is_in_package(filename: str, package: str) -> bool:
+    module = sys.modules.get(package)
+    if module is None or not getattr(module, "__file__", None):
+        return False
+    return filename.startswith(os.path.join(os.path.dirname(str(module.__file__)), ""))

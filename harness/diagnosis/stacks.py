@@ -1,0 +1,110 @@
+"""Python stacks as text: what faulthandler writes, read; and any stack, written for a reader."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+
+from harness.diagnosis.sources import is_foreign, is_machinery, is_torch
+from harness.model import settings
+from harness.model.evidence import ThreadStack
+from harness.model.outcome import Place
+
+_THREAD = re.compile(r"^(?:Current t|T)hread 0x[0-9a-f]+(?: \[(?P<name>.*)\])?.*most recent call")
+_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
+
+
+def parse_faulthandler(text: str, current_first: bool = False) -> tuple[ThreadStack, ...]:
+    """The threads that faulthandler has written the stacks of; the main thread first.
+
+    Args:
+        text: what it wrote: all threads, the main one last, though it does not say that it is.
+        current_first: have the thread first on which a signal was handled: in a crash, the culprit.
+    """
+    stacks: list[tuple[str, list[Place]]] = []
+    current = 0
+    for line in text.splitlines():
+        if thread := _THREAD.match(line):
+            if line.startswith("Current"):
+                current = len(stacks)
+            stacks.append((thread["name"] or "", []))
+        elif (frame := _FRAME.match(line)) and stacks:
+            number = int(frame["line"]) if frame["line"].isdigit() else 0
+            stacks[-1][1].append(Place(frame["file"], number, frame["function"]))
+    if current_first and stacks:
+        stacks.append(stacks.pop(current))
+    found = [ThreadStack(name, tuple(frames)) for name, frames in stacks if not _is_own(frames)]
+    return tuple(reversed(found))
+
+
+def fatal_dump(lines: Sequence[str]) -> tuple[str, list[str]]:
+    """What faulthandler wrote to stderr of a crash, and the lines of stderr without it.
+
+    Its first line, which names the crash, stays with the others.
+    """
+    begins = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error: ")]
+    if not begins:
+        return "", list(lines)
+    begin = end = begins[-1] + 1
+    while end < len(lines) and (not lines[end] or lines[end].startswith(_OF_A_DUMP)):
+        end += 1
+    return "\n".join(lines[begin:end]), [*lines[:begin], *lines[end:]]
+
+
+_OF_A_DUMP = ("Thread 0x", "Current thread 0x", "  File ", "  ...", "  <", "Extension modules: ")
+
+
+def _is_own(frames: Iterable[Place]) -> bool:
+    """Whether a stack is of a thread that the harness started: its functions tell."""
+    return any(f.function in _OWN_FUNCTIONS and is_machinery(f.file) for f in frames)
+
+
+# What the harness's threads in a rank run (harness.ranks.child_listener, child_lifeline).
+_OWN_FUNCTIONS = frozenset({"_listen", "_end_with_parent"})
+
+
+def shown_stack(frames: Sequence[Place], test: str = "") -> list[str]:
+    """A stack for a reader: innermost first, the user's own frames, others folded.
+
+    Args:
+        frames: innermost first.
+        test: name of the test method, whose frame is marked.
+    """
+    if settings.FULL_TRACEBACKS.value():
+        return [shown_place(frame) for frame in frames]
+    own = [frame for frame in frames if not is_foreign(frame.file)]
+    if not own:
+        # Outside the test's code altogether: in a hook of torch's, or taking down.
+        inner = [f for f in frames if not is_machinery(f.file) and not f.file.startswith("<")]
+        return [shown_place(frame) for frame in inner[:4]]
+    lines = _innermost_foreign(frames)
+    for frame in own:
+        mark = "  (the test)" if test and frame.function == test else ""
+        lines.append(shown_place(frame) + mark)
+    return lines
+
+
+def _innermost_foreign(frames: Sequence[Place]) -> list[str]:
+    """One line for the frames of torch or the library inside the user's innermost one."""
+    inside: list[Place] = []
+    for frame in frames:
+        if not is_foreign(frame.file):
+            break
+        inside.append(frame)
+    if not inside:
+        return []
+    called = inside[-1]
+    whose = "torch" if is_torch(called.file) else "Python"
+    # A decorator's wrapper says nothing; what it wraps does.
+    named = next((f for f in reversed(inside) if f.function != "wrapper"), called)
+    return [f"{named.function} in {whose}"]
+
+
+def shown_place(place: Place) -> str:
+    """A place as a reader finds it, relative to the current folder where that is shorter."""
+    file = place.file
+    if os.path.isabs(file):
+        relative = os.path.relpath(file)
+        file = relative if len(relative) < len(file) else file
+    return f"{file}:{place.line} in {place.function}"
