@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import struct
 import threading
 from collections.abc import Iterator
@@ -78,4 +79,22 @@ class FrameWriter:
         data = memoryview(encode(message))
         with self._lock:
             while data:
-                data = data[os.write(self.fd, data) :]
+                data = data[self._write(data) :]
+
+    def send_at_once(self, message: Message) -> bool:
+        """Write a short frame if the reader has room for it; says whether it had."""
+        with self._lock:
+            try:
+                os.write(self.fd, encode(message))
+            except OSError:
+                return False
+        return True
+
+    def _write(self, data: memoryview) -> int:
+        try:
+            return os.write(self.fd, data)
+        except BlockingIOError:  # the descriptor is read without waiting, so it is written so too
+            poller = select.poll()
+            poller.register(self.fd, select.POLLOUT)
+            poller.poll()
+            return 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import types
 import unittest
 from collections.abc import Callable
 from typing import Any
 
-from harness.model.outcome import Failed, Passed, Problem, Raised, Skipped, Spoken
-from harness.ranks.child_problems import ExcInfo, problem_of
+from harness.model.outcome import Passed, Problem, Skipped, Spoken, SubTest, outcome_of_problems
+from harness.ranks.child_problems import ExcInfo, problem_of, subtest_of
 
 
 def run_body(
@@ -64,8 +63,7 @@ class _Collector(unittest.TestResult):
 
     def outcome(self) -> Spoken:
         if self.problems:
-            only_assertions = all(problem.is_assertion for problem in self.problems)
-            return (Failed if only_assertions else Raised)(tuple(self.problems))
+            return outcome_of_problems(tuple(self.problems))
         return Passed() if self.reason is None else Skipped(self.reason)
 
     def addError(self, test: unittest.TestCase, err: ExcInfo) -> None:
@@ -78,18 +76,15 @@ class _Collector(unittest.TestResult):
         self, test: unittest.TestCase, subtest: unittest.TestCase, err: ExcInfo | None
     ) -> None:
         if err is not None:
-            self._add(err, subtest._subDescription())  # type: ignore[attr-defined]
+            self._add(err, subtest_of(subtest))
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         # A skip inside a sub-test skips that sub-test only; the test itself has run.
         if not hasattr(test, "test_case"):
             self.reason = reason
 
-    def _add(self, err: ExcInfo, subtest: str | None) -> None:
+    def _add(self, err: ExcInfo, subtest: SubTest | None) -> None:
         if isinstance(err[1], SystemExit):
             self.exit_request = self.exit_request or err[1]
             return
-        problem = problem_of(err, subtest)
-        self.problems.append(problem)
-        # Also into the rank's log, in the order of what it printed.
-        print(problem.traceback, file=sys.stderr)
+        self.problems.append(problem_of(err, subtest))

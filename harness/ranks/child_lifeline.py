@@ -10,6 +10,8 @@ import threading
 from multiprocessing import process
 from multiprocessing.connection import wait
 
+from harness.diagnosis.snapshot import LIFELINE
+
 # <asm-generic/fcntl.h>; the fcntl module lacks the name before Python 3.11... and on some builds.
 _F_SETSIG = getattr(fcntl, "F_SETSIG", 10)
 
@@ -32,7 +34,7 @@ def attach() -> None:
         if not wait([fd], 0):
             return
     # Elsewhere, or if the parent went before the kernel was asked to watch it.
-    threading.Thread(target=_end_with_parent, args=(fd,), name="lifeline", daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(fd,), name=LIFELINE, daemon=True).start()
 
 
 def _end_with_parent(fd: int) -> None:

@@ -8,70 +8,39 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+import tempfile
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from operator import attrgetter
 from typing import Any
 
-from harness.model.outcome import Passed, Problem, Raised, Spoken, spoken_to_data
+from harness.model.outcome import Passed, Raised
 from harness.model.skips import TEST_ERROR_EXIT_CODE
-from harness.model.spec import LaunchSpec
-from harness.ranks import child_lifeline
-from harness.ranks.channel import FrameWriter
+from harness.model.spec import WORLD_VARIABLE, LaunchSpec
+from harness.ranks import child_lifeline, child_listener
+from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import end_as_an_interpreter_does
-from harness.ranks.logs import log_path
+from harness.ranks.logs import log_path, stacks_path
 
 
-class RankPipe:
-    """The rank's end of the channel; the `pipe` that the `_run` and `run_test` hooks are given."""
+def rank_main(
+    spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
+) -> None:
+    """Run one test as one rank. Returns normally only if the body passed.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._writer = FrameWriter(connection.fileno())
-        self.outcome: Spoken | None = None
-
-    def hello(self) -> None:
-        """The rank is up: its class is found and the body is about to start."""
-        self._send({"kind": "hello"})
-
-    def report(self, outcome: Spoken) -> None:
-        """Say what became of the body. Only the first report counts."""
-        if self.outcome is None:
-            self.outcome = outcome
-            self._send({"kind": "outcome", "outcome": spoken_to_data(outcome)})
-
-    def leaving(self, request: SystemExit) -> None:
-        """Somebody called sys.exit(); say where, in case nothing else was reported."""
-        if self.outcome is None:
-            place = problem_of((SystemExit, request, request.__traceback__)).where
-            self._send({"kind": "leaving", "where": asdict(place) if place else None})
-
-    def goodbye(self, imported: tuple[str, ...]) -> None:
-        """The process group is down and exit handlers have run; the process is about to exit."""
-        self._send({"kind": "goodbye", "imported": imported})
-
-    def send(self, text: object) -> None:
-        """For tests written against PyTorch's harness, which send a traceback as text."""
-        message = str(text)
-        self.report(Raised((Problem("Exception", message, message, is_assertion=False),)))
-
-    def close(self) -> None:
-        """PyTorch's harness closes the pipe after the body; here it stays open until the exit."""
-
-    def _send(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # the parent has gone, and so will this process
-            self._writer.send(message)
-
-
-def rank_main(spec: LaunchSpec, rank: int, connection: Connection) -> None:
-    """Run one test as one rank. Returns normally only if the body passed."""
+    Args:
+        spec: what to run.
+        rank: as which rank.
+        connection: the channel to the parent.
+        outputs: where to send stdout and stderr; if empty, to their log files.
+    """
     os.setpgid(0, 0)
     child_lifeline.attach()
-    _redirect_output(spec, rank)
+    _redirect_output(spec, rank, outputs)
     faulthandler.enable()
+    child_listener.register_stacks_signal(stacks_path(spec.folder, rank))
     forget_exit_handlers_of_the_server()
     pipe = RankPipe(connection)
     known = len(sys.modules)
@@ -80,7 +49,7 @@ def rank_main(spec: LaunchSpec, rank: int, connection: Connection) -> None:
             _become(spec)
             cls = _find_class(spec)
             _configure_torch(spec)
-            _fix_world_size(cls, spec)
+            _fix_what_was_launched(cls, spec)
             pipe.hello()
             cls._run(rank, spec.method, spec.file_name, pipe, **spec.extras)
             if pipe.outcome is None:
@@ -105,24 +74,27 @@ def _reporting(pipe: RankPipe) -> Iterator[None]:
         pipe.leaving(leaving)
         raise
     except BaseException:
-        problem = problem_of(sys.exc_info())
-        sys.stderr.write(problem.traceback + "\n")
-        pipe.report(Raised((problem,)))
+        pipe.report(Raised((problem_of(sys.exc_info()),)))
     if not isinstance(pipe.outcome, Passed):
         sys.exit(TEST_ERROR_EXIT_CODE)
 
 
-def _redirect_output(spec: LaunchSpec, rank: int) -> None:
-    """Send stdout and stderr, what native code writes included, to the rank's own files."""
+def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection]) -> None:
+    """Send stdout and stderr, what native code writes included, to where the parent wants them."""
     for fd, stream in ((1, "stdout"), (2, "stderr")):
-        log = os.open(
-            log_path(spec.folder, rank, stream), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-        )
-        os.dup2(log, fd)
-        os.close(log)
-    for stream_object in (sys.stdout, sys.stderr):
-        # Lines must be in the file when the process dies without warning.
-        stream_object.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        if outputs:
+            target = os.dup(outputs[fd - 1].fileno())
+            outputs[fd - 1].close()
+        else:
+            path = log_path(spec.folder, rank, stream)
+            target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(target, fd)
+        os.close(target)
+        # A new object: the old one remembers what kind of file it was made for. By lines, which
+        # must be out when the process dies without warning.
+        text = open(fd, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+        setattr(sys, stream, text)
+        setattr(sys, f"__{stream}__", text)
 
 
 def _become(spec: LaunchSpec) -> None:
@@ -132,6 +104,8 @@ def _become(spec: LaunchSpec) -> None:
     """
     os.environ.clear()
     os.environ.update(spec.environ)
+    os.environ[WORLD_VARIABLE] = spec.folder
+    tempfile.tempdir = None  # the server may have looked for one in another environment
     os.chdir(spec.cwd)
     sys.path[:] = spec.sys_path
     sys.argv[:] = spec.argv
@@ -148,14 +122,15 @@ def _find_class(spec: LaunchSpec) -> Any:
         ) from None
 
 
-def _fix_world_size(cls: Any, spec: LaunchSpec) -> None:
-    """Make the class's world size the one that was launched.
+def _fix_what_was_launched(cls: Any, spec: LaunchSpec) -> None:
+    """Make the class's world size and timeout those that were launched.
 
     A class attribute may be computed from the command line or the environment, which were other
     when this process (or the server that it is a fork of) imported the module.
     """
-    if not isinstance(inspect.getattr_static(cls, "world_size", None), property):
-        cls.world_size = spec.world_size
+    for name in ("world_size", "timeout_s"):
+        if not isinstance(inspect.getattr_static(cls, name, None), property):
+            setattr(cls, name, getattr(spec, name))
 
 
 def _configure_torch(spec: LaunchSpec) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import sysconfig
 import traceback
-import unittest
-from functools import cache
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
+from harness.diagnosis.sources import is_foreign, is_machinery
 from harness.model import settings
-from harness.model.outcome import Place, Problem
+from harness.model.outcome import Place, Problem, SubTest
 
 ExcInfo = (
     tuple[type[BaseException], BaseException, TracebackType]
@@ -19,12 +17,12 @@ ExcInfo = (
 )
 
 
-def problem_of(exc_info: ExcInfo, subtest: str | None = None) -> Problem:
+def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
     """An exception as a `Problem`.
 
     Args:
         exc_info: as of `sys.exc_info()`.
-        subtest: the parameters of the subtest it happened in, as unittest prints them.
+        subtest: the sub-test that it happened in.
     """
     kind, error, tb = exc_info
     assert kind is not None
@@ -34,12 +32,20 @@ def problem_of(exc_info: ExcInfo, subtest: str | None = None) -> Problem:
         _fold(formatted)
     return Problem(
         type_name=_name_of(kind),
-        message=_message_of(error),
-        traceback="".join(formatted.format()).rstrip("\n"),
+        message=_text_of(str, error),
+        traceback=_printable("".join(formatted.format()).rstrip("\n")),
         is_assertion=issubclass(kind, AssertionError),
         where=_innermost_own(tb),
         subtest=subtest,
     )
+
+
+def subtest_of(subtest: Any) -> SubTest:
+    """What unittest's object for a sub-test says, as text."""
+    given = subtest._message
+    # unittest's mark for "no message" is a plain object() of its own.
+    message = None if type(given) is object else _text_of(str, given)
+    return SubTest(message, tuple((k, _text_of(repr, v)) for k, v in subtest.params.items()))
 
 
 def _name_of(kind: type[BaseException]) -> str:
@@ -48,11 +54,18 @@ def _name_of(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _message_of(error: BaseException) -> str:
+def _text_of(convert: Callable[[object], str], value: object) -> str:
+    """`str` or `repr` of a user's object, which may be as broken as what is being reported."""
     try:
-        return str(error)
+        return _printable(convert(value))
     except BaseException as broken:
-        return f"<str() of the exception raised {type(broken).__name__}>"
+        kind = type(value).__name__
+        return f"<{convert.__name__}() of the {kind} raised {type(broken).__name__}>"
+
+
+def _printable(text: str) -> str:
+    """The text with lone surrogates, which no output takes, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _innermost_own(tb: TracebackType | None) -> Place | None:
@@ -63,28 +76,6 @@ def _innermost_own(tb: TracebackType | None) -> Place | None:
         if not is_foreign(code.co_filename):
             own = Place(code.co_filename, line, code.co_name, code.co_firstlineno)
     return own
-
-
-@cache
-def _foreign_folders() -> tuple[str, ...]:
-    """Folders of code that the user did not write: Python's library, torch, the harness."""
-    folders = [sysconfig.get_paths()["stdlib"], os.path.dirname(os.path.dirname(__file__))]
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.__file__:
-        folders.append(os.path.dirname(torch.__file__))
-    expecttest = sys.modules.get("expecttest")
-    if expecttest is not None and expecttest.__file__:
-        folders.append(os.path.dirname(expecttest.__file__))
-    return tuple(os.path.join(folder, "") for folder in folders)
-
-
-def is_foreign(filename: str) -> bool:
-    """Whether a frame of this file is Python's, torch's or the harness's rather than the user's."""
-    if filename.startswith("<"):
-        return True
-    if "site-packages" not in filename and filename.startswith(_foreign_folders()[0]):
-        return True
-    return filename.startswith(_foreign_folders()[1:])
 
 
 def _fold(formatted: traceback.TracebackException) -> None:
@@ -102,10 +93,5 @@ def _fold(formatted: traceback.TracebackException) -> None:
         own = [i for i, frame in enumerate(current.stack) if not is_foreign(frame.filename)]
         if own:
             kept = list(current.stack)[own[0] :]
-            current.stack[:] = [frame for frame in kept if not _is_testing_machinery(frame)]
+            current.stack[:] = [frame for frame in kept if not is_machinery(frame.filename)]
         todo += [current.__cause__, current.__context__]
-
-
-def _is_testing_machinery(frame: traceback.FrameSummary) -> bool:
-    own = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
-    return frame.filename.startswith((own, os.path.dirname(unittest.__file__)))

@@ -22,6 +22,8 @@ from harness.model.errors import FolderError
 
 _PREFIX = "harness-"
 _NAME = re.compile(rf"{_PREFIX}(\d+)-(\d+)-")
+# Sockets live in temp folders too, and their paths may have no more than 107 characters.
+_NAME_LENGTH = 24
 _counter = itertools.count(1)
 _session: tuple[int, Path] | None = None
 
@@ -40,7 +42,7 @@ def session_folder() -> Path:
 
 def new_test_folder(name: str) -> Path:
     """An empty folder, mode 0700, whose name starts with the test's, for a reader's eyes."""
-    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[-60:]
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[-_NAME_LENGTH:]
     folder = session_folder() / f"{next(_counter)}-{readable}"
     try:
         folder.mkdir(mode=0o700)
@@ -49,6 +51,13 @@ def new_test_folder(name: str) -> Path:
             f"cannot make the folder {folder} for the files of {name}: {error.strerror}; "
             f"set TMPDIR to a folder with room that you may write to"
         ) from error
+    return folder
+
+
+def temp_folder(test_folder: str | Path) -> str:
+    """The temp folder of a test's ranks, so that what they leave there goes with the test."""
+    folder = os.path.join(test_folder, "tmp")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
     return folder
 
 
@@ -76,11 +85,14 @@ def _remove_session(pid: int, folder: str) -> None:
         remove(folder)
 
 
-def keep(folder: Path) -> Path:
-    """Move a test's folder to where no session removes it; returns the new place."""
-    kept = folder.parent.parent / f"{_PREFIX}kept-{folder.parent.name}-{folder.name}"
-    folder.rename(kept)
-    return kept
+def kept_path(folder: Path) -> Path:
+    """Where `keep` moves a test's folder."""
+    return folder.parent.parent / f"{_PREFIX}kept-{folder.parent.name}-{folder.name}"
+
+
+def keep(folder: Path) -> None:
+    """Move a test's folder to where no session removes it."""
+    folder.rename(kept_path(folder))
 
 
 def _sweep(temp: Path) -> None:

@@ -23,6 +23,12 @@ from harness.ranks import folders
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
 
 _start_lock = threading.Lock()
+_server_pids: set[int] = set()
+
+
+def server_pids() -> frozenset[int]:
+    """The fork servers of this process."""
+    return frozenset(_server_pids)
 
 
 class ForkServer:
@@ -37,7 +43,9 @@ class ForkServer:
         self._received = b""
         self._made: list[BaseProcess] = []
         self._pipe = self._start()
-        self._death = os.pidfd_open(self.stdlib_server._forkserver_pid)  # type: ignore[attr-defined]
+        pid: int = self.stdlib_server._forkserver_pid  # type: ignore[attr-defined]
+        _server_pids.add(pid)
+        self._death = os.pidfd_open(pid)
 
     def _start(self) -> int:
         """Start the server process; returns the read end of the pipe that it answers on."""

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.model.outcome import Tail
+from harness.model.rank_report import Tail
 
 STREAMS = ("stdout", "stderr")
 
@@ -17,6 +17,11 @@ _COUNT_BYTES = 8 * 1024 * 1024
 
 def log_path(folder: str | Path, rank: int, stream: str) -> Path:
     return Path(folder) / f"rank{rank}.{stream}"
+
+
+def stacks_path(folder: str | Path, rank: int) -> str:
+    """The pipe to which faulthandler writes a rank's stacks when it is told to."""
+    return str(Path(folder) / f"rank{rank}.stacks")
 
 
 def read_tail(path: Path, max_lines: int = 20) -> Tail:

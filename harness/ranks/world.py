@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.spec import LaunchSpec
 from harness.ranks.channel import FrameReader, FrameWriter, Message
+from harness.ranks.child_listener import STACKS_SIGNAL
 from harness.ranks.child_main import rank_main
 from harness.ranks.launcher import ProcessFactory
+from harness.ranks.leftovers import Leftover, LeftoverWatch
+from harness.ranks.live import LiveStream, live_streams
+from harness.ranks.logs import stacks_path
 
 # After KILL, the kernel needs a moment to take a process down; one in uninterruptible sleep may
 # need for ever, and the harness must not.
 _REAP_S = 5.0
+_PAUSE_S = 0.03
 
 
 class RankHandle:
     """One rank as the parent sees it."""
 
-    def __init__(self, rank: int, process: BaseProcess, connection: Connection) -> None:
+    def __init__(
+        self,
+        rank: int,
+        process: BaseProcess,
+        connection: Connection,
+        stacks: str,
+        streams: Sequence[LiveStream],
+    ) -> None:
+        """Of a process that is not yet started.
+
+        Args:
+            rank: the rank.
+            process: the process to be.
+            connection: the parent's end of the channel.
+            stacks: path of the pipe to which it will write its stacks.
+            streams: its output, if that is shown while it runs.
+        """
         self.rank = rank
+        self.streams = streams
         self.process = process
         self._connection = connection
         self._reader = FrameReader(connection.fileno())
         self._writer = FrameWriter(connection.fileno())
         self._pidfd: int | None = None
+        os.mkfifo(stacks, mode=0o600)
+        self._stacks_fd = os.open(stacks, os.O_RDONLY | os.O_NONBLOCK)
 
     def __repr__(self) -> str:
         return f"<rank {self.rank} pid {self.pid} exit code {self.process.exitcode}>"
@@ -44,9 +70,8 @@ class RankHandle:
         """The exit code, negative for a signal; None while the process lives."""
         return self.process.exitcode
 
-    def start(self, child_end: Connection) -> None:
+    def start(self) -> None:
         self.process.start()
-        child_end.close()
         self._pidfd = _pidfd_of(self.process)
 
     @property
@@ -59,19 +84,43 @@ class RankHandle:
         return self.process.sentinel if self._pidfd is None else self._pidfd
 
     @property
-    def channel_fd(self) -> int | None:
-        """Becomes readable when the rank has said something; None once it has hung up."""
-        return None if self._reader.closed else self._connection.fileno()
+    def open_fds(self) -> list[int]:
+        """Those become readable when there is news of the rank: it has said something, or ended."""
+        channel = [] if self._reader.closed else [self._connection.fileno()]
+        return [self.exit_fd, *channel, *(s.fd for s in self.streams if not s.closed)]
+
+    def pass_on_output(self) -> None:
+        """Show what the rank has written since."""
+        for stream in self.streams:
+            stream.pump()
 
     def messages(self) -> Iterator[Message]:
         yield from self._reader.read()
 
-    def send(self, message: Message) -> None:
-        """Tell the rank something; a rank that has gone cannot be told."""
-        try:
-            self._writer.send(message)
-        except OSError:
-            return
+    def ask(self, message: Message) -> None:
+        """Put a question to the rank; one that has gone or does not listen is not waited for."""
+        self._writer.send_at_once(message)
+
+    def written_stacks(self, deadline: Deadline) -> str:
+        """What faulthandler writes of the rank's threads, whoever holds the GIL; empty if nothing.
+
+        Only for a rank that runs no Python code: faulthandler reads the frames as they are, and has
+        been seen to crash on those of a thread that goes on meanwhile. A rank that does run some
+        can answer a question.
+        """
+        if self.pid is None:
+            return ""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, STACKS_SIGNAL)
+        data, quiet = b"", deadline
+        while wait([self._stacks_fd], quiet.remaining_s()):
+            chunk = os.read(self._stacks_fd, 1 << 16)
+            if not chunk:
+                break
+            data += chunk
+            # It does not say when it has finished, but writes without a pause.
+            quiet = deadline.sooner(Deadline.after(_PAUSE_S))
+        return data.decode("utf-8", "replace")
 
     def signal_group(self, number: int) -> None:
         """Signal the rank and every process that it has started in its process group."""
@@ -85,6 +134,9 @@ class RankHandle:
 
     def close(self) -> None:
         self._connection.close()
+        os.close(self._stacks_fd)
+        for stream in self.streams:
+            stream.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
@@ -104,26 +156,42 @@ def _pidfd_of(process: BaseProcess) -> int | None:
 class World:
     """All ranks of one world."""
 
-    def __init__(self, handles: list[RankHandle]) -> None:
-        self.handles = handles
+    def __init__(self, folder: str) -> None:
+        self.handles: list[RankHandle] = []
+        self._leftovers = LeftoverWatch(folder)
 
     @classmethod
     def start(cls, spec: LaunchSpec, factory: ProcessFactory) -> World:
         """Start a process for each rank. If one cannot be started, the others are ended."""
-        world = cls([])
+        world = cls(spec.folder)
         try:
-            for rank in range(spec.world_size):
-                ours, theirs = Pipe(duplex=True)
-                process: Any = factory(
-                    target=rank_main, name=f"rank {rank}", args=(spec, rank, theirs)
-                )
-                handle = RankHandle(rank, process, ours)
-                handle.start(theirs)
-                world.handles.append(handle)
+            with world._leftovers.marked():
+                for rank in range(spec.world_size):
+                    world._start_rank(spec, rank, factory)
         except BaseException:
             world.end(grace_s=0.0)
+            world.close()
             raise
         return world
+
+    def _start_rank(self, spec: LaunchSpec, rank: int, factory: ProcessFactory) -> None:
+        ours, theirs = Pipe(duplex=True)
+        live = settings.LIVE_OUTPUT.value()
+        streams = live_streams(spec.folder, rank) if live else []
+        given = [theirs, *(stream.for_rank for stream in streams)]
+        arguments = (spec, rank, theirs, given[1:])
+        process: Any = factory(target=rank_main, name=f"rank {rank}", args=arguments)
+        stacks = stacks_path(spec.folder, rank)
+        handle = RankHandle(rank, process, ours, stacks, streams)
+        try:
+            handle.start()
+        except BaseException:
+            handle.close()
+            raise
+        finally:
+            for connection in given:
+                connection.close()
+        self.handles.append(handle)
 
     @property
     def processes(self) -> list[BaseProcess]:
@@ -151,6 +219,15 @@ class World:
         for handle in living:
             handle.signal_group(signal.SIGKILL)
         return _await_exit(living, Deadline.after(_REAP_S))
+
+    def end_leftovers(self, grace_s: float = 0.0) -> list[Leftover]:
+        """End what the ranks, which must have ended, have left running; returns what it was.
+
+        Args:
+            grace_s: how long it may take to end by itself.
+        """
+        ranks = {handle.pid: handle.rank for handle in self.handles if handle.pid is not None}
+        return self._leftovers.end(ranks, grace_s)
 
     def close(self) -> None:
         """Give back the descriptors. The processes must have ended."""

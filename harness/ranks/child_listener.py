@@ -1,0 +1,60 @@
+"""The rank's ear: a thread that answers the parent while the main thread runs the test.
+
+It can answer as long as the main thread lets go of the GIL now and then, as it does in every wait
+of torch's. For a rank that does not, the parent has faulthandler's signal.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from harness.diagnosis import snapshot
+from harness.ranks.channel import FrameReader, Message
+
+#: What makes a rank write its stacks to its stacks file, GIL or no GIL. Tests are free to use the
+#: ordinary signals, so it is a real-time one where there are any.
+STACKS_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 2) - 2
+
+
+def register_stacks_signal(path: str) -> None:
+    """Have faulthandler write all threads' stacks to the pipe at `path` when the signal comes."""
+    # So that the signal never does harm, before and after faulthandler attends to it.
+    signal.signal(STACKS_SIGNAL, signal.SIG_IGN)
+    pipe = open(path, "wb", buffering=0)  # noqa: SIM115 (open as long as the process lives)
+    _pipes.append(pipe)
+    faulthandler.register(STACKS_SIGNAL, file=pipe, all_threads=True, chain=False)
+
+
+_pipes: list[Any] = []
+
+
+def start(fd: int, send: Callable[[Message], None]) -> None:
+    """Start answering the parent's questions, which come from `fd`, with `send`."""
+    thread = threading.Thread(target=_listen, args=(fd, send), name=snapshot.LISTENER, daemon=True)
+    thread.start()
+
+
+def _listen(fd: int, send: Callable[[Message], None]) -> None:
+    reader = FrameReader(fd)
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    while not reader.closed:
+        poller.poll()
+        for message in reader.read():
+            if message["kind"] == "snapshot":
+                send(_answer(message))
+
+
+def _answer(question: Message) -> Message:
+    try:
+        taken = snapshot.take(question["full"]).to_data()
+    except Exception as error:  # a test may have replaced anything we look at
+        print(f"harness: no snapshot: {error!r}", file=sys.stderr)
+        taken = None
+    return {"kind": "snapshot", "round": question["round"], "snapshot": taken}

@@ -1,0 +1,117 @@
+"""Asking ranks what they are doing, in the ways there are, and gathering what is learnt.
+
+A rank that lets go of the GIL answers by itself, with everything. One that does not still writes
+its Python stacks when faulthandler's signal comes, one that crashed has written them to its stderr,
+and py-spy, where it is installed, sees below Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psutil
+
+from harness.diagnosis.native import native_stacks
+from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
+from harness.model.clock import Deadline
+from harness.model.evidence import Evidence, ThreadStack
+from harness.model.outcome import Ended, Killed
+from harness.model.rank_report import RankReport
+from harness.ranks.logs import log_path, read_tail
+from harness.ranks.watched import Phase, WatchedRank
+
+# py-spy takes half a second for a process with torch, and stops it meanwhile.
+_NATIVE_LIMIT_S = 10.0
+_MAX_NATIVE = 4
+# faulthandler writes within a millisecond if it writes at all; a stopped process does not.
+_WRITTEN_LIMIT_S = 0.1
+# A crash is told in this many lines of stderr at most: a hundred frames each of some threads.
+_CRASH_LINES = 500
+_SHOWN_LINES = 20
+
+
+class Interrogator:
+    """Asks the ranks of one world."""
+
+    def __init__(self, ranks: Sequence[WatchedRank], folder: str) -> None:
+        self._ranks = ranks
+        self._folder = folder
+        self._round = 0
+        self._stacks: dict[int, tuple[ThreadStack, ...]] = {}
+        self._native: dict[int, str] = {}
+        self._states: dict[int, str] = {}
+
+    def ask(self, full: bool) -> int:
+        """Ask every living rank for a snapshot; returns the number of this round of questions.
+
+        Args:
+            full: also where each collective was issued.
+        """
+        self._round += 1
+        for rank in self._living():
+            rank.handle.ask({"kind": "snapshot", "full": full, "round": self._round})
+        return self._round
+
+    def all_have_answered(self, round_number: int) -> bool:
+        return all(rank.answered_round >= round_number for rank in self._living())
+
+    def look_from_outside(self, deep: bool) -> None:
+        """Learn of the living ranks what can be learnt without their help.
+
+        Args:
+            deep: also take native stacks, which costs about a second.
+        """
+        living = self._living()
+        self._states = {rank.rank: _state(rank.handle.pid) for rank in living}
+        mute = [rank for rank in living if not self._has_answered(rank)]
+        for rank in mute:
+            if rank.phase_before_end is not Phase.STARTING:
+                written = rank.handle.written_stacks(Deadline.after(_WRITTEN_LIMIT_S))
+                self._stacks[rank.rank] = parse_faulthandler(written)
+        if deep:
+            mute_first = (mute + [rank for rank in living if rank not in mute])[:_MAX_NATIVE]
+            by_pid = {rank.handle.pid: rank.rank for rank in mute_first if rank.handle.pid}
+            found = native_stacks(list(by_pid), _NATIVE_LIMIT_S)
+            self._native = {by_pid[pid]: text for pid, text in found.items()}
+
+    def report(self, rank: WatchedRank) -> RankReport:
+        """All that was learnt about a rank, once it has its outcome."""
+        outcome = rank.outcome or Ended()
+        stdout, stderr = (
+            read_tail(log_path(self._folder, rank.rank, stream), _CRASH_LINES)
+            for stream in ("stdout", "stderr")
+        )
+        stacks = self._stacks.get(rank.rank, ())
+        if isinstance(outcome, Killed):
+            dump, lines = fatal_dump(stderr.lines)
+            stderr = stderr.with_lines(lines)
+            stacks = parse_faulthandler(dump, current_first=True)
+        evidence = Evidence(
+            snapshot=rank.snapshot,
+            stacks=stacks,
+            state=self._states.get(rank.rank, ""),
+            native=self._native.get(rank.rank, ""),
+            answered=self._has_answered(rank),
+        )
+        return RankReport(
+            rank.rank,
+            outcome,
+            rank.at_s,
+            rank.handle.pid,
+            stdout.last(_SHOWN_LINES),
+            stderr.last(_SHOWN_LINES),
+            evidence,
+        )
+
+    def _living(self) -> list[WatchedRank]:
+        return [rank for rank in self._ranks if rank.alive]
+
+    def _has_answered(self, rank: WatchedRank) -> bool:
+        return rank.answered_round >= self._round
+
+
+def _state(pid: int | None) -> str:
+    try:
+        return psutil.Process(pid).status() if pid is not None else ""
+    except psutil.Error:
+        return ""

@@ -1,0 +1,154 @@
+"""Processes that the ranks of a test have left behind: found, named, ended.
+
+A process belongs to a world if it is in the process group of one of its ranks, or if its
+environment says so: what a rank executes inherits a variable of the rank's, and what it merely
+forks still shows the environment of the fork server, which names the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+
+import psutil
+
+from harness.model.clock import Deadline
+from harness.model.spec import WORLD_VARIABLE
+from harness.ranks.fork_server import server_pids
+from harness.ranks.plan import PLAN_VARIABLE
+
+#: Helpers that end by themselves when they notice that their rank has gone need a moment for it.
+LEAVING_S = 0.5
+_REAP_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A process that a rank left behind.
+
+    Attributes:
+        pid: its process id.
+        command: its command line.
+        rank: the rank whose process group it is in; None if it has left that.
+    """
+
+    pid: int
+    command: str
+    rank: int | None
+
+    def __str__(self) -> str:
+        owner = "a rank" if self.rank is None else f"rank {self.rank}"
+        return f"{owner} left process {self.pid} behind: {self.command}"
+
+
+class ProcessLeakWarning(UserWarning):
+    """A test has passed, but a process that it started was still running."""
+
+
+class LeftoverWatch:
+    """Knows which processes there were before a world, and so which are its leftovers.
+
+    Args:
+        world: the folder of the world's test, by which its processes are known.
+    """
+
+    def __init__(self, world: str) -> None:
+        self._world = world
+        self._before = frozenset(psutil.pids())
+
+    @contextlib.contextmanager
+    def marked(self) -> Iterator[None]:
+        """Mark processes that are started meanwhile, and theirs, as this world's."""
+        os.environ[WORLD_VARIABLE] = self._world
+        try:
+            yield
+        finally:
+            del os.environ[WORLD_VARIABLE]
+
+    def end(self, pids_of_ranks: Mapping[int, int], grace_s: float) -> list[Leftover]:
+        """End what the ranks have left behind, and say what it was.
+
+        Args:
+            pids_of_ranks: process id to rank, of ranks that have ended.
+            grace_s: how long they may take to end by themselves.
+
+        Returns:
+            those that did not.
+        """
+        found = list(_find(pids_of_ranks, self._world, self._before))
+        if not found:
+            return []
+        alive = _await_end(found, Deadline.after(grace_s))
+        left = [Leftover(p.pid, _command(p), pids_of_ranks.get(_group(p.pid))) for p in alive]
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGKILL)
+        _await_end(alive, Deadline.after(_REAP_S))
+        return left
+
+
+def _find(
+    pids_of_ranks: Mapping[int, int], world: str, before: frozenset[int]
+) -> Iterable[psutil.Process]:
+    known = before | server_pids() | {resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
+    for pid in psutil.pids():
+        if pid in known or pid in pids_of_ranks:
+            continue
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if _group(pid) in pids_of_ranks or _names(process, world):
+                yield process
+        except psutil.Error:
+            continue
+
+
+def _await_end(processes: list[psutil.Process], deadline: Deadline) -> list[psutil.Process]:
+    """Wait until the processes have ended; returns those that have not.
+
+    Through the kernel's descriptors: psutil waits until somebody has reaped them, and in many a
+    container nobody does.
+    """
+    living = {fd: process for process in processes if (fd := _pidfd(process.pid)) is not None}
+    waited = dict(living)
+    while living and not deadline.expired:
+        ended = set(wait(list(living), deadline.remaining_s()))
+        living = {fd: process for fd, process in living.items() if fd not in ended}
+    for fd in waited:
+        os.close(fd)
+    return list(living.values())
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _names(process: psutil.Process, world: str) -> bool:
+    environ = process.environ()
+    session = os.path.dirname(world)
+    return environ.get(WORLD_VARIABLE) == world or session in environ.get(PLAN_VARIABLE, "")
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        command = " ".join(process.cmdline()) or process.name()
+    except psutil.Error:
+        return "(gone)"
+    # What the rank itself was started with; only a fork of it has the same.
+    return "a fork of the rank" if "from multiprocessing." in command else command

@@ -1,0 +1,88 @@
+"""The output of ranks while they run: to their log files as ever, and to the reader at once.
+
+Without it, ranks write to their files themselves and nobody stands between. With it, they write to
+pipes; the parent, which must keep reading these, writes the files and its own stdout and stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing import Pipe
+from typing import TextIO
+
+from harness.ranks.logs import STREAMS, log_path
+
+_CHUNK = 1 << 16
+# What a pipe can hold at most, unless somebody enlarges it (fs.pipe-max-size).
+_PIPE_CHUNKS = 16
+
+
+class LiveStream:
+    """One of a rank's two streams, in the parent.
+
+    Args:
+        folder: the test's folder, for the log file.
+        rank: the rank.
+        stream: "stdout" or "stderr".
+    """
+
+    def __init__(self, folder: str, rank: int, stream: str) -> None:
+        self._from_rank, self.for_rank = Pipe(duplex=False)
+        os.set_blocking(self.fd, False)
+        self._log = open(log_path(folder, rank, stream), "wb", buffering=0)  # noqa: SIM115
+        self._prefix = f"[rank {rank}] "
+        self._stream = stream
+        self._line = b""
+        self.closed = False
+
+    @property
+    def fd(self) -> int:
+        """Becomes readable when the rank has written something."""
+        return self._from_rank.fileno()
+
+    def pump(self, chunks: int = 16) -> None:
+        """Pass on what the rank has written by now; sets `closed` at its end.
+
+        Args:
+            chunks: how much at most: a rank may write faster than anybody reads.
+        """
+        for _ in range(chunks):
+            try:
+                data = os.read(self.fd, _CHUNK)
+            except BlockingIOError:
+                return
+            self.closed = not data
+            if self.closed:
+                return
+            self._log.write(data)
+            self._show(data)
+
+    def _show(self, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        if len(self._line) > _CHUNK:  # a progress bar, or no text at all
+            lines, self._line = [*lines, self._line], b""
+        if lines:
+            self._say(lines)
+
+    def _say(self, lines: list[bytes]) -> None:
+        out: TextIO = getattr(sys, self._stream)
+        encoding = getattr(out, "encoding", None) or "utf-8"
+        texts = (line.decode("utf-8", "backslashreplace") for line in lines)
+        whole = "".join(f"{self._prefix}{text}\n" for text in texts)
+        out.write(whole.encode(encoding, "backslashreplace").decode(encoding))
+        out.flush()
+
+    def close(self) -> None:
+        """Pass on what is left of a rank that has ended, and give the descriptors back."""
+        self.pump(_PIPE_CHUNKS)
+        if self._line:
+            self._say([self._line])
+            self._line = b""
+        self._from_rank.close()
+        self._log.close()
+
+
+def live_streams(folder: str, rank: int) -> list[LiveStream]:
+    """Streams for a rank that is about to start."""
+    return [LiveStream(folder, rank, stream) for stream in STREAMS]

@@ -1,0 +1,119 @@
+"""One rank as the supervisor sees it: its phase, what it has said, what became of it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import replace
+
+from harness.model.clock import now
+from harness.model.evidence import Snapshot, snapshot_from_data
+from harness.model.outcome import (
+    Exited,
+    Killed,
+    Lost,
+    Outcome,
+    Passed,
+    Place,
+    Skipped,
+    Spoken,
+    spoken_from_data,
+)
+from harness.model.skips import skip_reason_of_exit
+from harness.ranks.channel import Message
+from harness.ranks.world import RankHandle
+
+
+class Phase(enum.Enum):
+    """How far a rank has come."""
+
+    STARTING = "start"
+    RUNNING = "body"
+    LEAVING = "exit"
+    GONE = "gone"
+
+
+class WatchedRank:
+    """A rank and all that is known of it so far."""
+
+    def __init__(self, handle: RankHandle) -> None:
+        self.handle = handle
+        self.phase = self.phase_before_end = Phase.STARTING
+        self.spoken: Spoken | None = None
+        self.spoken_at_s = 0.0
+        self.left_from: Place | None = None
+        self.imported: tuple[str, ...] = ()
+        self.outcome: Outcome | None = None
+        self.at_s = 0.0
+        self.snapshot: Snapshot | None = None
+        self.answered_round = 0
+
+    def __repr__(self) -> str:
+        return f"<{self.handle!r} {self.phase.name} {self.outcome or self.spoken}>"
+
+    @property
+    def rank(self) -> int:
+        return self.handle.rank
+
+    @property
+    def alive(self) -> bool:
+        return self.handle.exit_code is None
+
+    def hear_all(self) -> bool:
+        """Take in what the rank has said by now; whether there was any news of the test in it."""
+        news = False
+        for message in self.handle.messages():
+            self._hear(message)
+            news = news or message["kind"] != "snapshot"
+        return news
+
+    def _hear(self, message: Message) -> None:
+        kind = message["kind"]
+        if kind == "hello":
+            self.phase = Phase.RUNNING
+        elif kind == "outcome":
+            self.phase = Phase.LEAVING
+            self.spoken = spoken_from_data(message["outcome"])
+            self.spoken_at_s = now()
+            self._keep_snapshot(message)
+        elif kind == "snapshot":
+            self.answered_round = message["round"]
+            self._keep_snapshot(message)
+        elif kind == "leaving":
+            self.left_from = Place(**message["where"]) if message["where"] else None
+        elif kind == "goodbye":
+            self.imported = tuple(message["imported"])
+
+    def _keep_snapshot(self, message: Message) -> None:
+        if message["snapshot"] is None:
+            return
+        taken = snapshot_from_data(message["snapshot"])
+        if self.spoken is not None and message["kind"] == "snapshot" and self.snapshot is not None:
+            # While a rank leaves, its process group goes; what it had called by the end of its
+            # body is what its peers may wait for.
+            taken = replace(self.snapshot, threads=taken.threads, cpu_s=taken.cpu_s, waiting=None)
+        self.snapshot = taken
+
+    def settle(self, outcome: Outcome, at_s: float | None = None) -> None:
+        """Fix the outcome; the first one stands."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self.at_s = now() if at_s is None else at_s
+
+    def settle_by_exit(self, code: int) -> None:
+        """The process has ended: fix the outcome by what it has said and by the exit code."""
+        self.phase = Phase.GONE
+        if self.spoken is not None and not (isinstance(self.spoken, Passed) and code):
+            self.settle(self.spoken, self.spoken_at_s)
+        else:
+            self.settle(self._outcome_of(code))
+
+    def _outcome_of(self, code: int) -> Outcome:
+        if getattr(self.handle.process, "is_lost", False):
+            return Lost("the fork server died, and with it the rank's exit code")
+        reason = skip_reason_of_exit(code)
+        if reason is not None and self.spoken is None:
+            return Skipped(reason)
+        after_body = self.spoken is not None
+        if code < 0:
+            return Killed(-code, after_body)
+        return Exited(code, after_body, self.left_from)
