@@ -29,17 +29,22 @@ from .cases.skips import (
     skip_if_win32,
 )
 from .cases.testcase import TestCase
+from .cases.timeouts import timeout
 from .cases.variants import devices, world_sizes
 from .model.errors import (
     HarnessError,
+    ProcessLeakError,
+    RanksDeadlockedError,
     RanksDiedError,
     RanksDisagreeError,
     RanksError,
     RanksFailedError,
     RanksRaisedError,
     RanksTimedOutError,
+    SettingError,
     WorldSizeError,
 )
+from .ranks.leftovers import ProcessLeakWarning
 from .ranks.stores import create_tcp_store, file_store, hash_store, tcp_store
 
 __version__: str
@@ -51,12 +56,16 @@ __all__ = [
     "TEST_MULTIGPU",
     "HarnessError",
     "MultiProcessTestCase",
+    "ProcessLeakError",
+    "ProcessLeakWarning",
+    "RanksDeadlockedError",
     "RanksDiedError",
     "RanksDisagreeError",
     "RanksError",
     "RanksFailedError",
     "RanksRaisedError",
     "RanksTimedOutError",
+    "SettingError",
     "TestCase",
     "WorldSizeError",
     "__version__",
@@ -85,5 +94,6 @@ __all__ = [
     "skip_if_win32",
     "subtest",
     "tcp_store",
+    "timeout",
     "world_sizes",
 ]

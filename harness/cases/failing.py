@@ -5,11 +5,17 @@ from __future__ import annotations
 import ast
 import linecache
 import unittest
+import warnings
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from harness.cases.again import command_for
 from harness.diagnosis.report import describe
+from harness.model import settings
 from harness.model.errors import (
     HarnessError,
+    ProcessLeakError,
+    RanksDeadlockedError,
     RanksDiedError,
     RanksDisagreeError,
     RanksFailedError,
@@ -17,7 +23,8 @@ from harness.model.errors import (
     RanksTimedOutError,
 )
 from harness.model.outcome import Exited, Failed, Place, Raised
-from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind
+from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind, by_subtest
+from harness.ranks.leftovers import Leftover, ProcessLeakWarning
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -26,12 +33,18 @@ _ERRORS: dict[VerdictKind, type[HarnessError]] = {
     VerdictKind.RAISED: RanksRaisedError,
     VerdictKind.DIED: RanksDiedError,
     VerdictKind.TIMED_OUT: RanksTimedOutError,
+    VerdictKind.DEADLOCKED: RanksDeadlockedError,
     VerdictKind.DISAGREED: RanksDisagreeError,
 }
 
 
-def raise_verdict(case: unittest.TestCase, verdict: Verdict) -> None:
+def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> None:
     """Return if the ranks passed; else raise what the verdict is for unittest.
+
+    Args:
+        case: the test, as it runs in the parent.
+        verdict: what its ranks add up to.
+        kept: the folder with the ranks' files, where the reader may find it.
 
     Raises:
         unittest.SkipTest: if all ranks skipped.
@@ -43,8 +56,61 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict) -> None:
         raise unittest.SkipTest(verdict.reason)
     if verdict.kind not in TEST_FAULTS:
         _expect_no_failure(case)
-    place = _place_of_root(verdict) or _place_of_test(case)
-    _raise_at(place, _ERRORS[verdict.kind](describe(verdict)))
+    elif _hears_subtests(case):
+        _raise_by_subtest(case, verdict, kept)
+        return
+    _raise(case, verdict, kept)
+
+
+def _raise_by_subtest(case: unittest.TestCase, verdict: Verdict, kept: str) -> None:
+    """Have each sub-test fail by itself, as unittest would have found it; then raise the rest."""
+    parts = by_subtest(verdict)
+    rest = parts.pop(None, None)
+    for subtest, part in parts.items():
+        assert subtest is not None
+        # unittest prints any message, and has a mark of its own for none.
+        message = [] if subtest.message is None else [subtest.message]
+        with case.subTest(*message, **{name: _Shown(text) for name, text in subtest.params}):
+            _raise(case, part, kept)
+    if rest is not None:
+        _raise(case, rest, kept)
+
+
+def report_leaks(case: unittest.TestCase, left: Sequence[Leftover]) -> None:
+    """Tell of processes that a test which has passed left running. They have been ended.
+
+    Raises:
+        ProcessLeakError: if the setting LEAKS says so; otherwise it is a ProcessLeakWarning.
+    """
+    if not left:
+        return
+    text = f"{case.id()}: " + "; ".join(str(leftover) for leftover in left)
+    if settings.LEAKS.value() == "error":
+        _expect_no_failure(case)
+        _raise_at(_place_of_test(case), ProcessLeakError(text))
+    place = _place_of_test(case)
+    warnings.warn_explicit(text, ProcessLeakWarning, place.file, place.line)
+
+
+class _Shown:
+    """A sub-test's parameter, of which only the text is known here."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _hears_subtests(case: unittest.TestCase) -> bool:
+    """Whether what runs the test takes sub-tests; others get all of them in one message."""
+    outcome = getattr(case, "_outcome", None)
+    return bool(getattr(outcome, "result_supports_subtests", False))
+
+
+def _raise(case: unittest.TestCase, verdict: Verdict, kept: str) -> NoReturn:
+    text = describe(verdict, case._testMethodName, command_for(case), kept)
+    _raise_at(_place_of_root(verdict) or _place_of_test(case), _ERRORS[verdict.kind](text))
 
 
 def _expect_no_failure(case: unittest.TestCase) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
+import tempfile
 
 # gloo otherwise binds to the address of the host's name, which on laptops may not exist and on
 # servers listens to the network; NCCL and TensorPipe (RPC) choose an interface likewise.
@@ -16,9 +19,26 @@ _DEFAULTS = {
 }
 
 
-def launch_environ() -> dict[str, str]:
-    """The parent's environment as it is now, with our defaults where it says nothing."""
-    return {**_DEFAULTS, **os.environ}
+def launch_environ(temp: str) -> dict[str, str]:
+    """The parent's environment as it is now, with our defaults where it says nothing.
+
+    Args:
+        temp: the ranks' temp folder.
+    """
+    return {**_DEFAULTS, **_compiler_cache(), **os.environ, "TMPDIR": temp}
+
+
+def _compiler_cache() -> dict[str, str]:
+    """Where torch.compile keeps what it has compiled: in no folder that goes with the test.
+
+    The same place as torch chooses by itself (torch._inductor.runtime.cache_dir_utils, 2.13).
+    """
+    try:
+        name = getpass.getuser()
+    except (KeyError, ImportError, OSError):  # a user without an entry in the password database
+        name = f"uid_{os.getuid()}"
+    user = re.sub(r'[\\/:*?"<>|]', "_", name)
+    return {"TORCHINDUCTOR_CACHE_DIR": os.path.join(tempfile.gettempdir(), f"torchinductor_{user}")}
 
 
 def rank_threads(world_size: int) -> int:

@@ -13,28 +13,31 @@ import sys
 import types
 import unittest
 from collections.abc import Callable
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.cases import flags
-from harness.cases.failing import raise_verdict
+from harness.cases.failing import raise_verdict, report_leaks
+from harness.cases.hooks import check_hooks
 from harness.cases.launching import launch_environ, rank_threads
 from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
 from harness.cases.seeding import set_rng_seed
 from harness.cases.skips import get_required_world_size, skip_reason
-from harness.cases.timeouts import get_timeout
+from harness.cases.timeouts import group_timeout_s, timeout_of
 from harness.model import settings
 from harness.model.clock import Deadline
-from harness.model.errors import HookSignatureError, WorldSizeError
+from harness.model.errors import WorldSizeError
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import LaunchSpec, check_world_size
-from harness.model.verdict import ExitRule, judge
+from harness.model.verdict import ExitRule, Verdict, judge
 from harness.ranks import folders
 from harness.ranks.child_body import run_body
-from harness.ranks.child_main import RankPipe
+from harness.ranks.child_pipe import RankPipe
 from harness.ranks.launcher import ProcessFactory, launcher
+from harness.ranks.leftovers import LEAVING_S
 from harness.ranks.supervisor import Limits, Supervisor
 from harness.ranks.world import World
 
@@ -62,7 +65,7 @@ class RankTestMixin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _check_hooks(cls)
+        check_hooks(cls)
         launcher().need([cls.__module__])
 
     def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
@@ -71,6 +74,7 @@ class RankTestMixin:
         self._world: World | None = None
         self._folder: Path | None = None
         self._skipped_on_sandcastle = ""
+        self._keep = False
         method = getattr(self, name, None)
         if method is not None:
             self._adopt_world_size(method)
@@ -80,6 +84,8 @@ class RankTestMixin:
 
     #: Number of ranks. A property may take the attribute's place.
     world_size: int = DEFAULT_WORLD_SIZE
+    #: Seconds that the body of each test of the class may take; None for what holds for all.
+    timeout_s: float | None = None
 
     @property
     def is_master(self) -> bool:
@@ -96,11 +102,15 @@ class RankTestMixin:
 
         Args:
             backend: the c10d backend.
-            kwargs: further arguments of `torch.distributed.init_process_group`.
+            kwargs: further arguments of `torch.distributed.init_process_group`. The group's
+                timeout is by default a little longer than the test's.
         """
         import torch.distributed as dist
         from torch._C._distributed_c10d import FileStore
 
+        if self.timeout_s is not None:
+            longer = timedelta(seconds=group_timeout_s(self.timeout_s))
+            kwargs.setdefault("timeout", longer)
         kwargs.setdefault("store", FileStore(self.file_name, self.world_size))
         dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
 
@@ -167,6 +177,7 @@ class RankTestMixin:
     def _start_processes(self, proc: ProcessFactory) -> None:
         """Start a process for each rank; `proc` is called as multiprocessing.Process is."""
         self.addCleanup(self._end_world)  # type: ignore[attr-defined]
+        self._timeout_s = timeout_of(self, getattr(self, self._testMethodName))  # type: ignore[attr-defined]
         self._world = World.start(self._launch_spec(), proc)
         self.processes = self._world.processes
 
@@ -182,11 +193,12 @@ class RankTestMixin:
             world_size=size,
             file_name=self.file_name,
             folder=str(self._folder),
-            environ=launch_environ(),
+            environ=launch_environ(folders.temp_folder(self._folder)),
             cwd=os.getcwd(),
             sys_path=tuple(entry or os.getcwd() for entry in sys.path),
             argv=tuple(sys.argv),
             threads=rank_threads(size),
+            timeout_s=self._timeout_s,
             extras={"fake_pg": getattr(self, "fake_pg", False)},
         )
 
@@ -206,18 +218,21 @@ class RankTestMixin:
         assert self._world is not None
         limits = Limits(
             start_s=settings.START_TIMEOUT_S.value(),
-            body_s=get_timeout(str(self.id())),  # type: ignore[attr-defined]
+            body_s=self._timeout_s,
             exit_s=settings.EXIT_TIMEOUT_S.value(),
+            deadlock_s=settings.DEADLOCK_S.value(),
         )
         rule = self._exit_rule(fn)
         supervisor = Supervisor(self._world, str(self._folder), limits, rule)
         verdict = judge(supervisor.run(), rule)
+        left = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
         if len(supervisor.imported) >= _WORTH_LEARNING:
             launcher().learn(supervisor.imported)
         if verdict.reason and flags.IS_SANDCASTLE:
             pass_instead_of_skip(str(self.id()), verdict.reason)  # type: ignore[attr-defined]
             return
-        raise_verdict(self, verdict)  # type: ignore[arg-type]
+        raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
+        report_leaks(self, left)  # type: ignore[arg-type]
 
     def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:
         return ExitRule(
@@ -230,12 +245,20 @@ class RankTestMixin:
         world, self._world, self.processes = self._world, None, []
         if world is not None:
             world.end(grace_s=0.0)
+            world.end_leftovers()
             world.close()
 
+    def _kept_folder(self, verdict: Verdict) -> str:
+        """Where the test's folder will be found afterwards; empty if it will not."""
+        self._keep = settings.KEEP_FOLDERS.value() and verdict.is_trouble
+        return str(folders.kept_path(self._folder)) if self._keep and self._folder else ""
+
     def _remove_folder(self) -> None:
-        if self._folder is not None:
-            folders.remove(self._folder)
-            self._folder = None
+        folder, self._folder = self._folder, None
+        if folder is not None and self._keep:
+            folders.keep(folder)
+        elif folder is not None:
+            folders.remove(folder)
 
     def _adopt_world_size(self, method: Callable[..., Any]) -> None:
         """Make `world_size` what a decorator on the test asks for."""
@@ -283,49 +306,3 @@ def _destroy_process_group() -> None:
 
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
-
-
-# The hooks that the harness calls, and with what.
-_HOOKS: dict[str, tuple[Any, ...]] = {
-    "_run": (0, "test", "file", None),
-    "run_test": ("self", "test", None),
-    "join_or_run": ("self", None),
-    "_spawn_processes": ("self",),
-    "_start_processes": ("self", None),
-    "_current_test_name": ("self",),
-    "perRankSetUp": ("self",),
-    "perRankTearDown": ("self",),
-}
-
-
-def _check_hooks(cls: type) -> None:
-    """Raise HookSignatureError if the class overrides a hook with other parameters than ours."""
-    for name, arguments in _HOOKS.items():
-        if name not in vars(cls):
-            continue
-        hook = vars(cls)[name]
-        function = getattr(cls, name) if isinstance(hook, classmethod) else hook
-        try:
-            signature = inspect.signature(function)
-            signature.bind(*arguments, **({"fake_pg": False} if name == "_run" else {}))
-        except (TypeError, ValueError) as error:
-            raise HookSignatureError(
-                f"{cls.__qualname__}.{name}{_shown(function)} overrides a hook of the harness that "
-                f"is called with {_call(name)}: {error}"
-            ) from None
-
-
-def _shown(function: Any) -> str:
-    try:
-        return str(inspect.signature(function))
-    except (TypeError, ValueError):
-        return ""
-
-
-def _call(name: str) -> str:
-    return {
-        "_run": "(rank, test_name, file_name, pipe, **kwargs)",
-        "run_test": "(test_name, pipe)",
-        "join_or_run": "(fn)",
-        "_start_processes": "(proc)",
-    }.get(name, "()")

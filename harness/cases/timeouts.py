@@ -1,9 +1,17 @@
-"""How long a test may take: PyTorch's names for it."""
+"""How long a test may take: the decorator, the class attribute, and PyTorch's names."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from harness.cases import flags
 from harness.model import settings
+from harness.model.errors import SettingError
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+_MARK = "_harness_timeout_s"
 
 # A thread sanitizer makes everything slower; PyTorch's number.
 _TSAN_S = 500
@@ -18,8 +26,58 @@ TIMEOUT_OVERRIDE: dict[str, float] = {
 if flags.TEST_WITH_ROCM:
     TIMEOUT_OVERRIDE["test_join_kwargs"] = 200
 
+# Over the test's own timeout: the harness must be first to notice, since it sees every rank and
+# the process group only itself.
+_GROUP_MARGIN_S = 30.0
+
+
+def timeout(seconds: float) -> Callable[[T], T]:
+    """Decorator: what the body of this one test may take, whatever class or command line say.
+
+    Args:
+        seconds: from when all ranks have started until the last one has finished.
+
+    Raises:
+        SettingError: if that is not a positive number.
+    """
+    checked = check_timeout(seconds, f"@timeout({seconds!r})")
+
+    def mark(test: T) -> T:
+        setattr(test, _MARK, checked)
+        return test
+
+    return mark
+
+
+def check_timeout(value: object, owner: str) -> float:
+    """The timeout in seconds. Raises SettingError, naming the owner, for anything but one."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):  # type: ignore[operator]
+        raise SettingError(f"{owner}: a timeout must be a positive number of seconds")
+    return float(value)  # type: ignore[arg-type]
+
+
+def timeout_of(case: Any, method: Callable[..., Any]) -> float:
+    """Seconds that a test's body may take: its decorator's, its class's, or what holds for all.
+
+    Raises:
+        SettingError: if the class's `timeout_s` or the environment's value is not a duration.
+    """
+    marked: float | None = getattr(method, _MARK, None)
+    if marked is not None:
+        return marked
+    own = getattr(case, "timeout_s", None)
+    if own is not None:
+        return check_timeout(own, f"{type(case).__qualname__}.timeout_s = {own!r}")
+    return get_timeout(str(case.id()))
+
 
 def get_timeout(test_id: str) -> float:
-    """Seconds that the test with this id may take."""
+    """Seconds that the test with this id may take, if neither decorator nor class says."""
     default = _TSAN_S if flags.TEST_WITH_TSAN else settings.TIMEOUT_S.value()
     return TIMEOUT_OVERRIDE.get(test_id.split(".")[-1], default)
+
+
+def group_timeout_s(test_timeout_s: float) -> float:
+    """Seconds that a process group may wait in a test with this timeout."""
+    return test_timeout_s + _GROUP_MARGIN_S

@@ -83,16 +83,24 @@ def _run(options: Options) -> int:
 
 
 def _execute(loaded: Loaded, tests: Sequence[unittest.TestCase], options: Options) -> int:
-    console = Console(options.verbose)
+    console = Console(options.verbose or options.live_output)
     if options.list_only:
         return _list(loaded, tests, console)
-    if options.seed is not None:
-        settings.SEED.set(options.seed)
+    _set_what_ranks_must_know(options)
     run = RunResult()
     _record_modules(loaded, run, console)
     _run_tests(tests, run, console, options)
     console.summary(run)
     return run.exit_code
+
+
+def _set_what_ranks_must_know(options: Options) -> None:
+    if options.seed is not None:
+        settings.SEED.set(options.seed)
+    if options.timeout_s is not None:
+        settings.TIMEOUT_S.set(options.timeout_s)
+    if options.live_output:
+        settings.LIVE_OUTPUT.set(True)
 
 
 def _list(loaded: Loaded, tests: Sequence[unittest.TestCase], console: Console) -> int:

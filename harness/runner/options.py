@@ -39,6 +39,8 @@ class Options:
         failfast: stop at the first failure.
         list_only: print the names and run nothing.
         seed: seed for all tests; None for the setting's.
+        timeout_s: seconds that the body of a rank test may take; None for the setting's.
+        live_output: show what ranks print while they run.
     """
 
     names: tuple[str, ...] = ()
@@ -47,11 +49,20 @@ class Options:
     failfast: bool = False
     list_only: bool = False
     seed: int | None = None
+    timeout_s: float | None = None
+    live_output: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return settings.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def parse(argv: Sequence[str], prog: str) -> Options:
@@ -84,6 +95,20 @@ def parse(argv: Sequence[str], prog: str) -> Options:
         type=int,
         metavar="N",
         help=f"seed of all random generators (default: {settings.SEED.default})",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        dest="timeout_s",
+        help="what the body of a rank test may take, where neither the test nor its class says "
+        f"(default: {settings.TIMEOUT_S.default:g})",
+    )
+    parser.add_argument(
+        "-s",
+        action="store_true",
+        dest="live_output",
+        help="show what ranks print while they run, each line with its rank in front",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     found = vars(parser.parse_args(argv))

@@ -1,0 +1,57 @@
+"""The command that runs one test again, in the way that this process was told to run it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import unittest
+from pathlib import Path
+
+from harness.model import settings
+
+
+def command_for(case: unittest.TestCase) -> str:
+    """A line for the shell that runs this one test again."""
+    cls = type(case)
+    module = sys.modules.get(cls.__module__)
+    file = os.path.abspath(getattr(module, "__file__", None) or "")
+    name = f"{cls.__qualname__}.{case._testMethodName}"
+    if "PYTEST_CURRENT_TEST" in os.environ:
+        place = f"{_relative(file)}::{name.replace('.', '::')}"
+        return _with_seed(["python", "-m", "pytest", place])
+    if cls.__module__ == "__main__":
+        return _with_seed(["python", _relative(file), name])
+    command = _with_seed([*_runner(), f"{cls.__module__}.{name}"])
+    root = _import_root(cls.__module__, file)
+    return command if root == os.getcwd() else f"cd {shlex.quote(root)} && {command}"
+
+
+def _runner() -> list[str]:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name == "harness.__main__":
+        return ["python", "-m", "harness"]
+    file = getattr(main, "__file__", None) or ""
+    if os.path.basename(file) == "run_tests.py":
+        return ["python", _relative(os.path.abspath(file))]
+    return ["python", "-m", "unittest"]
+
+
+def _with_seed(command: list[str]) -> str:
+    """The command, with the seed in front if it is not the usual one."""
+    text = shlex.join(command)
+    return f"{settings.SEED.env}={settings.SEED.value()} {text}" if settings.SEED.is_set() else text
+
+
+def _import_root(module: str, file: str) -> str:
+    """The folder from which the module is imported by its name."""
+    root = Path(file).parent
+    for _ in range(module.count(".")):
+        root = root.parent
+    return str(root)
+
+
+def _relative(file: str) -> str:
+    relative = os.path.relpath(file)
+    return relative if len(relative) < len(file) else file
