@@ -9,14 +9,17 @@ tensors.
 from __future__ import annotations
 
 import cmath
+import contextlib
 import enum
+import sys
 import unittest
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch.testing import _comparison
 
 Path = tuple[Any, ...]
 
@@ -156,18 +159,37 @@ def _assert_close(actual: Any, expected: Any, how: Tolerance, path: Path) -> Non
         return
     if not numbers and how.exact_is_coalesced and _coalesced(actual) != _coalesced(expected):
         _fail("one of the sparse tensors is coalesced, the other is not", path)
-    torch.testing.assert_close(
-        actual,
-        expected,
-        rtol=rtol,
-        atol=atol,
-        equal_nan=how.equal_nan,
-        check_dtype=how.exact_dtype and not numbers,
-        check_device=how.exact_device,
-        check_layout=how.exact_layout,
-        check_stride=how.exact_stride,
-        msg=lambda generated: generated + _at(path),
-    )
+    with _without_dtensor():
+        torch.testing.assert_close(
+            actual,
+            expected,
+            rtol=rtol,
+            atol=atol,
+            equal_nan=how.equal_nan,
+            check_dtype=how.exact_dtype and not numbers,
+            check_device=how.exact_device,
+            check_layout=how.exact_layout,
+            check_stride=how.exact_stride,
+            msg=lambda generated: generated + _at(path),
+        )
+
+
+@contextlib.contextmanager
+def _without_dtensor() -> Iterator[None]:
+    """Spare `assert_close` its import of torch.distributed.tensor, and with it of sympy.
+
+    That takes most of a second, in every rank whose assertion fails (torch 2.13), and is only to
+    see whether a value is a DTensor. Where nobody has imported that class, none is.
+    """
+    unneeded = "torch.distributed.tensor" not in sys.modules
+    if not unneeded or not getattr(_comparison, "_HAS_DTENSOR", False):
+        yield
+        return
+    _comparison._HAS_DTENSOR = False
+    try:
+        yield
+    finally:
+        _comparison._HAS_DTENSOR = True
 
 
 def _are_close(
@@ -175,8 +197,7 @@ def _are_close(
 ) -> bool:
     """Whether two ordinary tensors are certainly close; if not, `assert_close` has to say.
 
-    It gives the same answer a hundred times sooner: the first call of `assert_close` in a process
-    imports torch.distributed.tensor and with it sympy, most of a second (torch 2.13).
+    It gives the same answer many times sooner.
     """
     ordinary = (torch.Tensor, torch.nn.Parameter)
     if type(actual) not in ordinary or type(expected) not in ordinary:

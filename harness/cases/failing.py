@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import unittest
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 from harness.cases.again import command_for
 from harness.diagnosis.report import describe
+from harness.diagnosis.sources import is_foreign
 from harness.model import settings
 from harness.model.errors import (
     HarnessError,
@@ -22,7 +24,7 @@ from harness.model.errors import (
     RanksRaisedError,
     RanksTimedOutError,
 )
-from harness.model.outcome import Exited, Failed, Place, Raised
+from harness.model.outcome import Deadlocked, Exited, Failed, Killed, Place, Raised, TimedOut
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind, by_subtest
 from harness.ranks.leftovers import Leftover, ProcessLeakWarning
 
@@ -124,13 +126,23 @@ def _expect_no_failure(case: unittest.TestCase) -> None:
 
 
 def _place_of_root(verdict: Verdict) -> Place | None:
-    """The line in the user's code where the first rank went wrong."""
-    for report in verdict.reports:
-        if report.rank in verdict.culprits[:1]:
-            if isinstance(report.outcome, Failed | Raised):
-                return report.outcome.problems[0].where
-            if isinstance(report.outcome, Exited):
-                return report.outcome.where
+    """The line in the user's code where the first rank went wrong, or is stuck."""
+    report = next((r for r in verdict.reports if r.rank in verdict.culprits[:1]), None)
+    if report is None:
+        return None
+    if isinstance(report.outcome, Failed | Raised):
+        return report.outcome.problems[0].where
+    if isinstance(report.outcome, Exited):
+        return report.outcome.where
+    if isinstance(report.outcome, Killed | TimedOut | Deadlocked):
+        main = (
+            report.evidence.stacks
+            if isinstance(report.outcome, Killed)
+            else report.evidence.threads
+        )
+        return next(
+            (f for thread in main[:1] for f in thread.frames if not is_foreign(f.file)), None
+        )
     return None
 
 
@@ -140,7 +152,15 @@ def _place_of_test(case: unittest.TestCase) -> Place:
         function = function.__wrapped__
     code = function.__code__
     first = code.co_firstlineno
-    return Place(code.co_filename, first, code.co_name, first)
+    # The code begins with its decorators; a reader looks for the name.
+    lines = linecache.getlines(code.co_filename)[first - 1 : first + _MAX_DECORATION]
+    named = re.compile(rf"\s*(async\s+)?def\s+{code.co_name}\b")
+    line = next((first + i for i, text in enumerate(lines) if named.match(text)), first)
+    return Place(code.co_filename, line, code.co_name, first)
+
+
+# Lines of decorators that a test may have.
+_MAX_DECORATION = 100
 
 
 def _raise_at(place: Place, error: HarnessError) -> NoReturn:

@@ -9,10 +9,11 @@ import inspect
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.model.outcome import Passed, Raised
 from harness.model.skips import TEST_ERROR_EXIT_CODE
@@ -21,14 +22,14 @@ from harness.ranks import child_lifeline, child_listener
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server
 from harness.ranks.child_problems import problem_of
-from harness.ranks.leaving import end_as_an_interpreter_does
+from harness.ranks.leaving import end_as_an_interpreter_does, exit_code_of, leave
 from harness.ranks.logs import log_path, stacks_path
 
 
 def rank_main(
     spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
-) -> None:
-    """Run one test as one rank. Returns normally only if the body passed.
+) -> NoReturn:
+    """Run one test as one rank, and end the process; with 0 only if the body passed.
 
     Args:
         spec: what to run.
@@ -36,6 +37,21 @@ def rank_main(
         connection: the channel to the parent.
         outputs: where to send stdout and stderr; if empty, to their log files.
     """
+    code = 1
+    try:
+        _run_rank(spec, rank, connection, outputs)
+        code = 0
+    except SystemExit as request:
+        code = exit_code_of(request)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def _run_rank(
+    spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
+) -> None:
     os.setpgid(0, 0)
     child_lifeline.attach()
     _redirect_output(spec, rank, outputs)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import os
+import sys
 import threading
+from multiprocessing import util
+from typing import NoReturn
 
 
 def end_as_an_interpreter_does() -> None:
@@ -16,3 +20,24 @@ def end_as_an_interpreter_does() -> None:
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
     atexit._run_exitfuncs()
+
+
+def exit_code_of(request: SystemExit) -> int:
+    """The code with which an interpreter exits on this exception; says what else it carries."""
+    if request.code is None:
+        return 0
+    if isinstance(request.code, int):
+        return request.code
+    print(request.code, file=sys.stderr)
+    return 1
+
+
+def leave(code: int) -> NoReturn:
+    """End this process now, whether it was forked or spawned, without taking modules down."""
+    util._exit_function()  # type: ignore[attr-defined]
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # closed, or nobody reads it any more
+            continue
+    os._exit(code)

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from harness.model import settings
 from harness.model.errors import HarnessError
-from harness.ranks.leaving import end_as_an_interpreter_does
+from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.runner import discovery, warming
 from harness.runner.console import Console
 from harness.runner.discovery import Loaded
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         lambda: _run(parse(arguments, "python -m harness" if name == "__main__.py" else name))
     )
     end_as_an_interpreter_does()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code)
 
 
 def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:

@@ -131,6 +131,8 @@ class RecordingResult(unittest.TestResult):
     def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
         super().addExpectedFailure(test, err)
         self._passed()
+        if self._current is not None:
+            self._current.reason = "expected failure"
 
     def _passed(self) -> None:
         if self._current is not None and self._current.status is None:
