@@ -17,12 +17,16 @@ def find_py_spy() -> str | None:
     return beside if os.access(beside, os.X_OK) else shutil.which("py-spy")
 
 
-def native_stacks(pids: Sequence[int], limit_s: float) -> dict[int, str]:
-    """The stacks of processes with native frames; those that py-spy could not get are left out.
+def native_frames(pids: Sequence[int], limit_s: float) -> dict[int, tuple[str, ...]]:
+    """Where processes are below Python; those that py-spy could not look into are left out.
 
     Args:
         pids: the processes.
         limit_s: seconds that all of them together may take.
+
+    Returns:
+        by process id, the native frames of the main thread inside its innermost Python frame,
+        innermost first.
     """
     py_spy = find_py_spy()
     if py_spy is None:
@@ -40,7 +44,24 @@ def native_stacks(pids: Sequence[int], limit_s: float) -> dict[int, str]:
     }
     deadline = Deadline.after(limit_s)
     found = {pid: _output(process, deadline) for pid, process in started.items()}
-    return {pid: text for pid, text in found.items() if text}
+    frames = {pid: _inside_python(text) for pid, text in found.items()}
+    return {pid: inside for pid, inside in frames.items() if inside}
+
+
+def _inside_python(dump: str) -> tuple[str, ...]:
+    """The frames of the main thread, in what `py-spy dump` prints, up to one of Python code."""
+    _, _, main = dump.partition('"MainThread"\n')
+    frames: list[str] = []
+    for line in main.splitlines():
+        if not line.startswith("    ") or ".py:" in line or "<" in line:
+            break
+        if not line.lstrip().startswith("0x"):  # nobody knows its name
+            frames.append(line.strip())
+    return tuple(frames[:_MAX_FRAMES])
+
+
+# A collective of torch's is some twenty deep, with the telling ones on top.
+_MAX_FRAMES = 8
 
 
 def _output(process: subprocess.Popen[str], deadline: Deadline) -> str:

@@ -177,15 +177,13 @@ def _whereabouts(report: RankReport, test: str) -> list[str]:
     """What a rank was doing, in a line, and its stack, innermost first."""
     evidence = report.evidence
     main, *others = evidence.threads or (None,)
-    lines = [_doing(report)]
+    lines = [_doing(report), *(f"{frame}  (native)" for frame in evidence.native)]
     if main is not None:
         lines += shown_stack(main.frames, test)
     for thread in others:
         if thread is not None:
             shown = shown_stack(thread.frames)[:3]
             lines += [f"thread {thread.name}:", *(_INDENT + line for line in shown)]
-    if evidence.native:
-        lines += ["native stack:", *(_INDENT + line for line in evidence.native.split("\n"))]
     return lines
 
 

@@ -136,14 +136,15 @@ class Evidence:
         snapshot: the rank's own account; None if it could not give one.
         stacks: its threads' stacks as faulthandler wrote them, for a rank that gave no account.
         state: the operating system's word for the process: "running", "sleeping", "stopped", …
-        native: stack with native frames, as py-spy prints it; empty without py-spy.
+        native: native frames inside the innermost Python frame of the main thread, innermost
+            first; empty without py-spy.
         answered: whether the rank answered when it was asked last; if not, its snapshot is old.
     """
 
     snapshot: Snapshot | None = None
     stacks: tuple[ThreadStack, ...] = ()
     state: str = ""
-    native: str = ""
+    native: tuple[str, ...] = ()
     answered: bool = True
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import psutil
 
-from harness.diagnosis.native import native_stacks
+from harness.diagnosis.native import native_frames
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
 from harness.model.clock import Deadline
 from harness.model.evidence import Evidence, ThreadStack
@@ -38,7 +38,7 @@ class Interrogator:
         self._folder = folder
         self._round = 0
         self._stacks: dict[int, tuple[ThreadStack, ...]] = {}
-        self._native: dict[int, str] = {}
+        self._native: dict[int, tuple[str, ...]] = {}
         self._states: dict[int, str] = {}
 
     def ask(self, full: bool) -> int:
@@ -69,10 +69,14 @@ class Interrogator:
                 written = rank.handle.written_stacks(Deadline.after(_WRITTEN_LIMIT_S))
                 self._stacks[rank.rank] = parse_faulthandler(written)
         if deep:
-            mute_first = (mute + [rank for rank in living if rank not in mute])[:_MAX_NATIVE]
-            by_pid = {rank.handle.pid: rank.rank for rank in mute_first if rank.handle.pid}
-            found = native_stacks(list(by_pid), _NATIVE_LIMIT_S)
-            self._native = {by_pid[pid]: text for pid, text in found.items()}
+            # Of who waits for other ranks, what is below Python is known.
+            answering = [
+                r for r in living if r not in mute and not (r.snapshot and r.snapshot.waiting)
+            ]
+            chosen = [*mute, *answering][:_MAX_NATIVE]
+            by_pid = {rank.handle.pid: rank.rank for rank in chosen if rank.handle.pid}
+            found = native_frames(list(by_pid), _NATIVE_LIMIT_S)
+            self._native = {by_pid[pid]: frames for pid, frames in found.items()}
 
     def report(self, rank: WatchedRank) -> RankReport:
         """All that was learnt about a rank, once it has its outcome."""
@@ -90,7 +94,7 @@ class Interrogator:
             snapshot=rank.snapshot,
             stacks=stacks,
             state=self._states.get(rank.rank, ""),
-            native=self._native.get(rank.rank, ""),
+            native=self._native.get(rank.rank, ()),
             answered=self._has_answered(rank),
         )
         return RankReport(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
+import psutil
 import torch
 import torch.distributed as dist
 
 import harness
-from harness import MultiProcessTestCase, requires_world_size, world_sizes
+from harness import MultiProcessTestCase, requires_world_size, timeout, world_sizes
 from harness.cases.skips import get_required_world_size
 
 
@@ -59,6 +61,37 @@ class Recording(MultiProcessTestCase):
     def test_interface(self):
         self.record(os.environ["GLOO_SOCKET_IFNAME"])
 
+    def test_temp_folder(self):
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            self.record(file.name)
+
+    def test_listeners(self):
+        """The addresses at which this rank listens while it is in a process group."""
+        self.init_process_group()
+        dist.barrier()
+        family = psutil.Process().net_connections("inet")
+        self.record("\n".join(c.laddr.ip for c in family if c.status == psutil.CONN_LISTEN))
+        dist.barrier()
+
+    def test_files(self):
+        """Mode and path of everything in the test's folder and above it in the session's."""
+        self.init_process_group()
+        folder = Path(self.file_name).parent
+        print("a line for the log")
+        found = [folder.parent, folder, *folder.rglob("*")]
+        self.record("\n".join(f"{path.stat().st_mode & 0o777:o} {path}" for path in found))
+        dist.barrier()
+
+    def test_timeouts(self):
+        """The test's own timeout and its process group's, in seconds."""
+        self.init_process_group()
+        backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        self.record(f"{self.timeout_s:g} {backend.options._timeout.total_seconds():g}")
+
+    @timeout(11.0)
+    def test_timeouts_of_a_decorator(self):
+        Recording.test_timeouts(self)
+
     def perRankSetUp(self):
         self.seen = ["perRankSetUp"]
 
@@ -66,6 +99,10 @@ class Recording(MultiProcessTestCase):
         self.seen.append("perRankTearDown")
         if self._testMethodName == "test_hooks":
             self.record(",".join(self.seen))
+
+
+class WithTimeout(Recording):
+    timeout_s = 22
 
 
 class WithoutSetUpCode(MultiProcessTestCase):
