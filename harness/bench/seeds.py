@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
 
+from harness.bench.checkout import checkout
 from harness.bench.table import Report
 
 NAME = "seeds"
@@ -49,11 +49,8 @@ def measure(options: argparse.Namespace) -> Report:
 
 def _timed(command: list[str]) -> tuple[float, list[int]]:
     """Seconds, and how many tests ran and were skipped."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "run_tests.py").exists():
-        raise SystemExit("this benchmark runs the suites of a checkout; there is none here")
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True)
     seconds = time.perf_counter() - started
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")

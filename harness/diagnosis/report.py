@@ -25,6 +25,7 @@ _INDENT = "    "
 _MAX_LOGS = 8
 _LINES_OF_CULPRIT, _LINES_OF_OTHERS = 20, 5
 _MAX_ROWS = 8
+_MAX_COLLECTIVES = 4
 
 
 def describe(verdict: Verdict, test: str = "", again: str = "", kept: str = "") -> str:
@@ -180,11 +181,26 @@ def _whereabouts(report: RankReport, test: str) -> list[str]:
     lines = [_doing(report), *(f"{frame}  (native)" for frame in evidence.native)]
     if main is not None:
         lines += shown_stack(main.frames, test)
+    lines += _last_collectives(evidence.snapshot)
     for thread in others:
         if thread is not None:
             shown = shown_stack(thread.frames)[:3]
             lines += [f"thread {thread.name}:", *(_INDENT + line for line in shown)]
     return lines
+
+
+def _last_collectives(snapshot: Snapshot | None) -> Iterator[str]:
+    """The last ones that a rank issued, oldest first, in a line."""
+    if snapshot is None or not snapshot.collectives:
+        return
+    shown = [_in_short(call, snapshot) for call in snapshot.collectives[-_MAX_COLLECTIVES:]]
+    yield f"last collectives: {', '.join(shown)}"
+
+
+def _in_short(call: Collective, snapshot: Snapshot) -> str:
+    # Groups are numbered, and nearly always it is the default one, 0.
+    group = "" if call.group == "0" else f" of group {call.group}"
+    return f"{call.seq} {call.op}{group}" + (" (not done)" if call.pending else "")
 
 
 def _doing(report: RankReport) -> str:

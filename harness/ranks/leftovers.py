@@ -64,11 +64,14 @@ class LeftoverWatch:
     @contextlib.contextmanager
     def marked(self) -> Iterator[None]:
         """Mark processes that are started meanwhile, and theirs, as this world's."""
+        outer = os.environ.get(WORLD_VARIABLE)  # a rank may have ranks of its own
         os.environ[WORLD_VARIABLE] = self._world
         try:
             yield
         finally:
             del os.environ[WORLD_VARIABLE]
+            if outer is not None:
+                os.environ[WORLD_VARIABLE] = outer
 
     def end(self, pids_of_ranks: Mapping[int, int], grace_s: float) -> list[Leftover]:
         """End what the ranks have left behind, and say what it was.
@@ -95,7 +98,9 @@ class LeftoverWatch:
 def _find(
     pids_of_ranks: Mapping[int, int], world: str, before: frozenset[int]
 ) -> Iterable[psutil.Process]:
-    known = before | server_pids() | {resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
+    tracker: int = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    tracker: int = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    known = before | server_pids() | {tracker}
     for pid in psutil.pids():
         if pid in known or pid in pids_of_ranks:
             continue
@@ -112,9 +117,11 @@ def _find(
 def _await_end(processes: list[psutil.Process], deadline: Deadline) -> list[psutil.Process]:
     """Wait until the processes have ended; returns those that have not.
 
-    Through the kernel's descriptors: psutil waits until somebody has reaped them, and in many a
+    Through the kernel's descriptors where it has them: psutil waits until somebody has reaped them, and in many a
     container nobody does.
     """
+    if not hasattr(os, "pidfd_open"):
+        return psutil.wait_procs(processes, deadline.remaining_s())[1]
     living = {fd: process for process in processes if (fd := _pidfd(process.pid)) is not None}
     waited = dict(living)
     while living and not deadline.expired:

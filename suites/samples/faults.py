@@ -115,10 +115,8 @@ class Timekeeper:
         # Before the base's: the last cleanup to run.
         self.addCleanup(self.note, "end")
         super().setUp()
-        if not hasattr(MultiProcessTestCase, "perRankSetUp") or not isinstance(
-            self, MultiProcessTestCase
-        ):
-            self._spawn_processes()
+        # As tests for PyTorch's harness have to.
+        self._spawn_processes()
 
     def note(self, what):
         folder = os.environ.get("SAMPLE_OUT")

@@ -218,7 +218,10 @@ class TestSoak(unittest.TestCase):
         before = held()
         for _ in range(self.ROUNDS):
             self.round()
-        self.assertEqual(held(), before)
+        after = held()
+        # Less is possible: a server that had been replaced has gone.
+        for what, number in before.items():
+            self.assertLessEqual(after[what], number, what)
 
     def round(self):
         for name in self.MIX:
@@ -237,5 +240,5 @@ def held():
         "fds": us.num_fds(),
         "threads": threading.active_count(),
         "children": len(children),
-        "files": files,
+        "files": len(files),
     }

@@ -73,6 +73,10 @@ class TestDesync(unittest.TestCase):
         self.assertIn("broadcast   float32 [1024, 16]", text)
         self.assertIn("/home/user/test_model.py:44 in test_sync  (the test)", text)
 
+    def test_the_last_collectives_of_each(self):
+        text = describe(desync(4), "test_sync")
+        self.assertIn("last collectives: 1 broadcast, 2 all_reduce (not done)", text)
+
     def test_ranks_with_equal_stacks_are_grouped(self):
         text = describe(desync(4), "test_sync")
         self.assertEqual(text.count("(the test)"), 2)

@@ -1,0 +1,230 @@
+"""Every fault of `suites/samples/faults.py` under this harness and under PyTorch's own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from harness.bench.checkout import checkout, in_checkout
+from harness.bench.table import Report
+
+NAME = "faults"
+HELP = "what becomes of each deliberately bad test, here and under PyTorch's own harness"
+
+_OURS, _TORCH = "suites.samples.faults", "suites.samples.faults_torch"
+# They need hooks that PyTorch's harness does not have.
+_ONLY_OURS = {
+    "test_death_in_set_up": "FaultsInSetUp",
+    "test_hang_in_tear_down": "FaultsInTearDown",
+}
+_CLASSES = {**_ONLY_OURS, "test_world_size_0": "NoRanks"}
+_MARK = "HARNESS_BENCH_MARK"
+# Beyond its time limit, what a test may take before it counts as one that does not end.
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of a fault under one harness.
+
+    Attributes:
+        status: unittest's word for the test, or "no end".
+        says: the first line of the exception.
+        seconds: from the fault to the end of the test; None if it cannot be told.
+        left: processes that were still there when the test had ended.
+        text: the text of its failure, or the reason of its skip.
+    """
+
+    status: str
+    says: str
+    seconds: float | None
+    left: int
+    text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="FAULT", help="tests (default: all)")
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="S", help="of a test, under both (10)"
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=3, metavar="N", help="runs of each here; PyTorch's run once"
+    )
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Run every fault here, several times over, and then there."""
+    table = in_checkout("suites.samples.faults").FAULTS
+    faults = {name: table[name] for name in options.names or table}
+    report = Report(
+        "Each fault as unittest runs it; seconds from the fault to the end of the test "
+        f"(median of {options.repeat} here, one run there); the time limit is "
+        f"{options.timeout:g} s where a test does not set its own, which PyTorch's do not know",
+        ["fault", "must be", "here", "s", "says", "PyTorch's", "s", "says", "left"],
+    )
+    ours: dict[str, list[Found]] = {name: [] for name in faults}
+    for _ in range(options.repeat):
+        for name, found in _run_all(_OURS, list(faults), options.timeout):
+            ours[name].append(found)
+    both = [name for name in faults if name not in _ONLY_OURS]
+    torchs = dict(_run_all(_TORCH, both, options.timeout))
+    for name, fault in faults.items():
+        report.rows.append(_row(fault, ours[name], torchs.get(name)))
+    report.notes = [_tally(report)]
+    if "test_desync" in faults:
+        text = _report_in(ours["test_desync"][0].text)
+        report.notes += ["", "The report of all_reduce against broadcast:", "", text]
+    return report
+
+
+def _tally(report: Report) -> str:
+    here, there = (sum("**" in str(row[i]) for row in report.rows) for i in (2, 5))
+    return f"Not what it must be (in bold): {here} here, {there} under PyTorch's harness."
+
+
+def _row(fault: Any, ours: list[Found], torchs: Found | None) -> list[Any]:
+    left = [fault.title, fault.status, *_cells(fault.status, ours)]
+    right = ["", "", "", ""] if torchs is None else [*_cells(fault.status, [torchs]), torchs.left]
+    return [*left, *right]
+
+
+def _cells(expected: str, found: list[Found]) -> list[Any]:
+    """Status, marked if it is wrong; seconds; what it says."""
+    statuses = list(dict.fromkeys(one.status for one in found))
+    marked = ", ".join(s if s == expected else f"**{s}**" for s in statuses)
+    times = [one.seconds for one in found if one.seconds is not None]
+    return [marked, median(times) if times else "", _shortened(found[0].says)]
+
+
+def _shortened(text: str, limit: int = 90) -> str:
+    text = text.replace("|", "\\|")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _report_in(text: str) -> str:
+    begin = text.index("harness.Ranks")
+    return f"```\n{text[begin : text.index('again:', begin)].rstrip()}\n```"
+
+
+def _run_all(module: str, names: list[str], timeout_s: float) -> Iterator[tuple[str, Found]]:
+    """Run tests of a module, in one process as long as it comes back from each."""
+    todo = list(names)
+    while todo:
+        with tempfile.TemporaryDirectory() as notes:
+            side = _Side(module, timeout_s, Path(notes))
+            while todo and side.alive:
+                print(f"{module} {todo[0]}", file=sys.stderr)
+                yield todo[0], side.run(todo.pop(0))
+            side.end()
+
+
+class _Side:
+    """A process that runs the tests of one module."""
+
+    def __init__(self, module: str, timeout_s: float, notes: Path) -> None:
+        self._notes = notes
+        self._limit_s = timeout_s + _PATIENCE_S
+        self._mark = uuid.uuid4().hex
+        self.alive = True
+        env = {
+            **os.environ,
+            _MARK: self._mark,
+            "SAMPLE_OUT": str(notes),
+            "DISTRIBUTED_TESTS_DEFAULT_TIMEOUT": f"{timeout_s:g}",
+            "HARNESS_EXIT_TIMEOUT": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.bench.faults_side", module],
+            env=env,
+            cwd=checkout(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, name: str) -> Found:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(f"{_CLASSES.get(name, 'Faults')}.{name}", file=self._process.stdin, flush=True)
+        # One line answers one question, so nothing is left in Python's buffer.
+        ready, _, _ = select.select([self._process.stdout], [], [], self._limit_s)
+        line = self._process.stdout.readline() if ready else ""
+        if not line:
+            self.alive = False
+            return Found("no end", "", None, self._end_others(), "")
+        answer = json.loads(line)
+        text = answer["text"]
+        return Found(
+            answer["status"], _says(text), _seconds(self._notes / name), self._end_others(), text
+        )
+
+    def end(self) -> None:
+        """End the process and all that it has started."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._end_others()
+
+    def _end_others(self) -> int:
+        """End what the test has left running; returns how many processes it was."""
+        left = [p for p in _marked(self._mark) if p.pid != self._process.pid]
+        _, left = psutil.wait_procs(left, timeout=0.2)
+        left = [p for p in left if not _is_zombie(p)]
+        for process in left:
+            process.kill()
+        return len(left)
+
+
+def _says(text: str) -> str:
+    """The line of the exception in what unittest prints, or a skip's reason."""
+    lines = [line for line in text.splitlines() if line and not line.startswith((" ", "Traceback"))]
+    return lines[0] if lines else ""
+
+
+def _seconds(notes: Path) -> float | None:
+    marks = [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
+    faults = [float(at) for what, at in marks if what == "fault"]
+    ends = [float(at) for what, at in marks if what == "end"]
+    return max(ends) - min(faults) if faults and ends else None
+
+
+# They serve the whole session, on either side.
+_SERVERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    """The processes with this mark in their environment, servers left out."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            marked = process.environ().get(_MARK) == mark and not _is_zombie(process)
+            if marked and not any(name in " ".join(process.cmdline()) for name in _SERVERS):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
