@@ -99,7 +99,6 @@ def _find(
     pids_of_ranks: Mapping[int, int], world: str, before: frozenset[int]
 ) -> Iterable[psutil.Process]:
     tracker: int = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
-    tracker: int = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     known = before | server_pids() | {tracker}
     for pid in psutil.pids():
         if pid in known or pid in pids_of_ranks:
@@ -117,8 +116,8 @@ def _find(
 def _await_end(processes: list[psutil.Process], deadline: Deadline) -> list[psutil.Process]:
     """Wait until the processes have ended; returns those that have not.
 
-    Through the kernel's descriptors where it has them: psutil waits until somebody has reaped them, and in many a
-    container nobody does.
+    Through the kernel's descriptors where it has them: psutil waits until somebody has reaped
+    them, and in many a container nobody does.
     """
     if not hasattr(os, "pidfd_open"):
         return psutil.wait_procs(processes, deadline.remaining_s())[1]
