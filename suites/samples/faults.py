@@ -680,8 +680,8 @@ class NoRanks(Timekeeper, MultiProcessTestCase):
     world_size = 0
 
     def setUp(self):
-        super().setUp()
         self.now()  # in the parent: there will be no rank
+        super().setUp()
 
     @fault("world size 0", "error", "WorldSizeError", ("NoRanks has world_size 0",))
     def test_world_size_0(self):
