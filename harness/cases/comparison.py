@@ -62,12 +62,27 @@ def _plain(value: Any, other: Any) -> Any:
     if isinstance(value, torch.Tensor) and value.is_nested and value.layout == torch.strided:
         return value.unbind()
     if _is_sequence(value) and isinstance(other, torch.Tensor) and not other.is_nested:
-        return torch.as_tensor(value, dtype=other.dtype, device=other.device)
+        return _like(torch.as_tensor(value), other)
     if isinstance(value, np.ndarray) and not _torch_has(value.dtype):
         return value.tolist()
     if isinstance(other, np.ndarray) and not _torch_has(other.dtype) and isinstance(value, _ARRAY):
         return value.tolist()
     return value
+
+
+def _like(values: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Plain numbers in the other tensor's dtype and on its device, unless that would change them.
+
+    PyTorch's assertEqual makes [1.5] equal to torch.tensor([1]) by cutting off what does not fit.
+    """
+    if values.is_complex() and not other.is_complex():
+        return values.to(other.device)
+    cast = values.to(other.dtype)
+    # To fewer digits is what the tolerance is for; to no digits at all is not.
+    inexact = other.is_floating_point() or other.is_complex()
+    if inexact or torch.equal(cast.to(values.dtype), values):
+        values = cast
+    return values.to(other.device)
 
 
 def _compare(actual: Any, expected: Any, how: Tolerance, path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import linecache
 import re
 import unittest
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from harness.cases.again import command_for
@@ -115,6 +116,18 @@ def _raise(case: unittest.TestCase, verdict: Verdict, kept: str) -> NoReturn:
     _raise_at(_place_of_root(verdict) or _place_of_test(case), _ERRORS[verdict.kind](text))
 
 
+@contextlib.contextmanager
+def as_no_fault_of_the_test(case: unittest.TestCase) -> Iterator[None]:
+    """Have what goes wrong in the harness be an error, also of a test that is expected to fail."""
+    try:
+        yield
+    except unittest.SkipTest:
+        raise
+    except Exception:
+        _expect_no_failure(case)
+        raise
+
+
 def _expect_no_failure(case: unittest.TestCase) -> None:
     """Have unittest report the coming error though the test is marked as an expected failure.
 
@@ -170,10 +183,12 @@ def _raise_at(place: Place, error: HarnessError) -> NoReturn:
     frame of the function made here, which claims to be the line in which the rank went wrong.
     """
     module = ast.parse("def raise_there():\n    raise error from None")
-    text = linecache.getline(place.file, place.line).rstrip()
+    # faulthandler does not always know the line.
+    line = max(place.line or 0, place.first_line, 1)
+    text = linecache.getline(place.file, line).rstrip()
     for node in ast.walk(module):
         if isinstance(node, ast.stmt | ast.expr):
-            node.lineno = node.end_lineno = place.line
+            node.lineno = node.end_lineno = line
             # The whole line: Python underlines what is less.
             node.col_offset, node.end_col_offset = len(text) - len(text.lstrip()), len(text)
     module.body[0].lineno = place.first_line

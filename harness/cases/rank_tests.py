@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.cases import flags
-from harness.cases.failing import raise_verdict, report_leaks
+from harness.cases.failing import as_no_fault_of_the_test, raise_verdict, report_leaks
 from harness.cases.hooks import check_hooks
 from harness.cases.launching import launch_environ, rank_threads
 from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
@@ -37,7 +37,7 @@ from harness.ranks import folders
 from harness.ranks.child_body import run_body
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.launcher import ProcessFactory, launcher
-from harness.ranks.leftovers import LEAVING_S
+from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.supervisor import Limits, Supervisor
 from harness.ranks.world import World
 
@@ -207,7 +207,8 @@ class RankTestMixin:
             fn()
             return
         if self._world is None and not self._skipped_on_sandcastle:
-            self._spawn_processes()
+            with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
+                self._spawn_processes()
         if self._skipped_on_sandcastle:
             pass_instead_of_skip(str(self.id()), self._skipped_on_sandcastle)  # type: ignore[attr-defined]
             return
@@ -215,6 +216,17 @@ class RankTestMixin:
 
     def _join_processes(self, fn: Callable[[], Any]) -> None:
         """Wait for the ranks and raise what they add up to."""
+        with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
+            verdict, left = self._await_verdict(fn)
+        if verdict.reason and flags.IS_SANDCASTLE:
+            pass_instead_of_skip(str(self.id()), verdict.reason)  # type: ignore[attr-defined]
+            return
+        raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
+        if not verdict.is_trouble:
+            report_leaks(self, left)  # type: ignore[arg-type]
+
+    def _await_verdict(self, fn: Callable[[], Any]) -> tuple[Verdict, list[Leftover]]:
+        """See the ranks through to their ends; returns the verdict, and what they left running."""
         assert self._world is not None
         limits = Limits(
             start_s=settings.START_TIMEOUT_S.value(),
@@ -228,15 +240,12 @@ class RankTestMixin:
         left = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
         if len(supervisor.imported) >= _WORTH_LEARNING:
             launcher().learn(supervisor.imported)
-        if verdict.reason and flags.IS_SANDCASTLE:
-            pass_instead_of_skip(str(self.id()), verdict.reason)  # type: ignore[attr-defined]
-            return
-        raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
-        report_leaks(self, left)  # type: ignore[arg-type]
+        return verdict, left
 
     def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:
         return ExitRule(
-            expected_code=self.special_return_code_checks.get(fn),
+            # 0 is how every test ends.
+            expected_code=self.special_return_code_checks.get(fn) or None,
             any_code=fn in self.skip_return_code_checks,
         )
 

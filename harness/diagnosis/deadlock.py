@@ -107,9 +107,9 @@ def _message_may_come(rank: int, living: Snapshots, remaining_s: float) -> bool:
     """
     mine = living[rank].waiting
     assert mine is not None
-    group = living[rank].groups.get("0")
-    if group is None or group.timeout_s is None or group.timeout_s < remaining_s:
-        return True  # it may give up, for all we know
+    timeouts = [group.timeout_s for group in living[rank].groups.values()]
+    if not timeouts or any(t is None or t < remaining_s for t in timeouts):
+        return True  # it may give up, for all we know: which group the message is of is not told
     opposite = "recv" if mine.kind == "send" else "send"
     for peer in mine.peers or tuple(living):
         theirs = living[peer].waiting if peer in living else None

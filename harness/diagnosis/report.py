@@ -207,11 +207,11 @@ def _doing(report: RankReport) -> str:
     evidence, outcome = report.evidence, report.outcome
     if evidence.state == "stopped":
         return "stopped by a signal (SIGSTOP?)"
+    if isinstance(outcome, TimedOut) and outcome.phase == "start":
+        return f"still starting: the import of its module does not end ({evidence.state})"
     if not evidence.answered and not isinstance(outcome, Ended):
         why = "it is in native code and holds the GIL" if evidence.stacks else "it gives no sign"
         return f"does not answer: {why} ({evidence.state or 'running'})"
-    if isinstance(outcome, TimedOut) and outcome.phase == "start":
-        return "still starting: the import of its module does not end"
     if isinstance(outcome, TimedOut) and outcome.phase == "exit":
         return "its body has passed, its process does not exit"
     snapshot = evidence.snapshot

@@ -160,6 +160,13 @@ PRELOAD: Setting[tuple[str, ...]] = Setting(
     names,
     "Modules, separated by commas, that the fork server imports beside torch and the test modules.",
 )
+DROPIN = Setting(
+    "HARNESS_DROPIN",
+    False,
+    switch,
+    "Give the tests ranks of this harness where they ask for PyTorch's (`--torch-checkout` sets "
+    "it).",
+)
 FULL_TRACEBACKS = Setting(
     "HARNESS_FULL_TRACEBACKS",
     False,

@@ -56,6 +56,8 @@ def check_world_size(value: object, owner: str) -> int:
     Raises:
         WorldSizeError: if it is not an integer above zero; the message names owner and value.
     """
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)  # straight from an environment variable, as some of PyTorch's tests do
     if isinstance(value, bool) or not isinstance(value, int):
         raise WorldSizeError(
             f"{owner} has world_size {value!r}: it must be an integer above zero, "

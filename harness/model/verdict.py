@@ -42,30 +42,6 @@ TEST_FAULTS = frozenset({VerdictKind.FAILED, VerdictKind.RAISED})
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The verdict on one test.
-
-    Attributes:
-        kind: what the outcomes add up to.
-        reports: a report for each rank, in the order of ranks.
-        culprits: the ranks at fault, root cause first; the others follow by time.
-        collateral: ranks whose error is only the echo of another rank's end.
-        reason: why a skipped test was skipped.
-    """
-
-    kind: VerdictKind
-    reports: tuple[RankReport, ...]
-    culprits: tuple[int, ...] = ()
-    collateral: frozenset[int] = frozenset()
-    reason: str = ""
-
-    @property
-    def is_trouble(self) -> bool:
-        """Whether it is neither a pass nor a skip."""
-        return self.kind not in {VerdictKind.PASSED, VerdictKind.SKIPPED}
-
-
-@dataclass(frozen=True, slots=True)
 class ExitRule:
     """Which exit codes a test means to end with.
 
@@ -94,6 +70,32 @@ class ExitRule:
 USUAL_EXIT = ExitRule()
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict on one test.
+
+    Attributes:
+        kind: what the outcomes add up to.
+        reports: a report for each rank, in the order of ranks.
+        culprits: the ranks at fault, root cause first; the others follow by time.
+        collateral: ranks whose error is only the echo of another rank's end.
+        reason: why a skipped test was skipped.
+        rule: the exit codes that the test means to end with.
+    """
+
+    kind: VerdictKind
+    reports: tuple[RankReport, ...]
+    culprits: tuple[int, ...] = ()
+    collateral: frozenset[int] = frozenset()
+    reason: str = ""
+    rule: ExitRule = USUAL_EXIT
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether it is neither a pass nor a skip."""
+        return self.kind not in {VerdictKind.PASSED, VerdictKind.SKIPPED}
+
+
 def judge(reports: Sequence[RankReport], rule: ExitRule = USUAL_EXIT) -> Verdict:
     """Add the outcomes of all ranks up to one verdict.
 
@@ -109,7 +111,7 @@ def judge(reports: Sequence[RankReport], rule: ExitRule = USUAL_EXIT) -> Verdict
         (r for r in by_rank if _is_bad(r, rule)), key=lambda report: (report.at_s, report.rank)
     )
     if bad:
-        return _blame(by_rank, bad)
+        return _blame(by_rank, bad, rule)
     skipped = [r for r in by_rank if isinstance(r.outcome, Skipped)]
     if skipped and len(skipped) == len(by_rank):
         return Verdict(VerdictKind.SKIPPED, by_rank, reason=_reason_of(skipped))
@@ -128,7 +130,7 @@ def _is_bad(report: RankReport, rule: ExitRule) -> bool:
     return not isinstance(report.outcome, Skipped | Ended)
 
 
-def _blame(by_rank: tuple[RankReport, ...], bad: list[RankReport]) -> Verdict:
+def _blame(by_rank: tuple[RankReport, ...], bad: list[RankReport], rule: ExitRule) -> Verdict:
     """The verdict when these ranks, the first one first, are bad.
 
     An echo cannot be the cause, even if it was heard first: its peer leaves before it can say why.
@@ -141,6 +143,7 @@ def _blame(by_rank: tuple[RankReport, ...], bad: list[RankReport]) -> Verdict:
         by_rank,
         tuple(r.rank for r in (*causes, *echoes)),
         frozenset(r.rank for r in echoes),
+        rule=rule,
     )
 
 
@@ -177,7 +180,7 @@ def by_subtest(verdict: Verdict) -> dict[SubTest | None, Verdict]:
     parts: dict[SubTest | None, Verdict] = {}
     for subtest in subtests:
         reports = [_only(report, subtest, with_logs=not parts) for report in verdict.reports]
-        parts[subtest] = judge(reports)
+        parts[subtest] = judge(reports, verdict.rule)
     return parts
 
 

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from operator import attrgetter
 from typing import Any, NoReturn
 
+from harness.model import settings
 from harness.model.outcome import Passed, Raised
 from harness.model.skips import TEST_ERROR_EXIT_CODE
 from harness.model.spec import WORLD_VARIABLE, LaunchSpec
@@ -24,6 +25,7 @@ from harness.ranks.child_preload import forget_exit_handlers_of_the_server
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import end_as_an_interpreter_does, exit_code_of, leave
 from harness.ranks.logs import log_path, stacks_path
+from harness.ranks.plan import DROPIN_MODULE
 
 
 def rank_main(
@@ -128,6 +130,8 @@ def _become(spec: LaunchSpec) -> None:
 
 
 def _find_class(spec: LaunchSpec) -> Any:
+    if settings.DROPIN.value():
+        importlib.import_module(DROPIN_MODULE)
     module = importlib.import_module(spec.module)
     try:
         return attrgetter(spec.qualname)(module)

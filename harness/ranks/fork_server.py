@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import select
 import signal
 import threading
 from collections.abc import Iterator, MutableMapping
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess, current_process
 from typing import Any
 
@@ -24,6 +26,7 @@ from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
 
 _start_lock = threading.Lock()
 _server_pids: set[int] = set()
+_count = itertools.count(1)
 
 
 def server_pids() -> frozenset[int]:
@@ -42,7 +45,7 @@ class ForkServer:
         self._pid = os.getpid()
         self._received = b""
         self._made: list[BaseProcess] = []
-        self._pipe = self._start()
+        self._pipe: int | None = self._start()
         pid: int = self.stdlib_server._forkserver_pid  # type: ignore[attr-defined]
         _server_pids.add(pid)
         self._death = os.pidfd_open(pid)
@@ -50,7 +53,7 @@ class ForkServer:
     def _start(self) -> int:
         """Start the server process; returns the read end of the pipe that it answers on."""
         folder = str(folders.session_folder())
-        path = os.path.join(folder, f"forkserver-{id(self):x}")
+        path = os.path.join(folder, f"forkserver-{next(_count)}")
         os.mkfifo(path, 0o600)
         pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         changes = {
@@ -89,7 +92,7 @@ class ForkServer:
 
     def _receive(self, deadline: Deadline) -> bool:
         """Read what has come of the report; True once it is complete or will never come."""
-        while self._report is None:
+        while self._report is None and self._pipe is not None:
             ready = _readable([self._pipe, self._death], deadline)
             if not ready:
                 return False
@@ -97,8 +100,13 @@ class ForkServer:
             self._received += data
             if not data:
                 self._report = self._parse()
-                os.close(self._pipe)
+                self._close_pipe()
         return True
+
+    def _close_pipe(self) -> None:
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
 
     def _parse(self) -> PreloadReport:
         try:
@@ -122,7 +130,9 @@ class ForkServer:
         """End the server at once and reap it. The ranks that it has forked live on."""
         if self._pid != os.getpid():
             return
-        signal.pidfd_send_signal(self._death, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._death, signal.SIGKILL)
+        self._close_pipe()
         self.stdlib_server._stop()  # type: ignore[attr-defined]
         os.close(self._death)
 
@@ -165,16 +175,12 @@ class _RankProcess(BaseProcess):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the server died first, so that nobody knows the real exit code."""
-        return self.exitcode == _NOBODY_KNOWS and not self._server.alive
+        """Whether the server died first, so that nobody knows the exit code, or if it has ended."""
+        return bool(getattr(self._popen, "lost", False))  # type: ignore[attr-defined]
 
     def __reduce__(self) -> Any:
         state = {k: v for k, v in self.__dict__.items() if k != "_server"}
         return _bare_process, (state,)
-
-
-# What multiprocessing.popen_forkserver reports as the exit code when the server is gone.
-_NOBODY_KNOWS = 255
 
 
 def _bare_process(state: dict[str, Any]) -> BaseProcess:
@@ -188,7 +194,19 @@ class _Popen(popen_forkserver.Popen):
 
     def __init__(self, process_obj: BaseProcess, server: forkserver.ForkServer) -> None:
         self._server = server
+        self.lost = False
         super().__init__(process_obj)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, once there is one. The standard library gives 255 for "unknown", too."""
+        if self.returncode is None:
+            if not wait([self.sentinel], 0 if flag == os.WNOHANG else None):
+                return None
+            try:
+                self.returncode = forkserver.read_signed(self.sentinel)
+            except (OSError, EOFError):
+                self.returncode, self.lost = 255, True
+        return self.returncode
 
     def _launch(self, process_obj: BaseProcess) -> None:
         request = io.BytesIO()

@@ -17,7 +17,7 @@ from harness.model.clock import Deadline
 from harness.ranks import folders
 from harness.ranks.foresight import foreseen
 from harness.ranks.fork_server import ForkServer
-from harness.ranks.plan import PreloadPlan, import_time_environ, main_module
+from harness.ranks.plan import DROPIN_MODULE, PreloadPlan, import_time_environ, main_module
 
 #: Makes a process that is not yet started; arguments as for multiprocessing.Process.
 ProcessFactory = Callable[..., Any]
@@ -87,7 +87,10 @@ class Launcher:
     def _plan(self, learned: bool = True) -> PreloadPlan:
         path, name = main_module() if "__main__" in self._modules else (None, None)
         extra = (*settings.PRELOAD.value(), *(self._learned if learned else ()))
-        modules = dict.fromkeys((*_BASE_MODULES, *foreseen(self._modules), *extra, *self._modules))
+        first = (DROPIN_MODULE,) if settings.DROPIN.value() else ()
+        modules = dict.fromkeys(
+            (*first, *_BASE_MODULES, *foreseen(self._modules), *extra, *self._modules)
+        )
         return PreloadPlan(
             modules=tuple(module for module in modules if module != "__main__"),
             main_path=path,
@@ -108,6 +111,7 @@ class Launcher:
         """The server to fork from now, with its report in."""
         wanted = self._plan()
         if self._active is None or not self._active.alive:
+            self._discard(self._active)
             self._active = self._new_server(wanted)
         self._active.report(deadline)
         if not self._active.covers(wanted):

@@ -16,6 +16,9 @@ def end_as_an_interpreter_does() -> None:
     Finalising takes most of a second once torch's compiler stack is loaded, and a forked process
     skips it anyway; what a program can see of it is here.
     """
+    # Where libraries wake their idle threads to let them end (concurrent.futures does).
+    for wake in reversed(getattr(threading, "_threading_atexits", [])):
+        wake()
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()

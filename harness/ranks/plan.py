@@ -61,6 +61,10 @@ class PreloadPlan:
         return cls(**data), answer_to
 
 
+#: Importing it exchanges PyTorch's classes for ours; to be done before any test is imported.
+DROPIN_MODULE = "harness.dropin.active"
+
+
 def import_time_environ() -> tuple[tuple[str, str], ...]:
     """The variables of this process that only a new interpreter would heed."""
     return tuple((name, os.environ[name]) for name in _READ_AT_IMPORT if name in os.environ)

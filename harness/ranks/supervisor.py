@@ -135,7 +135,7 @@ class Supervisor:
             self._start, self._body = NEVER, Deadline.after(self._limits.body_s)
             self._body_began_s = now()
         if phases == {Phase.LEAVING} and self._exit is NEVER:
-            self._exit = Deadline.after(self._limits.exit_s)
+            self._body, self._exit = NEVER, Deadline.after(self._limits.exit_s)
 
     def _is_fault(self, rank: WatchedRank) -> bool:
         known = rank.outcome or rank.spoken
@@ -149,9 +149,11 @@ class Supervisor:
 
     def _blame(self, phase: Phase, blame: TimedOut | Deadlocked) -> None:
         """A deadline has passed: fix the outcome of those in this phase, then ask all around."""
-        for rank in self._unsettled():
-            if rank.phase is phase:
-                rank.settle(blame)
+        blamed = [rank for rank in self._unsettled() if rank.phase is phase]
+        # An end without a fault would let ranks pass that have not exited.
+        assert blamed, f"nobody is to blame for {blame}"
+        for rank in blamed:
+            rank.settle(blame)
         self._begin_end(ANSWER_GRACE_S)
 
     def _begin_end(self, grace_s: float) -> None:

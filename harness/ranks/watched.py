@@ -85,6 +85,8 @@ class WatchedRank:
 
     def _keep_snapshot(self, message: Message) -> None:
         if message["snapshot"] is None:
+            # Nothing is known of where it is now; the last snapshot would be taken for an answer.
+            self.snapshot = self.snapshot if self.spoken is not None else None
             return
         taken = snapshot_from_data(message["snapshot"])
         if self.spoken is not None and message["kind"] == "snapshot" and self.snapshot is not None:
@@ -108,7 +110,7 @@ class WatchedRank:
             self.settle(self._outcome_of(code))
 
     def _outcome_of(self, code: int) -> Outcome:
-        if getattr(self.handle.process, "is_lost", False):
+        if self.handle.is_lost:
             return Lost("the fork server died, and with it the rank's exit code")
         reason = skip_reason_of_exit(code)
         if reason is not None and self.spoken is None:

@@ -75,6 +75,11 @@ class RankHandle:
         self._pidfd = _pidfd_of(self.process)
 
     @property
+    def is_lost(self) -> bool:
+        """Whether its fork server has died: nobody knows its exit code, and it may still run."""
+        return bool(getattr(self.process, "is_lost", False))
+
+    @property
     def exit_fd(self) -> int:
         """Becomes readable when the process has ended.
 
@@ -209,6 +214,9 @@ class World:
         Returns:
             the handles of processes that even KILL did not end within the bound.
         """
+        for handle in self.handles:
+            if handle.is_lost:
+                handle.signal_group(signal.SIGKILL)
         living = self.living()
         if grace_s > 0:
             for handle in living:

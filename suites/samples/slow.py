@@ -126,6 +126,14 @@ class SlowButSound(MultiProcessTestCase):
         else:
             time.sleep(2 * LONG_S)
 
+    def test_recv_of_a_group_that_gives_up(self):
+        self.init_process_group()
+        group = dist.new_group(timeout=datetime.timedelta(seconds=LONG_S))
+        if self.rank == 0:
+            with self.assertRaises(RuntimeError):
+                dist.recv(torch.ones(1), src=1, group=group)
+        dist.barrier()
+
     def test_the_first_one_gives_up(self):
         """Both sit in collectives that differ; one is caught by the test."""
         self.init_process_group()

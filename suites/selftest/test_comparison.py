@@ -254,6 +254,31 @@ class TestEquality(TestCase):
         return True
 
 
+class TestNumbersAgainstTensors(TestCase):
+    def test_nothing_is_cut_off(self):
+        for numbers, tensor in (
+            ([1.5, 2.7], torch.tensor([1, 2])),
+            ([3e-9], torch.tensor([0])),
+            ([1, 2], torch.tensor([True, True])),
+            ([300], torch.tensor([44], dtype=torch.uint8)),
+            ([1j], torch.tensor([0.0])),
+        ):
+            with self.subTest(numbers), self.assertRaises(AssertionError):
+                self.assertEqual(numbers, tensor)
+
+    def test_what_fits_is_equal(self):
+        for numbers, tensor in (
+            ([1.0, 2.0], torch.tensor([1, 2])),
+            ([1, 0], torch.tensor([True, False])),
+            ([0.1], torch.tensor([0.1], dtype=torch.float16)),
+            ([1, 2], torch.tensor([1.0, 2.0], dtype=torch.float64)),
+            ([1], torch.tensor([1 + 0j])),
+            ([], torch.tensor([])),
+        ):
+            with self.subTest(numbers):
+                self.assertEqual(numbers, tensor)
+
+
 class TestSeeding(TestCase):
     def draw(self) -> list[float]:
         import random

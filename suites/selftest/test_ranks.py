@@ -162,7 +162,7 @@ class TestWorlds(InProcess):
 
 class TestBadWorlds(unittest.TestCase):
     def test_world_size_that_is_none(self):
-        for value in (0, -1, True, 2.0, "2", None):
+        for value in (0, -1, True, 2.0, "two", None):
 
             class Odd(MultiProcessTestCase):
                 world_size = value

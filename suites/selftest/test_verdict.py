@@ -207,6 +207,13 @@ class TestSubTests(unittest.TestCase):
         self.assertEqual(str(SubTest("m", (("i", "1"), ("n", "'x'")))), "[m] (i=1, n='x')")
         self.assertEqual(str(SubTest(None)), "(<subtest>)")
 
+    def test_exits_that_are_meant_stay_so(self):
+        wanted = RankReport(0, Exited(15), 1)
+        verdict = judge([wanted, RankReport(1, Raised((error(),)), 2)], ExitRule(15))
+        (part,) = by_subtest(verdict).values()
+        self.assertIs(part.kind, VerdictKind.RAISED)
+        self.assertEqual(part.culprits, (1,))
+
 
 class TestOnTheWire(unittest.TestCase):
     def test_everything_a_rank_can_say_arrives(self):

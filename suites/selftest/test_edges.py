@@ -1,0 +1,92 @@
+"""Where a harness is tempted to call something passed that is not, or lost that is not."""
+
+from __future__ import annotations
+
+import os
+import unittest
+from unittest import mock
+
+import psutil
+
+from harness.ranks.fork_server import ForkServer
+from harness.ranks.launcher import launcher
+from suites.samples import edges
+from suites.selftest.support import run_case
+
+
+class TestEdges(unittest.TestCase):
+    def run_one(self, cls, method, status, *texts, **env):
+        with mock.patch.dict(os.environ, {"HARNESS_START_METHOD": "forkserver", **env}):
+            result = run_case(cls, method)
+        self.assertEqual(result.status, status, result.text)
+        for text in texts:
+            self.assertIn(text, result.text)
+        return result
+
+    def test_exiting_has_its_own_time(self):
+        self.run_one(edges.Leaving, "test_thread_that_ends_late", "passed")
+        self.run_one(edges.Leaving, "test_idle_pool_of_threads", "passed")
+
+    def test_what_happens_while_exiting_counts(self):
+        self.run_one(
+            edges.Leaving,
+            "test_death_in_a_late_exit_handler",
+            "error",
+            "rank 1: exited with code 3 after its body had passed",
+        )
+        self.run_one(
+            edges.Leaving,
+            "test_thread_that_never_ends",
+            "error",
+            "had passed, but not exited after 2 s",
+            HARNESS_EXIT_TIMEOUT="2",
+        )
+
+    def test_a_killed_server_is_no_exit_code(self):
+        for method in ("test_server_is_killed", "test_any_exit_code"):
+            result = self.run_one(edges.NoServer, method, "error", "the fork server died")
+            self.assertNotIn("exited with code", result.text)
+            self.assertEqual(_ranks_of_this_process(), [])
+        # The next test gets a new server.
+        self.run_one(edges.Leaving, "test_idle_pool_of_threads", "passed")
+
+    def test_exit_codes_that_are_meant(self):
+        self.run_one(edges.ExitCodes, "test_as_meant", "passed")
+        self.run_one(edges.ExitCodes, "test_usual_code", "passed")
+        self.run_one(edges.ExitCodes, "test_usual_code_too_early", "error", "exited with code 0")
+        result = self.run_one(
+            edges.ExitCodes, "test_as_meant_but_not_on_rank_1", "error", "ValueError: rank 1"
+        )
+        self.assertIn("1 of 2 ranks raised an exception", result.text)
+
+    def test_an_expected_failure_needs_ranks_that_fail(self):
+        self.run_one(edges.ExpectedFailureWithoutRanks, "test_no_ranks", "error", "WorldSizeError")
+        self.run_one(edges.ExpectedFailureWithBadTimeout, "test_bad_timeout", "error", "timeout")
+
+
+def _ranks_of_this_process():
+    """Processes of our session that are neither servers nor gone."""
+    from harness.ranks import folders
+
+    session = str(folders.session_folder())
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and session in process.environ().get(
+                "HARNESS_WORLD", ""
+            ):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+class TestServers(unittest.TestCase):
+    def test_one_after_the_other(self):
+        plan = launcher()._plan()
+        before = psutil.Process().num_fds()
+        for _ in range(3):
+            server = ForkServer(plan)
+            server.kill()
+            del server
+        self.assertEqual(psutil.Process().num_fds(), before)
