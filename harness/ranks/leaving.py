@@ -6,7 +6,6 @@ import atexit
 import os
 import sys
 import threading
-from multiprocessing import util
 from typing import NoReturn
 
 
@@ -37,6 +36,8 @@ def exit_code_of(request: SystemExit) -> int:
 
 def leave(code: int) -> NoReturn:
     """End this process now, whether it was forked or spawned, without taking modules down."""
+    from multiprocessing import util  # not for a runner that only prints its help
+
     util._exit_function()  # type: ignore[attr-defined]
     for stream in (sys.stdout, sys.stderr):
         try:

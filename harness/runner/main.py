@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -14,10 +15,13 @@ from typing import NoReturn
 from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
+from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import discovery, warming
+from harness.runner.checkout import dotted, files_of_checkout
+from harness.runner.compare import compare
 from harness.runner.console import Console
 from harness.runner.discovery import Loaded
-from harness.runner.files import files_for
+from harness.runner.files import TestFile, files_for
 from harness.runner.options import (
     EXIT_FAILED,
     EXIT_NOTHING_RAN,
@@ -26,7 +30,14 @@ from harness.runner.options import (
     Options,
     parse,
 )
-from harness.runner.results import RecordingResult, RunResult, Status, TestRecord, Trouble
+from harness.runner.results import (
+    RecordingResult,
+    RunResult,
+    Status,
+    TestRecord,
+    Trouble,
+    write_results,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -72,12 +83,27 @@ def _guarded(run: Callable[[], int]) -> int:
 
 
 def _run(options: Options) -> int:
-    files = files_for(options.names)
+    if options.compare:
+        return compare(options)
+    files = _files(options)
     if not options.list_only:
         warming.prewarm(files)
+    if settings.DROPIN.value():
+        importlib.import_module(DROPIN_MODULE)
     loaded = discovery.load(files)
-    tests = discovery.select(loaded, options.names, options.patterns, files)
+    names = options.names if options.checkout is None else dotted(options.names)
+    tests = discovery.select(loaded, names, options.patterns, files)
     return _execute(loaded, tests, options)
+
+
+def _files(options: Options) -> list[TestFile]:
+    """The files to look into, with what has to be in place before they are imported."""
+    if options.checkout is None:
+        return files_for(options.names)
+    files = files_of_checkout(options.checkout, options.names)
+    if not options.with_torchs:
+        settings.DROPIN.set(True)
+    return files
 
 
 def _execute(loaded: Loaded, tests: Sequence[unittest.TestCase], options: Options) -> int:
@@ -89,6 +115,8 @@ def _execute(loaded: Loaded, tests: Sequence[unittest.TestCase], options: Option
     _record_modules(loaded, run, console)
     _run_tests(tests, run, console, options)
     console.summary(run)
+    if options.results is not None:
+        write_results(run, options.results)
     return run.exit_code
 
 

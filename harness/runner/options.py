@@ -41,6 +41,11 @@ class Options:
         seed: seed for all tests; None for the setting's.
         timeout_s: seconds that the body of a rank test may take; None for the setting's.
         live_output: show what ranks print while they run.
+        checkout: folder whose tests were written for PyTorch's own harness; None for ours.
+        compare: run them under both harnesses and tell where they differ.
+        json: have the comparison as JSON.
+        with_torchs: run them under PyTorch's harness only.
+        results: file for a JSON line about each test; None for none.
     """
 
     names: tuple[str, ...] = ()
@@ -51,6 +56,11 @@ class Options:
     seed: int | None = None
     timeout_s: float | None = None
     live_output: bool = False
+    checkout: str | None = None
+    compare: bool = False
+    json: bool = False
+    with_torchs: bool = False
+    results: str | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -110,7 +120,30 @@ def parse(argv: Sequence[str], prog: str) -> Options:
         dest="live_output",
         help="show what ranks print while they run, each line with its rank in front",
     )
+    torch = parser.add_argument_group("tests for PyTorch's own harness")
+    torch.add_argument(
+        "--torch-checkout",
+        metavar="DIR",
+        dest="checkout",
+        help="run test files of this PyTorch checkout (or folder of such tests), unchanged, with "
+        "ranks of this harness; NAMEs that are files count from its folder test/",
+    )
+    torch.add_argument(
+        "--compare",
+        action="store_true",
+        help="run each file under PyTorch's harness too, and tell which verdicts differ",
+    )
+    torch.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    for hidden, kwargs in (
+        ("--with-torchs", {"action": "store_true"}),
+        ("--results", {"metavar": "FILE"}),
+    ):
+        parser.add_argument(hidden, help=argparse.SUPPRESS, **kwargs)  # type: ignore[arg-type]
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     found = vars(parser.parse_args(argv))
+    if found["compare"] and not found["checkout"]:
+        parser.error("--compare needs --torch-checkout DIR")
+    if found["json"] and not found["compare"]:
+        parser.error("--json needs --compare")
     found["names"], found["patterns"] = tuple(found["names"]), tuple(found["patterns"])
     return Options(**found)

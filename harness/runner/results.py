@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import re
 import unittest
 from collections.abc import Callable, Sequence
@@ -58,6 +59,15 @@ class TestRecord:
     notes: list[notes.Note] = field(default_factory=list)
 
     @property
+    def why(self) -> str:
+        """In a line, why it did not simply pass: the exception, or the reason of a skip."""
+        if not self.troubles:
+            return self.reason
+        lines = self.troubles[0].text.splitlines()
+        own = (line for line in lines if line and not line.startswith((" ", "Traceback")))
+        return next(own, "")
+
+    @property
     def owner(self) -> str:
         """The class (or module) that the test or fixture belongs to."""
         fixture = _FIXTURE.match(self.test_id)
@@ -90,6 +100,15 @@ class RunResult:
     def counts(self) -> str:
         """The last line of every run."""
         return ", ".join(f"{self.count(status)} {status.value}" for status in Status)
+
+
+def write_results(run: RunResult, path: str) -> None:
+    """A line of JSON about each test: its name, status, and why it did not pass."""
+    with open(path, "w", encoding="utf-8") as file:
+        for record in run.records:
+            status = record.status.value if record.status else ""
+            line = {"test": record.test_id, "status": status, "why": record.why}
+            print(json.dumps(line), file=file)
 
 
 class RecordingResult(unittest.TestResult):

@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -183,15 +184,14 @@ class DeathBodies:
 
     @died("killed when the others have passed", "rank 1: killed by SIGKILL", "rank 0 passed")
     def test_killed_last(self):
-        if self.rank == 1:
-            self.bring_up_alone()
+        store = dist.FileStore(self.file_name, self.world_size)
+        if self.rank == 0:
+            store.set("pid", str(os.getpid()))
+        else:
+            gone = os.pidfd_open(int(store.get("pid")))
+            select.select([gone], [], [])
             self.now()
             os.kill(os.getpid(), signal.SIGKILL)
-
-    def bring_up_alone(self):
-        """Wait until the other rank is done, the way that its process's end shows."""
-        store = dist.FileStore(self.file_name, 1)
-        store.set("alone", "yes")
 
     @died("death after the body, in an exit handler", "rank 1: exited with code 7 after its body")
     def test_death_in_exit_handler(self):
@@ -238,7 +238,7 @@ class ExceptionBodies:
             self.assertEqual(1, 2, "the long message")
         dist.all_reduce(torch.ones(2))
 
-    @failed("assertion on rank 0", "rank 0: AssertionError", "rank 1 passed")
+    @failed("assertion on rank 0", "rank 0: AssertionError", "Expected 1 but got 0.")
     def test_assertion_rank_0(self):
         self.now()
         self.assertEqual(self.rank, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import unittest
 from unittest import mock
@@ -285,4 +286,4 @@ class TestAgain(unittest.TestCase):
         command = self.command()
         self.assertIn(f"{__name__}.TestAgain.{self._testMethodName}", command)
         root = here if "." not in __name__ else os.path.dirname(os.path.dirname(here))
-        self.assertEqual(command.startswith(f"cd {root} && "), root != os.getcwd())
+        self.assertEqual(command.startswith(f"cd {shlex.quote(root)} && "), root != os.getcwd())

@@ -1,0 +1,1 @@
+"""Puts the harness under test files that were written for PyTorch's own."""

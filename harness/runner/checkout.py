@@ -1,0 +1,64 @@
+"""Test files of a PyTorch checkout, or of any folder of tests for PyTorch's own harness."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.model.errors import UsageError
+from harness.runner.files import TestFile, is_path
+
+# What the files read when they are imported; PyTorch's run_test.py sets the same.
+_DEFAULTS = {"BACKEND": "gloo", "WORLD_SIZE": "2"}
+
+
+def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
+    """The test files that the names mean, or all of the distributed ones.
+
+    Each is imported by its own name from its own folder, as running it as a script would.
+
+    Args:
+        checkout: the folder; its tests are in `test/`, if there is one.
+        names: as on the command line. Paths count from the folder of tests, the checkout, or here.
+
+    Raises:
+        UsageError: if the folder or a file does not exist, or holds no tests.
+    """
+    folder = _folder_of_tests(checkout)
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    named = [name for name in names if is_path(name)]
+    paths = [_find(name, folder, checkout) for name in named] if named else _all_in(folder)
+    return [TestFile(path.stem, path, path.parent) for path in dict.fromkeys(paths)]
+
+
+def dotted(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that are tests in the files, rather than files."""
+    return tuple(name for name in names if not is_path(name))
+
+
+def _folder_of_tests(checkout: str) -> Path:
+    root = Path(checkout).resolve()
+    if not root.is_dir():
+        raise UsageError(f"--torch-checkout: there is no folder {checkout}")
+    return root / "test" if (root / "test").is_dir() else root
+
+
+def _find(name: str, folder: Path, checkout: str) -> Path:
+    for base in (folder, Path(checkout), Path()):
+        path = (base / name).resolve()
+        if path.is_file():
+            return path
+    raise UsageError(f"there is no file {name} in {folder}")
+
+
+def _all_in(folder: Path) -> list[Path]:
+    distributed = folder / "distributed"
+    found = sorted((distributed if distributed.is_dir() else folder).rglob("test_*.py"))
+    if not found:
+        raise UsageError(f"--torch-checkout: there are no test files in {folder}")
+    return found

@@ -1,0 +1,194 @@
+"""Test files written for PyTorch's own harness, unchanged, on ranks of this one."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+from suites.selftest.support import ROOT, CommandTestCase
+
+RUNNER = str(ROOT / "run_tests.py")
+
+SUITE = """
+    import os
+    import signal
+    import sys
+
+    import torch
+    import torch.distributed as dist
+    from torch.testing._internal.common_distributed import (
+        DistributedTestBase,
+        MultiProcessTestCase,
+        requires_gloo,
+        skip_if_lt_x_gpu,
+    )
+    from torch.testing._internal.common_utils import run_tests, TestCase
+
+
+    class TestOwn(MultiProcessTestCase):
+        @property
+        def world_size(self):
+            return 2
+
+        def setUp(self):
+            super().setUp()
+            self._spawn_processes()
+
+        def tearDown(self):
+            super().tearDown()
+            try:
+                os.remove(self.file_name)
+            except OSError:
+                pass
+
+        def init(self):
+            store = dist.FileStore(self.file_name, self.world_size)
+            dist.init_process_group("gloo", store=store, rank=self.rank, world_size=2)
+
+        @requires_gloo()
+        def test_sum(self):
+            self.init()
+            x = torch.ones(2) * self.rank
+            dist.all_reduce(x)
+            self.assertEqual(x, torch.ones(2))
+
+        @skip_if_lt_x_gpu(2)
+        def test_gpus(self):
+            raise AssertionError
+
+        def test_dies_unnoticed(self):
+            if self.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def test_base_class(self):
+            self.assertIsInstance(self, TestCase)
+            self.assertTrue(type(self).assertEqual is TestCase.assertEqual)
+
+
+    class TestBase(DistributedTestBase):
+        @property
+        def world_size(self):
+            return 2
+
+        def test_create_pg(self):
+            self.create_pg("cpu", 2)
+            dist.barrier()
+
+
+    class TestPlain(TestCase):
+        def test_no_ranks(self):
+            self.assertEqual(1, 1)
+
+
+    if __name__ == "__main__":
+        run_tests()
+    """
+
+
+class TestDropIn(CommandTestCase):
+    def setUp(self):
+        super().setUp()
+        self.file = self.write("pytorch/test/distributed/test_own.py", SUITE)
+        self.checkout = str(self.folder / "pytorch")
+
+    def run_it(self, *arguments, **env):
+        # torch's own cache of compiled code, made when PyTorch's helpers are imported; it stays.
+        env["TORCHINDUCTOR_CACHE_DIR"] = str(self._base / "cache")
+        return self.run_command(
+            sys.executable, RUNNER, "--torch-checkout", self.checkout, *arguments, **env
+        )
+
+    def check_verdicts(self, finished):
+        self.assertEqual(finished.last_line, "4 passed, 1 failed, 1 skipped", finished.out)
+        self.assertEqual(finished.code, 1)
+        self.assertIn("harness.RanksDiedError: 1 of 2 ranks killed by SIGKILL", finished.out)
+        self.assertRegex(finished.out, r"1  (needs at least 2 GPUs|CUDA is not available)")
+        self.assert_clean(finished)
+
+    def test_a_file(self):
+        text = self.file.read_bytes()
+        self.check_verdicts(self.run_it("distributed/test_own.py"))
+        self.assertEqual(self.file.read_bytes(), text)
+
+    def test_spawned_ranks(self):
+        self.check_verdicts(self.run_it(HARNESS_START_METHOD="spawn"))
+
+    def test_names_and_patterns(self):
+        finished = self.run_it("distributed/test_own.py", "TestOwn", "-k", "sum")
+        self.assertEqual(finished.last_line, "1 passed, 0 failed, 0 skipped")
+
+    def test_all_distributed_files(self):
+        self.write("pytorch/test/test_elsewhere.py", "raise RuntimeError('not a distributed test')")
+        self.check_verdicts(self.run_it())
+
+    def test_a_plain_folder(self):
+        self.checkout = str(self.folder / "pytorch/test/distributed")
+        self.check_verdicts(self.run_it())
+
+    def test_a_file_of_another_torch(self):
+        self.write("pytorch/test/distributed/test_new.py", "from torch import not_yet_there")
+        finished = self.run_it()
+        self.assertEqual(finished.last_line, "4 passed, 2 failed, 1 skipped")
+        self.assertIn("cannot import name 'not_yet_there'", finished.out)
+        self.assertEqual(finished.code, 1)
+
+    def test_another_hook_signature(self):
+        self.write(
+            "pytorch/test/distributed/test_hook.py",
+            """
+            from torch.testing._internal.common_distributed import MultiProcessTestCase
+
+            class TestHook(MultiProcessTestCase):
+                @classmethod
+                def _run(cls, rank, test_name):
+                    pass
+
+                def test(self):
+                    pass
+            """,
+        )
+        finished = self.run_it("distributed/test_hook.py")
+        self.assertEqual(finished.code, 1)
+        self.assertIn("TestHook._run(rank, test_name) overrides a hook", finished.out)
+
+    def test_bad_input(self):
+        for arguments, message in (
+            (("distributed/test_nothing.py",), "there is no file distributed/test_nothing.py in"),
+            (("TestNobody",), "no test is called 'TestNobody'"),
+        ):
+            finished = self.run_it(*arguments)
+            self.assertEqual(finished.code, 2, finished.err)
+            self.assertIn(message, finished.err)
+            self.assertEqual(finished.err.count("\n"), 1, finished.err)
+        self.checkout = str(self.folder / "nowhere")
+        finished = self.run_it()
+        self.assertEqual((finished.code, finished.err.count("\n")), (2, 1))
+        self.assertIn("--torch-checkout: there is no folder", finished.err)
+        (self.folder / "nowhere").mkdir()
+        self.assertIn("there are no test files in", self.run_it().err)
+
+    def test_comparison(self):
+        """Slow: PyTorch's harness starts two interpreters for each test."""
+        finished = self.run_it("distributed/test_own.py", "--compare")
+        self.assertEqual(finished.code, 1)
+        self.assertRegex(
+            finished.out,
+            r"  test_own\.TestOwn\.test_dies_unnoticed\n"
+            r"    PyTorch's: passed\n"
+            r"    this one:  failed \(harness\.RanksDiedError: 1 of 2 ranks killed by SIGKILL",
+        )
+        self.assertIn("1 of 6 verdicts differ", finished.out)
+        self.assertRegex(finished.out, r"PyTorch's: 5 passed, 0 failed, 1 skipped, [\d.]+ s\n")
+        faster = re.search(r"([\d.]+) times faster", finished.out)
+        self.assertGreater(float(faster[1]), 1)
+        self.assert_clean(finished)
+
+    def test_comparison_as_json(self):
+        finished = self.run_it("distributed/test_own.py", "--compare", "--json", "-k", "no_ranks")
+        self.assertEqual(finished.code, 0, finished.err)
+        (found,) = json.loads(finished.out)
+        self.assertEqual(found["differences"], [])
+        self.assertEqual(
+            found["ours"]["verdicts"], {"test_own.TestPlain.test_no_ranks": ["passed", ""]}
+        )
