@@ -187,8 +187,10 @@ class DeathBodies:
         store = dist.FileStore(self.file_name, self.world_size)
         if self.rank == 0:
             store.set("pid", str(os.getpid()))
+            store.get("watched")
         else:
             gone = os.pidfd_open(int(store.get("pid")))
+            store.set("watched", "yes")
             select.select([gone], [], [])
             self.now()
             os.kill(os.getpid(), signal.SIGKILL)
