@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from harness.model.errors import SettingError
 
@@ -186,6 +186,13 @@ KEEP_FOLDERS = Setting(
     switch,
     "Keep the temp folder (logs, stores) of every test that did not pass, and say where it is.",
 )
+
+
+def row_for_the_manual(setting: Setting[Any]) -> str:
+    """The setting's row in docs/settings.md."""
+    default = _text_of(setting.default)
+    return f"| `{setting.env}` | {f'`{default}`' if default else 'none'} | {setting.doc} |"
+
 
 ALL: tuple[Setting[object], ...] = tuple(
     value for value in globals().values() if isinstance(value, Setting)

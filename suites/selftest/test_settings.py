@@ -7,10 +7,20 @@ from unittest import mock
 
 from harness.model import settings
 from harness.model.errors import SettingError
+from suites.selftest.support import ROOT
 
 
 def environ(**values):
     return mock.patch.dict("os.environ", values)
+
+
+class TestThePage(unittest.TestCase):
+    def test_every_setting_is_on_it(self):
+        page = (ROOT / "docs" / "settings.md").read_text()
+        for setting in settings.ALL:
+            with self.subTest(setting.env):
+                self.assertIn(settings.row_for_the_manual(setting), page)
+        self.assertEqual(page.count("\n| `"), len(settings.ALL))
 
 
 class TestSettings(unittest.TestCase):
