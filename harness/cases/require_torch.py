@@ -6,12 +6,14 @@ import importlib.util
 from importlib import metadata
 
 from harness.model.errors import TorchMissingError
+from harness.model.installed_torch import use_installed_torch
 
 MINIMUM = (2, 6)
 
 
 def require_torch() -> None:
-    """Raise TorchMissingError unless a new enough torch can be imported."""
+    """Raise TorchMissingError unless a new enough torch, and a built one, can be imported."""
+    use_installed_torch()
     wanted = ".".join(map(str, MINIMUM))
     if importlib.util.find_spec("torch") is None:
         raise TorchMissingError(f"torch is not installed: run `pip install 'torch>={wanted}'`")

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from harness.model import settings
 from harness.model.errors import HarnessError
+from harness.model.installed_torch import use_installed_torch
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import discovery, warming
@@ -86,6 +87,8 @@ def _run(options: Options) -> int:
     if options.compare:
         return compare(options)
     files = _files(options)
+    if passed_over := use_installed_torch():
+        print(f"the torch in {passed_over} is not built: using the installed one", file=sys.stderr)
     if not options.list_only:
         warming.prewarm(files)
     if settings.DROPIN.value():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 
 from suites.selftest.support import ROOT, CommandTestCase
@@ -192,3 +193,61 @@ class TestDropIn(CommandTestCase):
         self.assertEqual(
             found["ours"]["verdicts"], {"test_own.TestPlain.test_no_ranks": ["passed", ""]}
         )
+
+
+class TestInsideACheckout(CommandTestCase):
+    """The package's folders are copied into a checkout whose own torch is not built."""
+
+    def setUp(self):
+        super().setUp()
+        self.write("torch/__init__.py", "raise ImportError('this torch is not built')")
+        self.write("test/test_theirs.py", "raise ImportError('one of theirs')")
+
+    def copy_to(self, folder):
+        for name in ("harness", "suites"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        shutil.copy(ROOT / "run_tests.py", folder)
+
+    def check(self, folder):
+        env = {"PYTHONPATH": None}
+        name = "suites.test_ddp_gloo.TestDDPSingleProcess.test_cpu"
+        finished = self.run_command(sys.executable, "run_tests.py", name, cwd=folder, **env)
+        self.assertEqual(finished.last_line, "1 passed, 0 failed, 0 skipped", finished.err)
+        unittest = [sys.executable, "-m", "unittest", name]
+        done = self.run_command(*unittest, cwd=folder, **env)
+        self.assertEqual(done.code, 0, done.err)
+        ranks = "suites.samples.sound.WithoutSetUpCode.test_all_reduce"
+        for method in ("forkserver", "spawn"):
+            done = self.run_command(
+                sys.executable,
+                "-m",
+                "unittest",
+                ranks,
+                cwd=folder,
+                HARNESS_START_METHOD=method,
+                **env,
+            )
+            self.assertEqual(done.code, 0, done.err)
+        return finished
+
+    def test_at_its_root(self):
+        self.copy_to(self.folder)
+        finished = self.check(self.folder)
+        self.assertIn(f"the torch in {self.folder} is not built", finished.err)
+
+    def test_in_its_folder_of_tests(self):
+        self.copy_to(self.folder / "test")
+        self.check(self.folder / "test")
+
+    def test_no_other_torch(self):
+        self.copy_to(self.folder)
+        done = self.run_command(
+            sys.executable,
+            "-c",
+            "import sys; from harness.model.installed_torch import use_installed_torch as use;"
+            "sys.path[:] = [p for p in sys.path if 'site-packages' not in p]; use()",
+            PYTHONPATH=None,
+        )
+        self.assertIn("TorchMissingError: the torch in", done.err)
+        self.assertIn("is not built, and no other is installed: build it there", done.err)

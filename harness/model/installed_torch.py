@@ -1,0 +1,47 @@
+"""In the folder of a PyTorch checkout, `import torch` finds sources that are not built: look past.
+
+Python looks for modules in the current folder first, and there a checkout has a folder `torch`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from harness.model.errors import TorchMissingError
+
+
+def use_installed_torch() -> str:
+    """Have `import torch` find a torch that is built; to be called before it is imported.
+
+    Folders of `sys.path` whose torch is not built are put behind the others.
+
+    Returns:
+        the folder of the sources that were passed over; empty if there was no need.
+
+    Raises:
+        TorchMissingError: if there is no torch but unbuilt sources.
+    """
+    if "torch" in sys.modules:
+        return ""
+    unbuilt: list[str] = []
+    for entry in sys.path:
+        package = Path(entry or os.getcwd(), "torch")
+        if not (package / "__init__.py").exists():
+            continue
+        if _is_built(package):
+            break
+        unbuilt.append(entry)
+    else:
+        if unbuilt:
+            raise TorchMissingError(
+                f"the torch in {os.path.abspath(unbuilt[0])} is not built, and no other is "
+                "installed: build it there (python setup.py develop) or run `pip install torch`"
+            )
+    sys.path[:] = [entry for entry in sys.path if entry not in unbuilt] + unbuilt
+    return os.path.abspath(unbuilt[0]) if unbuilt else ""
+
+
+def _is_built(package: Path) -> bool:
+    return any(next(package.glob(f"_C.*{suffix}"), None) for suffix in ("so", "pyd", "dylib"))
