@@ -48,30 +48,31 @@ class Finished:
         return self.out.rstrip("\n").rpartition("\n")[2]
 
 
-class CommandTestCase(unittest.TestCase):
-    """Runs commands in a folder of its own, whose name has a space in it."""
+class Sandbox:
+    """A folder of its own, whose name has a space in it, and commands that run in it.
 
-    def setUp(self) -> None:
-        super().setUp()
-        self._base = Path(tempfile.mkdtemp(prefix="selftest "))
-        self.addCleanup(shutil.rmtree, self._base, ignore_errors=True)
-        self.folder = self._base / "user's project"
+    Attributes:
+        base: everything is in it.
+        folder: where commands run.
+        temp: the temp folder of the commands.
+    """
+
+    def __init__(self) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="selftest "))
+        self.folder = self.base / "user's project"
         self.folder.mkdir()
-        self.temp = self._base / "temp"
+        self.temp = self.base / "temp"
         self.temp.mkdir()
+        self.mark = ""
 
-    def write(self, name: str, text: str) -> Path:
-        """A file in the folder, with the text's indentation removed."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text).lstrip("\n"))
-        return path
+    def remove(self) -> None:
+        shutil.rmtree(self.base, ignore_errors=True)
 
-    def environ(self, mark: str, extra: dict[str, str | None]) -> dict[str, str]:
+    def environ(self, extra: dict[str, str | None]) -> dict[str, str]:
         ours = {
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(self.temp),
-            "SELFTEST_MARK": mark,
+            "SELFTEST_MARK": self.mark,
             "COLUMNS": "200",
             **extra,
         }
@@ -85,7 +86,7 @@ class CommandTestCase(unittest.TestCase):
         return subprocess.Popen(
             command,
             cwd=cwd or self.folder,
-            env=self.environ(self.mark, env),
+            env=self.environ(env),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -100,14 +101,47 @@ class CommandTestCase(unittest.TestCase):
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
-            self.fail(f"the command did not come back within {limit_s} s:\n{out}\n{err}")
+            raise AssertionError(
+                f"the command did not come back within {limit_s} s:\n{out}\n{err}"
+            ) from None
         left = left_processes(self.mark)
         files = sorted(str(p.relative_to(self.temp)) for p in self.temp.rglob("*"))
         return Finished(process.returncode, out, err, left, files)
 
-    def run_command(self, *command: str, cwd: Path | None = None, **env: str | None) -> Finished:
+    def run(self, *command: str, cwd: Path | None = None, **env: str | None) -> Finished:
         """Run a command to its end."""
         return self.finish(self.start(*command, cwd=cwd, **env))
+
+
+class CommandTestCase(unittest.TestCase):
+    """Runs commands in a sandbox."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sandbox = self.new_sandbox()
+        self.folder, self.temp = self.sandbox.folder, self.sandbox.temp
+
+    def new_sandbox(self) -> Sandbox:
+        """A sandbox that goes with the test."""
+        sandbox = Sandbox()
+        self.addCleanup(sandbox.remove)
+        return sandbox
+
+    def write(self, name: str, text: str) -> Path:
+        """A file in the folder, with the text's indentation removed."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text).lstrip("\n"))
+        return path
+
+    def start(self, *command: str, cwd: Path | None = None, **env: str | None) -> subprocess.Popen:
+        return self.sandbox.start(*command, cwd=cwd, **env)
+
+    def finish(self, process: subprocess.Popen, limit_s: float = COMMAND_LIMIT_S) -> Finished:
+        return self.sandbox.finish(process, limit_s)
+
+    def run_command(self, *command: str, cwd: Path | None = None, **env: str | None) -> Finished:
+        return self.sandbox.run(*command, cwd=cwd, **env)
 
     def harness(self, *arguments: str, **env: str | None) -> Finished:
         """`python -m harness …` in the folder."""

@@ -95,7 +95,7 @@ class TestDropIn(CommandTestCase):
 
     def run_it(self, *arguments, **env):
         # torch's own cache of compiled code, made when PyTorch's helpers are imported; it stays.
-        env["TORCHINDUCTOR_CACHE_DIR"] = str(self._base / "cache")
+        env["TORCHINDUCTOR_CACHE_DIR"] = str(self.sandbox.base / "cache")
         return self.run_command(
             sys.executable, RUNNER, "--torch-checkout", self.checkout, *arguments, **env
         )
@@ -113,7 +113,10 @@ class TestDropIn(CommandTestCase):
         self.assertEqual(self.file.read_bytes(), text)
 
     def test_spawned_ranks(self):
-        self.check_verdicts(self.run_it(HARNESS_START_METHOD="spawn"))
+        finished = self.run_it("-k", "sum", "-k", "dies", HARNESS_START_METHOD="spawn")
+        self.assertEqual(finished.last_line, "1 passed, 1 failed, 0 skipped", finished.out)
+        self.assertIn("harness.RanksDiedError: 1 of 2 ranks killed by SIGKILL", finished.out)
+        self.assert_clean(finished)
 
     def test_names_and_patterns(self):
         finished = self.run_it("distributed/test_own.py", "TestOwn", "-k", "sum")
@@ -171,7 +174,8 @@ class TestDropIn(CommandTestCase):
 
     def test_comparison(self):
         """Slow: PyTorch's harness starts two interpreters for each test."""
-        finished = self.run_it("distributed/test_own.py", "--compare")
+        tests = ["-k", "dies", "-k", "no_ranks"]
+        finished = self.run_it("distributed/test_own.py", "--compare", *tests)
         self.assertEqual(finished.code, 1)
         self.assertRegex(
             finished.out,
@@ -179,8 +183,8 @@ class TestDropIn(CommandTestCase):
             r"    PyTorch's: passed\n"
             r"    this one:  failed \(harness\.RanksDiedError: 1 of 2 ranks killed by SIGKILL",
         )
-        self.assertIn("1 of 6 verdicts differ", finished.out)
-        self.assertRegex(finished.out, r"PyTorch's: 5 passed, 0 failed, 1 skipped, [\d.]+ s\n")
+        self.assertIn("1 of 2 verdicts differ", finished.out)
+        self.assertRegex(finished.out, r"PyTorch's: 2 passed, 0 failed, 0 skipped, [\d.]+ s\n")
         faster = re.search(r"([\d.]+) times faster", finished.out)
         self.assertGreater(float(faster[1]), 1)
         self.assert_clean(finished)
@@ -209,36 +213,25 @@ class TestInsideACheckout(CommandTestCase):
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         shutil.copy(ROOT / "run_tests.py", folder)
 
-    def check(self, folder):
+    def check(self, folder, method):
         env = {"PYTHONPATH": None}
         name = "suites.test_ddp_gloo.TestDDPSingleProcess.test_cpu"
         finished = self.run_command(sys.executable, "run_tests.py", name, cwd=folder, **env)
         self.assertEqual(finished.last_line, "1 passed, 0 failed, 0 skipped", finished.err)
-        unittest = [sys.executable, "-m", "unittest", name]
-        done = self.run_command(*unittest, cwd=folder, **env)
-        self.assertEqual(done.code, 0, done.err)
         ranks = "suites.samples.sound.WithoutSetUpCode.test_all_reduce"
-        for method in ("forkserver", "spawn"):
-            done = self.run_command(
-                sys.executable,
-                "-m",
-                "unittest",
-                ranks,
-                cwd=folder,
-                HARNESS_START_METHOD=method,
-                **env,
-            )
-            self.assertEqual(done.code, 0, done.err)
+        unittest = [sys.executable, "-m", "unittest", ranks]
+        done = self.run_command(*unittest, cwd=folder, HARNESS_START_METHOD=method, **env)
+        self.assertEqual(done.code, 0, done.err)
         return finished
 
     def test_at_its_root(self):
         self.copy_to(self.folder)
-        finished = self.check(self.folder)
+        finished = self.check(self.folder, "forkserver")
         self.assertIn(f"the torch in {self.folder} is not built", finished.err)
 
     def test_in_its_folder_of_tests(self):
         self.copy_to(self.folder / "test")
-        self.check(self.folder / "test")
+        self.check(self.folder / "test", "spawn")
 
     def test_no_other_torch(self):
         self.copy_to(self.folder)

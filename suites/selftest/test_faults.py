@@ -5,29 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import unittest
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from suites.samples import faults
 from suites.selftest import fault_runs
-from suites.selftest.fault_runs import ALL, WAYS, class_of
-from suites.selftest.support import CommandTestCase
+from suites.selftest.fault_runs import ALL, WAYS, Told, class_of
+from suites.selftest.support import CommandTestCase, Finished, Sandbox
 
 # Both start methods differ in how a rank comes to be and how it leaves; these are the faults that
 # could tell. With HARNESS_ALL_FAULTS=1, all of them run under spawn too, which takes ten minutes.
 UNDER_SPAWN = (
-    "test_sigkill",
     "test_segfault",
     "test_sys_exit_5",
     "test_death_in_exit_handler",
-    "test_killed_last",
     "test_assertion_rank_1",
-    "test_all_differently",
     "test_skip_on_one_rank",
-    "test_expected_assertion",
     "test_gil",
-    "test_endless_thread",
     "test_desync",
-    "test_leaves_process",
     "test_leaves_fork",
     "test_death_in_set_up",
 )
@@ -35,62 +30,71 @@ UNDER_SPAWN = (
 ATTEMPTS = 3
 
 
-class FaultRun(CommandTestCase):
-    def check(self, way: str, method: str, names: tuple[str, ...]) -> None:
-        late = dict.fromkeys(names)
-        for attempt in range(ATTEMPTS):
-            late = self.run_once(way, method, tuple(late), judge_text=attempt == 0)
-            if not late:
-                return
-        self.fail(f"ended too late after the fault {ATTEMPTS} times over: {late}")
+@dataclass
+class Run:
+    """Faults that are run in one way.
 
-    def run_once(self, way, method, names, judge_text):
-        """Run the faults, check all but the time; returns those that took too long, with it."""
-        notes = Path(self._base, "notes")
+    Attributes:
+        way: unittest, run_tests.py or pytest.
+        method: the start method.
+        names: the faults.
+    """
+
+    way: str
+    method: str
+    names: tuple[str, ...]
+
+    def carry_out(self, sandbox: Sandbox) -> tuple[Finished, dict[str, Told]]:
+        notes = sandbox.base / "notes"
         shutil.rmtree(notes, ignore_errors=True)
         notes.mkdir()
-        finished = self.run_command(
-            *fault_runs.command(way, names), **fault_runs.environ(method, notes)
-        )
-        told = fault_runs.read(way, finished, names, notes)
-        if judge_text:
-            self.assertEqual(finished.code != 0, True)
-            for name in names:
-                with self.subTest(way=way, method=method, fault=name):
-                    found = fault_runs.complaints(way, faults.FAULTS[name], told[name])
+        env = fault_runs.environ(self.method, notes)
+        finished = sandbox.run(*fault_runs.command(self.way, self.names), **env)
+        return finished, fault_runs.read(self.way, finished, self.names, notes)
+
+
+class FaultRun(CommandTestCase):
+    def check(self, *runs: Run) -> None:
+        """Carry the runs out side by side; then see whether those that were late always are."""
+        sandboxes = [self.new_sandbox() for _ in runs]
+        with ThreadPoolExecutor(len(runs)) as pool:
+            results = list(pool.map(Run.carry_out, runs, sandboxes))
+        for run, (finished, told) in zip(runs, results, strict=True):
+            self.assertNotEqual(finished.code, 0)
+            for name in run.names:
+                with self.subTest(way=run.way, method=run.method, fault=name):
+                    found = fault_runs.complaints(run.way, faults.FAULTS[name], told[name])
                     self.assertEqual(found, [], told[name].text[:5000])
-        self.assert_clean(finished)
-        return {
-            name: told[name].after_s
-            for name in names
-            if told[name].after_s > faults.FAULTS[name].within_s
-        }
+            self.assert_clean(finished)
+            self.check_times(run, told)
+
+    def check_times(self, run: Run, told: dict[str, Told]) -> None:
+        for _ in range(ATTEMPTS):
+            late = {n: t.after_s for n, t in told.items() if t.after_s > faults.FAULTS[n].within_s}
+            if not late:
+                return
+            _, told = Run(run.way, run.method, tuple(late)).carry_out(self.new_sandbox())
+        self.fail(f"{run.way}, {run.method}: too long after the fault, {ATTEMPTS} times: {late}")
 
 
 class TestFaults(FaultRun):
-    """Slow: each runs some sixty tests, some of which hang for a second."""
+    """Slow: some sixty tests in each way, some of which hang for a second."""
 
-    def test_through_unittest(self):
-        self.check("unittest", "forkserver", ALL)
-
-    def test_through_run_tests(self):
-        self.check("run_tests.py", "forkserver", ALL)
-
-    def test_through_pytest(self):
-        self.check("pytest", "forkserver", ALL)
+    def test_all_in_every_way(self):
+        self.check(*(Run(way, "forkserver", ALL) for way in WAYS))
 
 
 class TestFaultsOfSpawnedRanks(FaultRun):
     """Slow: every rank is an interpreter that imports torch."""
 
-    def test_each_in_one_of_the_ways(self):
+    def test_some_in_each_way(self):
         for i, way in enumerate(WAYS):
-            self.check(way, "spawn", UNDER_SPAWN[i :: len(WAYS)])
+            self.check(Run(way, "spawn", UNDER_SPAWN[i :: len(WAYS)]))
 
     @unittest.skipUnless(os.environ.get("HARNESS_ALL_FAULTS"), "set HARNESS_ALL_FAULTS=1 for it")
-    def test_all_in_all_ways(self):
+    def test_all_in_every_way(self):
         for way in WAYS:
-            self.check(way, "spawn", ALL)
+            self.check(Run(way, "spawn", ALL))
 
 
 class TestTheTable(unittest.TestCase):
