@@ -113,6 +113,8 @@ class Supervisor:
 
     def _advance(self) -> None:
         """Do what the phases of the ranks and the clock call for."""
+        if not self._unsettled():
+            return  # all have gone, if need be in the instant in which a deadline passed
         if self._end is not None:
             if self._end.expired or (self._is_hang and self._all_have_answered()):
                 self._give_up()
