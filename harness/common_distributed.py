@@ -1,5 +1,8 @@
 """Façade with the names of `torch.testing._internal.common_distributed`."""
 
+from harness.cases.distributed_base import DistributedTestBase
+from harness.cases.forwarding import forward as _forward
+from harness.cases.helpers import captured_output, run_subtests, with_dist_debug_levels
 from harness.cases.multiprocess import MultiProcessTestCase
 from harness.cases.rank_tests import DEFAULT_WORLD_SIZE
 from harness.cases.skips import (
@@ -25,8 +28,10 @@ __all__ = [
     "TEST_SKIPS",
     "TIMEOUT_DEFAULT",
     "TIMEOUT_OVERRIDE",
+    "DistributedTestBase",
     "MultiProcessTestCase",
     "TestSkip",
+    "captured_output",
     "create_tcp_store",
     "get_required_world_size",
     "get_timeout",
@@ -36,9 +41,61 @@ __all__ = [
     "requires_nccl",
     "requires_ucc",
     "requires_world_size",
+    "run_subtests",
     "skip_if_lt_x_gpu",
     "skip_if_no_gpu",
     "skip_if_odd_worldsize",
     "skip_if_small_worldsize",
     "skip_if_win32",
+    "with_dist_debug_levels",
 ]
+
+# PyTorch's own, imported when they are asked for.
+FORWARDED = (
+    "ACCELERATOR_DIST_BACKENDS",
+    "C10dTorchCommsTestBase",
+    "DDP_RANK_DEVICES",
+    "DistTestCases",
+    "DynamoDistributedMultiProcTestCase",
+    "DynamoDistributedSingleProcTestCase",
+    "HAS_ACCELERATOR",
+    "MultiProcContinuousTest",
+    "MultiThreadedTestCase",
+    "PLATFORM_SUPPORTS_SYMM_MEM",
+    "SaveForwardInputsModel",
+    "SaveForwardInputsModule",
+    "TORCHCOMM_HAS_GLOO",
+    "TORCHCOMM_HAS_NCCL",
+    "TORCHCOMM_HAS_NCCLX",
+    "TORCHCOMM_HAS_RCCL",
+    "TORCHCOMM_HAS_RCCLX",
+    "TORCHCOMM_HAS_XCCL",
+    "at_least_x_gpu",
+    "cleanup_temp_dir",
+    "create_device",
+    "evaluate_platform_supports_symm_mem",
+    "has_efa",
+    "import_transformers_or_skip",
+    "init_multigpu_helper",
+    "initialize_temp_directories",
+    "logger",
+    "require_n_gpus_for_nccl_backend",
+    "requires_accelerator_dist_backend",
+    "requires_ddp_rank",
+    "requires_multicast_support",
+    "requires_nccl_shrink",
+    "requires_nccl_version",
+    "retrieve_result_from_completion_queue",
+    "setup_torchcomms_pg",
+    "simple_sparse_reduce_tests",
+    "skip_if_rocm_arch_multiprocess",
+    "skip_if_rocm_multiprocess",
+    "skip_if_rocm_ver_lessthan_multiprocess",
+    "sm_is_or_higher_than",
+    "spawn_threads_and_init_comms",
+    "tmp_dir",
+    "tp_transports",
+    "verify_ddp_error_logged",
+    "with_nccl_blocking_wait",
+)
+__getattr__ = _forward(__name__, "torch.testing._internal.common_distributed", FORWARDED)

@@ -26,6 +26,15 @@ from harness.cases.flags import (
     TEST_WITH_UBSAN,
     TEST_XPU,
 )
+from harness.cases.forwarding import forward as _forward
+from harness.cases.helpers import (
+    ADDRESS_IN_USE,
+    CONNECT_TIMEOUT,
+    TemporaryDirectoryName,
+    TemporaryFileName,
+    find_free_port,
+    retry_on_connect_failures,
+)
 from harness.cases.parametrize import (
     compose_parametrize_fns,
     decorateIf,
@@ -40,6 +49,8 @@ from harness.cases.seeding import set_rng_seed
 from harness.cases.testcase import TestCase
 
 __all__ = [
+    "ADDRESS_IN_USE",
+    "CONNECT_TIMEOUT",
     "IN_RE_WORKER",
     "IS_ARM64",
     "IS_CI",
@@ -64,15 +75,22 @@ __all__ = [
     "TEST_WITH_TSAN",
     "TEST_WITH_UBSAN",
     "TEST_XPU",
+    "TemporaryDirectoryName",
+    "TemporaryFileName",
     "TestCase",
     "compose_parametrize_fns",
     "decorateIf",
+    "find_free_port",
     "instantiate_parametrized_tests",
     "parametrize",
     "reparametrize",
+    "retry_on_connect_failures",
     "run_tests",
     "set_rng_seed",
     "skip_but_pass_in_sandcastle",
     "skip_but_pass_in_sandcastle_if",
     "subtest",
 ]
+
+# What is none of our business is PyTorch's own, imported when it is asked for.
+__getattr__ = _forward(__name__, "torch.testing._internal.common_utils")

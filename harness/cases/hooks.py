@@ -47,7 +47,7 @@ def _shown(function: Any) -> str:
 def _call(name: str) -> str:
     return {
         "_run": "(rank, test_name, file_name, pipe, **kwargs)",
-        "run_test": "(test_name, pipe)",
+        "run_test": "(test_name, parent_pipe)",
         "join_or_run": "(fn)",
         "_start_processes": "(proc)",
     }.get(name, "()")

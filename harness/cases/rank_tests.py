@@ -292,11 +292,11 @@ class RankTestMixin:
         self.file_name = file_name
         self.run_test(test_name, pipe)
 
-    def run_test(self, test_name: str, pipe: RankPipe) -> None:
+    def run_test(self, test_name: str, parent_pipe: RankPipe) -> None:
         """Run the body in this rank and report what became of it; exits unless it passed."""
         set_rng_seed()
         outcome = run_body(self, self.perRankSetUp, self.perRankTearDown)  # type: ignore[arg-type]
-        pipe.report(outcome)
+        parent_pipe.report(outcome)
         if isinstance(outcome, Skipped):
             sys.exit(TEST_SKIPS["generic"].exit_code)
         if not isinstance(outcome, Passed):

@@ -121,7 +121,7 @@ def nccl_skip_if_lt_x_gpu(backend: str, x: int) -> Callable[[T], T]:
     return skip_if_lt_x_gpu(x)
 
 
-def skip_if_no_gpu(test: T) -> T:
+def skip_if_no_gpu(func: T) -> T:
     """Skip unless every rank can have a GPU of its own."""
 
     def condition(case: Any) -> str | None:
@@ -133,10 +133,10 @@ def skip_if_no_gpu(test: T) -> T:
             return f"needs a GPU for each of {wanted} ranks, this machine has {count}"
         return None
 
-    return skip_unless_runnable(condition)(test)
+    return skip_unless_runnable(condition)(func)
 
 
-def skip_if_small_worldsize(test: T) -> T:
+def skip_if_small_worldsize(func: T) -> T:
     """Skip if there are fewer than 8 ranks, unless the backend is MPI."""
 
     def condition(case: Any) -> str | None:
@@ -145,10 +145,10 @@ def skip_if_small_worldsize(test: T) -> T:
             return None
         return f"needs at least {_SMALL_WORLD} ranks, the world size is {size}"
 
-    return skip_unless_runnable(condition)(test)
+    return skip_unless_runnable(condition)(func)
 
 
-def skip_if_odd_worldsize(test: T) -> T:
+def skip_if_odd_worldsize(func: T) -> T:
     """Skip if the number of ranks is odd, unless the backend is MPI."""
 
     def condition(case: Any) -> str | None:
@@ -157,7 +157,7 @@ def skip_if_odd_worldsize(test: T) -> T:
             return None
         return f"needs an even number of ranks, the world size is {size}"
 
-    return skip_unless_runnable(condition)(test)
+    return skip_unless_runnable(condition)(func)
 
 
 def requires_world_size(n: int, *, allow_cpu: bool = False) -> Callable[[T], T]:

@@ -1,4 +1,4 @@
-"""In the folder of a PyTorch checkout, `import torch` finds sources that are not built: look past.
+"""In the folder of a PyTorch checkout, its sources hide the installed torch: look past them.
 
 Python looks for modules in the current folder first, and there a checkout has a folder `torch`.
 """
@@ -13,7 +13,7 @@ from harness.model.errors import TorchMissingError
 
 
 def use_installed_torch() -> str:
-    """Have `import torch` find a torch that is built; to be called before it is imported.
+    """Have Python find a torch that is built; to be called before any is imported.
 
     Folders of `sys.path` whose torch is not built are put behind the others.
 

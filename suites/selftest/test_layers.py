@@ -100,6 +100,7 @@ class TestLayers(unittest.TestCase):
                 for node in tree.body
                 if isinstance(node, ast.ImportFrom)
                 for alias in node.names
+                if not (alias.asname or "").startswith("_")
             }
             listed = next(
                 ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)

@@ -1,0 +1,57 @@
+"""`DistributedTestBase`: rank tests that name a device and get the process group that suits it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from harness.cases.multiprocess import MultiProcessTestCase
+
+
+class DistributedTestBase(MultiProcessTestCase):
+    """A rank test that brings up its process group by the device that it is run for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        before = os.environ.get("WORLD_SIZE")
+        os.environ["WORLD_SIZE"] = str(self.world_size)
+        self.addCleanup(_restore, "WORLD_SIZE", before)
+        self._spawn_processes()
+
+    def backend(self, device: str) -> str:
+        """The backend that c10d knows for a type of device."""
+        return str(dist.get_default_backend_for_device(torch.device(device)))
+
+    def create_pg(self, device: str, world_size: int | None = None) -> Any:
+        """Bring up the default process group; on an accelerator, each rank takes a device.
+
+        Args:
+            device: the type of device, such as "cpu" or "cuda".
+            world_size: number of ranks; the test's by default.
+
+        Returns:
+            the process group.
+        """
+        size = self.world_size if world_size is None else world_size
+        store = dist.FileStore(self.file_name, size)  # type: ignore[attr-defined]
+        dist.init_process_group(self.backend(device), world_size=size, rank=self.rank, store=store)
+        kind = torch.device(device).type
+        if kind != "cpu":
+            index = self.rank % torch.get_device_module(kind).device_count()
+            torch.get_device_module(kind).set_device(index)
+            torch.set_default_device(torch.device(kind, index))
+        return dist.distributed_c10d._get_default_group()
+
+    def rank_to_device(self, device: str) -> dict[int, list[int]]:
+        """Rank to its devices' numbers, for a type of device: the devices go round."""
+        count = max(1, torch.get_device_module(device).device_count())
+        return {rank: [rank % count] for rank in range(self.world_size)}
+
+
+def _restore(name: str, value: str | None) -> None:
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
