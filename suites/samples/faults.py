@@ -129,6 +129,12 @@ class Timekeeper:
         """The fault happens now."""
         self.note("fault")
 
+    def meet(self):
+        """Return when all ranks are here: what they do next, they do at the same time."""
+        store = dist.FileStore(self.file_name, self.world_size)
+        store.set(f"rank {self.rank}", "here")
+        store.wait([f"rank {rank}" for rank in range(self.world_size)])
+
     def bring_up(self):
         store = dist.FileStore(self.file_name, self.world_size)
         dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.world_size)
@@ -179,6 +185,7 @@ class DeathBodies:
 
     @died("all ranks killed", "2 of 2 ranks killed by SIGKILL")
     def test_all_killed(self):
+        self.meet()
         self.now()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -249,6 +256,7 @@ class ExceptionBodies:
         "the same assertion on all ranks", "ranks 0, 1: AssertionError", "Expected 8 but got 7."
     )
     def test_assertion_all(self):
+        self.meet()
         self.now()
         self.assertEqual(7, 8)
 
@@ -262,6 +270,7 @@ class ExceptionBodies:
         "every rank fails in its own way", "rank 0: ValueError: zero", "rank 1: KeyError: 'one'"
     )
     def test_all_differently(self):
+        self.meet()
         self.now()
         raise [ValueError("zero"), KeyError("one")][self.rank]
 
@@ -323,6 +332,7 @@ class ExceptionBodies:
         hides=("(i=2)",),
     )
     def test_subtests(self):
+        self.meet()
         self.now()
         with self.subTest("first", i=1, name="x"):
             self.assertFalse(self.rank == 1, "1")
