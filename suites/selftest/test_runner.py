@@ -302,6 +302,7 @@ class TestBadInput(CommandTestCase):
                 f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n",
             )
             self.write("old/torch/__init__.py", "")
+            self.write("old/torch/_C.so", "")  # it is built
             done = self.harness(PYTHONPATH=f"{self.folder}/old:{ROOT}")
             self.assertEqual((done.code, done.last_line), (1, "0 passed, 1 failed, 0 skipped"))
             self.assertIn(text, done.out)
