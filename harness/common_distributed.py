@@ -1,10 +1,26 @@
 """Façade with the names of `torch.testing._internal.common_distributed`."""
 
+from harness.cases.continuous import MultiProcContinuousTest
 from harness.cases.distributed_base import DistributedTestBase
 from harness.cases.forwarding import forward as _forward
+from harness.cases.hardware import (
+    at_least_x_gpu,
+    import_transformers_or_skip,
+    init_multigpu_helper,
+    require_n_gpus_for_nccl_backend,
+    requires_accelerator_dist_backend,
+    requires_ddp_rank,
+    requires_multicast_support,
+    requires_nccl_shrink,
+    requires_nccl_version,
+    skip_if_rocm_arch_multiprocess,
+    skip_if_rocm_multiprocess,
+    skip_if_rocm_ver_lessthan_multiprocess,
+    with_nccl_blocking_wait,
+)
 from harness.cases.helpers import captured_output, run_subtests, with_dist_debug_levels
 from harness.cases.multiprocess import MultiProcessTestCase
-from harness.cases.rank_tests import DEFAULT_WORLD_SIZE
+from harness.cases.multithreaded import MultiThreadedTestCase
 from harness.cases.skips import (
     get_required_world_size,
     nccl_skip_if_lt_x_gpu,
@@ -19,7 +35,10 @@ from harness.cases.skips import (
     skip_if_small_worldsize,
     skip_if_win32,
 )
+from harness.cases.sparse import simple_sparse_reduce_tests
+from harness.cases.thread_tests import spawn_threads_and_init_comms
 from harness.cases.timeouts import TIMEOUT_DEFAULT, TIMEOUT_OVERRIDE, get_timeout
+from harness.cases.world_tests import DEFAULT_WORLD_SIZE
 from harness.model.skips import TEST_SKIPS, TestSkip
 from harness.ranks.stores import create_tcp_store
 
@@ -29,25 +48,42 @@ __all__ = [
     "TIMEOUT_DEFAULT",
     "TIMEOUT_OVERRIDE",
     "DistributedTestBase",
+    "MultiProcContinuousTest",
     "MultiProcessTestCase",
+    "MultiThreadedTestCase",
     "TestSkip",
+    "at_least_x_gpu",
     "captured_output",
     "create_tcp_store",
     "get_required_world_size",
     "get_timeout",
+    "import_transformers_or_skip",
+    "init_multigpu_helper",
     "nccl_skip_if_lt_x_gpu",
+    "require_n_gpus_for_nccl_backend",
+    "requires_accelerator_dist_backend",
+    "requires_ddp_rank",
     "requires_gloo",
     "requires_mpi",
+    "requires_multicast_support",
     "requires_nccl",
+    "requires_nccl_shrink",
+    "requires_nccl_version",
     "requires_ucc",
     "requires_world_size",
     "run_subtests",
+    "simple_sparse_reduce_tests",
     "skip_if_lt_x_gpu",
     "skip_if_no_gpu",
     "skip_if_odd_worldsize",
+    "skip_if_rocm_arch_multiprocess",
+    "skip_if_rocm_multiprocess",
+    "skip_if_rocm_ver_lessthan_multiprocess",
     "skip_if_small_worldsize",
     "skip_if_win32",
+    "spawn_threads_and_init_comms",
     "with_dist_debug_levels",
+    "with_nccl_blocking_wait",
 ]
 
 # PyTorch's own, imported when they are asked for.
@@ -59,8 +95,6 @@ FORWARDED = (
     "DynamoDistributedMultiProcTestCase",
     "DynamoDistributedSingleProcTestCase",
     "HAS_ACCELERATOR",
-    "MultiProcContinuousTest",
-    "MultiThreadedTestCase",
     "PLATFORM_SUPPORTS_SYMM_MEM",
     "SaveForwardInputsModel",
     "SaveForwardInputsModule",
@@ -70,32 +104,17 @@ FORWARDED = (
     "TORCHCOMM_HAS_RCCL",
     "TORCHCOMM_HAS_RCCLX",
     "TORCHCOMM_HAS_XCCL",
-    "at_least_x_gpu",
     "cleanup_temp_dir",
     "create_device",
     "evaluate_platform_supports_symm_mem",
     "has_efa",
-    "import_transformers_or_skip",
-    "init_multigpu_helper",
     "initialize_temp_directories",
     "logger",
-    "require_n_gpus_for_nccl_backend",
-    "requires_accelerator_dist_backend",
-    "requires_ddp_rank",
-    "requires_multicast_support",
-    "requires_nccl_shrink",
-    "requires_nccl_version",
     "retrieve_result_from_completion_queue",
     "setup_torchcomms_pg",
-    "simple_sparse_reduce_tests",
-    "skip_if_rocm_arch_multiprocess",
-    "skip_if_rocm_multiprocess",
-    "skip_if_rocm_ver_lessthan_multiprocess",
     "sm_is_or_higher_than",
-    "spawn_threads_and_init_comms",
     "tmp_dir",
     "tp_transports",
     "verify_ddp_error_logged",
-    "with_nccl_blocking_wait",
 )
 __getattr__ = _forward(__name__, "torch.testing._internal.common_distributed", FORWARDED)

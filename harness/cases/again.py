@@ -22,6 +22,9 @@ def command_for(case: unittest.TestCase) -> str:
         return _with_seed(["python", "-m", "pytest", place])
     if cls.__module__ == "__main__":
         return _with_seed(["python", _relative(file), name])
+    if settings.DROPIN.value():
+        folder = _relative(os.path.dirname(file))
+        return _with_seed([*_runner(), "--torch-checkout", folder, _relative(file), name])
     command = _with_seed([*_runner(), f"{cls.__module__}.{name}"])
     root = _import_root(cls.__module__, file)
     return command if root == os.getcwd() else f"cd {shlex.quote(root)} && {command}"

@@ -11,7 +11,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+from harness.cases import flags
 from harness.cases.again import command_for
+from harness.cases.sandcastle import pass_instead_of_skip
 from harness.diagnosis.report import describe
 from harness.diagnosis.sources import is_foreign
 from harness.model import settings
@@ -27,7 +29,7 @@ from harness.model.errors import (
 )
 from harness.model.outcome import Deadlocked, Exited, Failed, Killed, Place, Raised, TimedOut
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind, by_subtest
-from harness.ranks.leftovers import Leftover, ProcessLeakWarning
+from harness.ranks.leftovers import Leftover, ProcessLeakWarning, ThreadLeakWarning
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -50,13 +52,16 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
         kept: the folder with the ranks' files, where the reader may find it.
 
     Raises:
-        unittest.SkipTest: if all ranks skipped.
+        unittest.SkipTest: if all ranks skipped; on Sandcastle, nobody skips.
         HarnessError: one of the `Ranks…Error` classes otherwise.
     """
     if verdict.kind is VerdictKind.PASSED:
         return
     if verdict.kind is VerdictKind.SKIPPED:
-        raise unittest.SkipTest(verdict.reason)
+        if not flags.IS_SANDCASTLE:
+            raise unittest.SkipTest(verdict.reason)
+        pass_instead_of_skip(case.id(), verdict.reason)
+        return
     if verdict.kind not in TEST_FAULTS:
         _expect_no_failure(case)
     elif _hears_subtests(case):
@@ -93,6 +98,17 @@ def report_leaks(case: unittest.TestCase, left: Sequence[Leftover]) -> None:
         _raise_at(_place_of_test(case), ProcessLeakError(text))
     place = _place_of_test(case)
     warnings.warn_explicit(text, ProcessLeakWarning, place.file, place.line)
+
+
+def report_stuck_threads(case: unittest.TestCase, names: Sequence[str]) -> None:
+    """Warn of thread ranks that could not be ended."""
+    if names:
+        text = (
+            f"{case.id()}: {', '.join(names)} could not be ended and still runs, which may disturb "
+            "other tests; ranks that are processes (MultiProcessTestCase) can always be ended"
+        )
+        place = _place_of_test(case)
+        warnings.warn_explicit(text, ThreadLeakWarning, place.file, place.line)
 
 
 class _Shown:

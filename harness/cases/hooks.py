@@ -3,37 +3,73 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.model.errors import HookSignatureError
 
-# The hooks that the harness calls, and with what.
-_HOOKS: dict[str, tuple[Any, ...]] = {
-    "_run": (0, "test", "file", None),
-    "run_test": ("self", "test", None),
-    "join_or_run": ("self", None),
-    "_spawn_processes": ("self",),
-    "_start_processes": ("self", None),
-    "_current_test_name": ("self",),
-    "perRankSetUp": ("self",),
-    "perRankTearDown": ("self",),
+
+@dataclass(frozen=True)
+class Hook:
+    """How the harness calls a hook.
+
+    Attributes:
+        shown: the call's arguments, as the reader knows them.
+        arguments, keywords: an example of them, `self` included for what is not a classmethod.
+    """
+
+    shown: str
+    arguments: tuple[Any, ...] = ("self",)
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+PROCESS_HOOKS = {
+    "_run": Hook(
+        "(rank, test_name, file_name, pipe, **kwargs)",
+        (0, "test", "file", None),
+        {"fake_pg": False},
+    ),
+    "run_test": Hook("(test_name, parent_pipe)", ("self", "test", None)),
+    "join_or_run": Hook("(fn)", ("self", None)),
+    "_spawn_processes": Hook("()"),
+    "_start_processes": Hook("(proc)", ("self", None)),
+    "_current_test_name": Hook("()"),
+    "perRankSetUp": Hook("()"),
+    "perRankTearDown": Hook("()"),
+}
+
+CONTINUOUS_HOOKS = {
+    **{name: hook for name, hook in PROCESS_HOOKS.items() if name != "_run"},
+    "_init_pg": Hook("(rank, world_size, rdvz_file)", (0, 2, "file")),
+    "backend_str": Hook("()", ()),
+    "opts": Hook("()", ()),
+}
+
+THREAD_HOOKS = {
+    "_run": Hook("(test_name, rank, world_size, **kwargs)", ("test", 0, 2)),
+    "run_test_with_threaded_pg": Hook("(test_name, rank, world_size)", ("self", "test", 0, 2)),
+    "join_or_run": Hook("(fn)", ("self", None)),
+    "_spawn_threads": Hook("()"),
+    "perThreadSetUp": Hook("()"),
+    "perThreadTearDown": Hook("()"),
 }
 
 
-def check_hooks(cls: type) -> None:
+def check_hooks(cls: type, hooks: Mapping[str, Hook]) -> None:
     """Raise HookSignatureError if the class overrides a hook with other parameters than ours."""
-    for name, arguments in _HOOKS.items():
-        if name not in vars(cls):
+    for name, hook in hooks.items():
+        override = vars(cls).get(name)
+        if isinstance(override, classmethod):
+            override = getattr(cls, name)
+        if not callable(override):
             continue
-        hook = vars(cls)[name]
-        function = getattr(cls, name) if isinstance(hook, classmethod) else hook
         try:
-            signature = inspect.signature(function)
-            signature.bind(*arguments, **({"fake_pg": False} if name == "_run" else {}))
+            inspect.signature(override).bind(*hook.arguments, **hook.keywords)
         except (TypeError, ValueError) as error:
             raise HookSignatureError(
-                f"{cls.__qualname__}.{name}{_shown(function)} overrides a hook of the harness that "
-                f"is called with {_call(name)}: {error}"
+                f"{cls.__qualname__}.{name}{_shown(override)} overrides a hook of the harness that "
+                f"is called with {hook.shown}: {error}"
             ) from None
 
 
@@ -42,12 +78,3 @@ def _shown(function: Any) -> str:
         return str(inspect.signature(function))
     except (TypeError, ValueError):
         return ""
-
-
-def _call(name: str) -> str:
-    return {
-        "_run": "(rank, test_name, file_name, pipe, **kwargs)",
-        "run_test": "(test_name, parent_pipe)",
-        "join_or_run": "(fn)",
-        "_start_processes": "(proc)",
-    }.get(name, "()")

@@ -1,34 +1,22 @@
-"""The mixin that brings ranks to a TestCase: one test method, run by every rank of a world.
-
-It does not depend on the TestCase base, so the same code stands under PyTorch's own. In the parent
-an instance starts the ranks and waits for them; in a rank, an instance of the same class runs the
-method. Names, hooks and their order are PyTorch's.
-"""
+"""The mixin for ranks that are processes: fresh ones for every test, with a folder of their own."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
-import types
-import unittest
 from collections.abc import Callable
 from datetime import timedelta
-from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.cases import flags
 from harness.cases.failing import as_no_fault_of_the_test, raise_verdict, report_leaks
-from harness.cases.hooks import check_hooks
+from harness.cases.hooks import PROCESS_HOOKS
 from harness.cases.launching import launch_environ, rank_threads
-from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
 from harness.cases.seeding import set_rng_seed
-from harness.cases.skips import get_required_world_size, skip_reason
 from harness.cases.timeouts import group_timeout_s, timeout_of
+from harness.cases.world_tests import MAIN_RANK, WorldTestMixin
 from harness.model import settings
 from harness.model.clock import Deadline
-from harness.model.errors import WorldSizeError
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import LaunchSpec, check_world_size
@@ -43,21 +31,23 @@ from harness.ranks.world import World
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
-DEFAULT_WORLD_SIZE = 4
-
 # How many modules a rank may import itself before it pays to have the fork server do it: a handful
 # costs milliseconds, torch's compiler stack, which the first DistributedDataParallel imports, a
 # second in every rank.
 _WORTH_LEARNING = 50
 
 
-class RankTestMixin:
+class RankTestMixin(WorldTestMixin):
     """Run each test method in `world_size` processes; see `MultiProcessTestCase`."""
 
-    MAIN_PROCESS_RANK: ClassVar[int] = -1
+    _HOOKS = PROCESS_HOOKS
+
+    #: The class method that is called in a rank.
+    _ENTRY: ClassVar[str] = "_run"
+
+    MAIN_PROCESS_RANK: ClassVar[int] = MAIN_RANK
     TEST_ERROR_EXIT_CODE: ClassVar[int] = TEST_ERROR_EXIT_CODE
 
-    rank: int
     file_name: str
     processes: list[Any]
     special_return_code_checks: dict[Any, int]
@@ -65,32 +55,15 @@ class RankTestMixin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        check_hooks(cls)
         launcher().need([cls.__module__])
 
     def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
-        name = method_name if methodName == "runTest" else methodName
-        super().__init__(name)  # type: ignore[call-arg]
+        super().__init__(method_name, methodName)
         self._world: World | None = None
         self._folder: Path | None = None
-        self._skipped_on_sandcastle = ""
         self._keep = False
-        method = getattr(self, name, None)
-        if method is not None:
-            self._adopt_world_size(method)
-            setattr(self, name, self.join_or_run(method))
 
     # What a test may read or override, in the parent and in the ranks
-
-    #: Number of ranks. A property may take the attribute's place.
-    world_size: int = DEFAULT_WORLD_SIZE
-    #: Seconds that the body of each test of the class may take; None for what holds for all.
-    timeout_s: float | None = None
-
-    @property
-    def is_master(self) -> bool:
-        """Whether this is rank 0."""
-        return self.rank == 0
 
     @property
     def destroy_pg_upon_exit(self) -> bool:
@@ -123,11 +96,10 @@ class RankTestMixin:
     # The parent's side
 
     def setUp(self) -> None:
-        super().setUp()  # type: ignore[misc]
+        super().setUp()
         self.special_return_code_checks = {}
         self.skip_return_code_checks = []
         self.processes = []
-        self.rank = self.MAIN_PROCESS_RANK
         self._folder = folders.new_test_folder(self._current_test_name())
         # Removed last of all: a subclass's tearDown may still look at its files.
         self.addCleanup(self._remove_folder)  # type: ignore[attr-defined]
@@ -139,36 +111,12 @@ class RankTestMixin:
         super().tearDown()  # type: ignore[misc]
         self._end_world()
 
-    def join_or_run(self, fn: Callable[[], Any]) -> Callable[[], None]:
-        """What to put in the place of `fn`: in the parent it joins the ranks, in a rank it runs."""
-
-        @wraps(fn)
-        def wrapper(self: RankTestMixin) -> None:
-            if not hasattr(self, "rank"):
-                raise RuntimeError(
-                    f"{type(self).__qualname__}.setUp() must call super().setUp(): "
-                    "without it no rank is started"
-                )
-            if self.rank == self.MAIN_PROCESS_RANK:
-                self._join_or_skip(fn)
-            else:
-                fn()
-
-        return types.MethodType(wrapper, self)
-
     def _current_test_name(self) -> str:
         return str(self.id()).split(".")[-1]  # type: ignore[attr-defined]
 
     def _spawn_processes(self) -> None:
         """Start the ranks, unless the test's skip conditions speak against it."""
-        test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
-        if _runs_in_parent(test):
-            return
-        reason = skip_reason(test, self)
-        if reason is not None:
-            if not flags.IS_SANDCASTLE:
-                raise unittest.SkipTest(reason)
-            self._skipped_on_sandcastle = reason
+        if not self._may_start():
             return
         factory, method = launcher().factory(Deadline.after(settings.START_TIMEOUT_S.value()))
         self._start_method = method
@@ -199,28 +147,23 @@ class RankTestMixin:
             argv=tuple(sys.argv),
             threads=rank_threads(size),
             timeout_s=self._timeout_s,
+            entry=self._ENTRY,
             extras={"fake_pg": getattr(self, "fake_pg", False)},
         )
 
-    def _join_or_skip(self, fn: Callable[[], Any]) -> None:
-        if _runs_in_parent(fn):
-            fn()
-            return
-        if self._world is None and not self._skipped_on_sandcastle:
-            with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
-                self._spawn_processes()
-        if self._skipped_on_sandcastle:
-            pass_instead_of_skip(str(self.id()), self._skipped_on_sandcastle)  # type: ignore[attr-defined]
-            return
+    def _has_started(self) -> bool:
+        return self._world is not None
+
+    def _start_ranks(self) -> None:
+        self._spawn_processes()
+
+    def _join_ranks(self, fn: Callable[[], Any]) -> None:
         self._join_processes(fn)
 
     def _join_processes(self, fn: Callable[[], Any]) -> None:
         """Wait for the ranks and raise what they add up to."""
         with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
             verdict, left = self._await_verdict(fn)
-        if verdict.reason and flags.IS_SANDCASTLE:
-            pass_instead_of_skip(str(self.id()), verdict.reason)  # type: ignore[attr-defined]
-            return
         raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
         if not verdict.is_trouble:
             report_leaks(self, left)  # type: ignore[arg-type]
@@ -269,19 +212,6 @@ class RankTestMixin:
         elif folder is not None:
             folders.remove(folder)
 
-    def _adopt_world_size(self, method: Callable[..., Any]) -> None:
-        """Make `world_size` what a decorator on the test asks for."""
-        asked = get_required_world_size(self, 0)
-        if not asked or self.world_size == asked:
-            return
-        if isinstance(inspect.getattr_static(self, "world_size"), property):
-            raise WorldSizeError(
-                f"{type(self).__qualname__}.{method.__name__} asks for {asked} ranks, but the "
-                f"class defines world_size as a property with the value {self.world_size}: make "
-                "it a class attribute, or return get_required_world_size(self, default)"
-            )
-        self.world_size = asked
-
     # The rank's side
 
     @classmethod
@@ -303,11 +233,6 @@ class RankTestMixin:
             sys.exit(self.TEST_ERROR_EXIT_CODE)
         if self.destroy_pg_upon_exit:
             _destroy_process_group()
-
-
-def _runs_in_parent(test: Callable[..., Any]) -> bool:
-    """Whether a decorator has replaced the test by something that needs no ranks."""
-    return getattr(test, RUNS_IN_PARENT, False)
 
 
 def _destroy_process_group() -> None:

@@ -11,13 +11,13 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
 from harness.diagnosis import recorder
-from harness.diagnosis.sources import is_torch
-from harness.model.evidence import Group, Snapshot, ThreadStack, Waiting
+from harness.diagnosis.sources import is_machinery, is_torch
+from harness.model.evidence import Collective, Group, Snapshot, Stack, ThreadStack, Waiting
 from harness.model.outcome import Place
 
 #: Threads of the harness itself in a rank; left out of every account.
@@ -53,6 +53,26 @@ def take(issued_where: bool = True) -> Snapshot:
         waiting=_waiting(main) if main is not None else None,
         cpu_s=time.process_time(),
     )
+
+
+def take_of_thread(thread: threading.Thread, collectives: Sequence[Collective]) -> Snapshot:
+    """A snapshot of one thread, which is a rank.
+
+    Args:
+        thread: the thread.
+        collectives: the last ones that it has called, in order.
+    """
+    frame = sys._current_frames().get(thread.ident or 0)
+    stack = (ThreadStack(thread.name, tuple(_stack_of(frame))),) if frame is not None else ()
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        frame = frame.f_back  # a collective of threads waits in a condition of Python's
+    waiting = _waiting(frame) if frame is not None and is_torch(frame.f_code.co_filename) else None
+    return Snapshot(stack, tuple(collectives), waiting=waiting)
+
+
+def stack_of_caller() -> Stack:
+    """The frames from which the calling function was called, innermost first."""
+    return tuple(_stack_of(sys._getframe(2)))
 
 
 def _threads(frames: dict[int, FrameType]) -> Iterator[ThreadStack]:
@@ -162,9 +182,15 @@ def _waiting(frame: FrameType) -> Waiting | None:
 
 def _torch_frames(frame: FrameType | None) -> Iterator[FrameType]:
     """The frames of torch from the innermost outwards, up to the user's."""
-    while frame is not None and is_torch(frame.f_code.co_filename):
-        yield frame
+    while frame is not None and (is_torch(frame.f_code.co_filename) or _is_ours(frame)):
+        if not _is_ours(frame):
+            yield frame
         frame = frame.f_back
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Whether it is of the harness, which stands between torch's frames in a group of threads."""
+    return is_machinery(frame.f_code.co_filename)
 
 
 def _peers(frame: FrameType, name: str) -> tuple[int, ...]:

@@ -10,21 +10,31 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from harness.cases import skips
+from harness.cases import hardware, skips, thread_tests
+from harness.cases.continuous_tests import ContinuousTestMixin
 from harness.cases.rank_tests import RankTestMixin
+from harness.cases.thread_tests import ThreadTestMixin
 
+_CLASSES: dict[str, type] = {
+    "MultiProcessTestCase": RankTestMixin,
+    "MultiProcContinuousTest": ContinuousTestMixin,
+    "MultiThreadedTestCase": ThreadTestMixin,
+}
 # Ours ask in the parent, before any process exists; theirs in every rank, by its exit code.
-_DECORATORS = (
-    "nccl_skip_if_lt_x_gpu",
-    "requires_gloo",
-    "requires_mpi",
-    "requires_nccl",
-    "requires_ucc",
-    "skip_if_lt_x_gpu",
-    "skip_if_odd_worldsize",
-    "skip_if_small_worldsize",
-    "skip_if_win32",
-)
+_FUNCTIONS = {
+    "import_transformers_or_skip": hardware,
+    "nccl_skip_if_lt_x_gpu": skips,
+    "require_n_gpus_for_nccl_backend": hardware,
+    "requires_gloo": skips,
+    "requires_mpi": skips,
+    "requires_nccl": skips,
+    "requires_ucc": skips,
+    "skip_if_lt_x_gpu": skips,
+    "skip_if_odd_worldsize": skips,
+    "skip_if_small_worldsize": skips,
+    "skip_if_win32": skips,
+    "spawn_threads_and_init_comms": thread_tests,
+}
 
 
 def install() -> None:
@@ -37,23 +47,23 @@ def install() -> None:
 
     if issubclass(theirs.MultiProcessTestCase, RankTestMixin):
         return
-    ours: dict[str, Any] = {name: getattr(skips, name) for name in _DECORATORS}
-    ours["MultiProcessTestCase"] = _rank_test_case(theirs)
+    ours: dict[str, Any] = {
+        **{name: getattr(module, name) for name, module in _FUNCTIONS.items()},
+        **{name: _on_their_base(name, mixin, theirs) for name, mixin in _CLASSES.items()},
+    }
     for old, new in [(getattr(theirs, name), new) for name, new in ours.items()]:
         _exchange(old, new)
 
 
-def _rank_test_case(theirs: Any) -> type:
-    class MultiProcessTestCase(RankTestMixin, theirs.TestCase):
-        """PyTorch's class of this name, with our ranks."""
-
+def _on_their_base(name: str, mixin: type, theirs: Any) -> type:
+    """PyTorch's class of this name, with our ranks."""
+    body = {
+        "__module__": theirs.__name__,
+        "__doc__": mixin.__doc__,
         # One failing test is no reason to leave out the others.
-        def _should_stop_test_suite(self) -> bool:
-            return False
-
-    MultiProcessTestCase.__module__ = theirs.__name__
-    MultiProcessTestCase.__qualname__ = "MultiProcessTestCase"
-    return MultiProcessTestCase
+        "_should_stop_test_suite": lambda self: False,
+    }
+    return type(name, (mixin, theirs.TestCase), body)
 
 
 def _exchange(old: Any, new: Any) -> None:

@@ -72,5 +72,9 @@ class RanksDisagreeError(RanksError):
     """The ranks ended differently in a way that no test means, such as a skip on one rank alone."""
 
 
+class MismatchedCollectivesError(RanksError):
+    """Thread ranks called different collectives on a group. Raised in the rank that came later."""
+
+
 class ProcessLeakError(RanksError):
     """A test passed but left a process running, and HARNESS_LEAKS=error is set."""

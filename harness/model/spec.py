@@ -27,7 +27,8 @@ class LaunchSpec:
         cwd, sys_path, argv: the parent's, at the time of the launch.
         threads: intra-op threads for torch in each rank.
         timeout_s: seconds that the body may take.
-        extras: keyword arguments for the class's `_run` hook.
+        entry: the class method that is called in a rank.
+        extras: keyword arguments for it.
     """
 
     test_id: str
@@ -43,6 +44,7 @@ class LaunchSpec:
     argv: tuple[str, ...]
     threads: int
     timeout_s: float
+    entry: str = "_run"
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 

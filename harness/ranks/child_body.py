@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import unittest
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from harness.ranks.child_problems import ExcInfo, problem_of, subtest_of
 
 
 def run_body(
-    test: unittest.TestCase, set_up: Callable[[], None], tear_down: Callable[[], None]
+    test: unittest.TestCase,
+    set_up: Callable[[], None],
+    tear_down: Callable[[], None],
+    on_problem: Callable[[], None] | None = None,
 ) -> Spoken:
     """Run the test's method once, with everything unittest gives a test around it.
 
@@ -22,6 +26,7 @@ def run_body(
     Args:
         test: an instance made for the method to run.
         set_up, tear_down: what runs in this rank before and after the method.
+        on_problem: called when the rank goes no further, before its cleanups run.
 
     Returns:
         the outcome.
@@ -33,7 +38,7 @@ def run_body(
     test.setUp = set_up  # type: ignore[method-assign]
     test.tearDown = tear_down  # type: ignore[method-assign]
     _judge_expected_failures_in_the_parent(test)
-    result = _Collector()
+    result = _Collector(on_problem)
     unittest.TestCase.run(test, result)
     if result.exit_request is not None:
         raise result.exit_request
@@ -46,6 +51,7 @@ def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
     method = getattr(test, test._testMethodName)
     if getattr(method, "__unittest_expecting_failure__", False):
 
+        @functools.wraps(method)
         def unmarked(self: unittest.TestCase) -> Any:
             return method()
 
@@ -55,11 +61,16 @@ def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
 class _Collector(unittest.TestResult):
     """Gathers what unittest says about the one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_problem: Callable[[], None] | None = None) -> None:
         super().__init__()
+        self._on_problem = on_problem
         self.problems: list[Problem] = []
         self.reason: str | None = None
         self.exit_request: SystemExit | None = None
+
+    def __reduce__(self) -> Any:
+        # Tests send themselves to other ranks (as RPC does), and hold on to their result meanwhile.
+        return _Collector, ()
 
     def outcome(self) -> Spoken:
         if self.problems:
@@ -84,6 +95,8 @@ class _Collector(unittest.TestResult):
             self.reason = reason
 
     def _add(self, err: ExcInfo, subtest: SubTest | None) -> None:
+        if subtest is None and self._on_problem is not None:
+            self._on_problem()
         if isinstance(err[1], SystemExit):
             self.exit_request = self.exit_request or err[1]
             return

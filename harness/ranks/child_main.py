@@ -69,10 +69,11 @@ def _run_rank(
             _configure_torch(spec)
             _fix_what_was_launched(cls, spec)
             pipe.hello()
-            cls._run(rank, spec.method, spec.file_name, pipe, **spec.extras)
+            enter = getattr(cls, spec.entry)
+            enter(rank, spec.method, spec.file_name, pipe, **spec.extras)
             if pipe.outcome is None:
                 raise RuntimeError(
-                    f"{spec.qualname}._run() returned without running the test: "
+                    f"{spec.qualname}.{spec.entry}() returned without running the test: "
                     "an override must call self.run_test(test_name, pipe)"
                 )
     finally:

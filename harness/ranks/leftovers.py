@@ -46,6 +46,10 @@ class Leftover:
         return f"{owner} left process {self.pid} behind: {self.command}"
 
 
+class ThreadLeakWarning(UserWarning):
+    """A thread rank could not be ended and still runs."""
+
+
 class ProcessLeakWarning(UserWarning):
     """A test has passed, but a process that it started was still running."""
 

@@ -10,8 +10,22 @@ from pathlib import Path
 from harness.model.errors import UsageError
 from harness.runner.files import TestFile, is_path
 
-# What the files read when they are imported; PyTorch's run_test.py sets the same.
-_DEFAULTS = {"BACKEND": "gloo", "WORLD_SIZE": "2"}
+# Folders that the files expect in TEMP_DIR.
+_FOLDERS = ("barrier", "init_dir", "test_dir")
+
+
+def use_defaults(temp: Path) -> None:
+    """Set the variables that the files read, as PyTorch's run_test.py does, unless they are set.
+
+    Args:
+        temp: a folder that may be filled.
+    """
+    for name in _FOLDERS:
+        (temp / name).mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("BACKEND", "gloo")
+    os.environ.setdefault("WORLD_SIZE", "2")
+    os.environ.setdefault("TEMP_DIR", str(temp))
+    os.environ.setdefault("INIT_METHOD", f"file://{temp / 'init_dir' / 'shared_init_file'}")
 
 
 def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
@@ -27,8 +41,6 @@ def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
         UsageError: if the folder or a file does not exist, or holds no tests.
     """
     folder = _folder_of_tests(checkout)
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     named = [name for name in names if is_path(name)]

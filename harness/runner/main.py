@@ -15,10 +15,11 @@ from typing import NoReturn
 from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.model.installed_torch import use_installed_torch
+from harness.ranks import folders
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import discovery, warming
-from harness.runner.checkout import dotted, files_of_checkout
+from harness.runner.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.compare import compare
 from harness.runner.console import Console
 from harness.runner.discovery import Loaded
@@ -104,6 +105,7 @@ def _files(options: Options) -> list[TestFile]:
     if options.checkout is None:
         return files_for(options.names)
     files = files_of_checkout(options.checkout, options.names)
+    use_defaults(folders.session_folder() / "pytorch")
     if not options.with_torchs:
         settings.DROPIN.set(True)
     return files

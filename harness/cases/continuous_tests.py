@@ -1,0 +1,116 @@
+"""The mixin for PyTorch's classes whose ranks find a process group of the class's own choosing.
+
+PyTorch's keeps one world for all tests of a class, and after one failure skips the rest of them.
+Here every test has a world of its own: a rank starts in milliseconds, and no test meets what
+another has left.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import unittest
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import torch
+
+from harness.cases.devices import backend_is_available
+from harness.cases.hooks import CONTINUOUS_HOOKS
+from harness.cases.rank_tests import RankTestMixin
+
+_UNSET = -2
+
+# Those that torch may have been built without.
+_OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "ucc", "xccl"})
+
+
+class ContinuousTestMixin(RankTestMixin):
+    """Bring up a process group in every rank before its test; see `MultiProcContinuousTest`."""
+
+    _HOOKS = CONTINUOUS_HOOKS
+    # Classes that serve both bases (torch's FSDP tests) have a `_run` of their own for the other.
+    _ENTRY = "_run_with_group"
+
+    world_size: int = _UNSET
+    #: How long the process group waits.
+    timeout: timedelta = timedelta(seconds=120)
+    #: Always False: a failure does not keep the other tests of the class from being run.
+    poison_pill: ClassVar[bool] = False
+    _processes_spawned: ClassVar[bool] = False
+
+    pg: Any
+    rdvz_file: str | None = None
+
+    @classmethod
+    def backend_str(cls) -> str | None:
+        """The backend; None for torch's choice by the tensors' device."""
+        return None
+
+    @classmethod
+    def device_type(cls) -> str:
+        """The type of device that the tests run on."""
+        accelerator = torch.accelerator.current_accelerator()
+        return "cpu" if accelerator is None else accelerator.type
+
+    @classmethod
+    def opts(cls, high_priority_stream: bool = False) -> Any:
+        """Options of the process group; None for the backend's own."""
+        return None
+
+    @classmethod
+    def _init_pg(cls, rank: int, world_size: int, rdvz_file: str) -> None:
+        """Bring up the default process group in a rank."""
+        import torch.distributed as dist
+
+        os.environ["LOCAL_RANK"] = str(rank)
+        dist.init_process_group(
+            backend=cls.backend_str(),
+            world_size=world_size,
+            rank=rank,
+            store=dist.FileStore(rdvz_file, world_size),  # type: ignore[attr-defined]
+            pg_options=cls.opts(),
+            timeout=cls.timeout,
+        )
+        cls.pg = dist.distributed_c10d._get_default_group()
+
+    # The parent's side
+
+    def setUp(self) -> None:
+        super().setUp()
+        if not isinstance(inspect.getattr_static(self, "world_size"), property):
+            self.world_size = self._chosen_world_size()
+
+    def _spawn_processes(self) -> None:
+        backend = self.backend_str() if callable(self.backend_str) else self.backend_str
+        if backend in _OPTIONAL_BACKENDS and not backend_is_available(backend):
+            raise unittest.SkipTest(f"torch was built without the {backend} backend")
+        super()._spawn_processes()
+
+    def _chosen_world_size(self) -> int:
+        """What the class says; else a rank for each device.
+
+        Raises:
+            unittest.SkipTest: if there is no device.
+        """
+        if self.world_size != _UNSET:
+            return self.world_size
+        # instantiate_device_type_tests puts a string in the method's place.
+        kind = self.device_type() if callable(self.device_type) else self.device_type
+        count = int(torch.get_device_module(kind).device_count())
+        if count == 0:
+            raise unittest.SkipTest(f"this machine has no {kind} device")
+        return count
+
+    # The rank's side
+
+    @classmethod
+    def _run_with_group(
+        cls, rank: int, test_name: str, file_name: str, pipe: Any, **kwargs: Any
+    ) -> None:
+        """The entry of a rank."""
+        self = cls(test_name)
+        self.rank = cls.rank = rank
+        self.file_name = cls.rdvz_file = file_name
+        cls._init_pg(rank, self.world_size, file_name)
+        self.run_test(test_name, pipe)

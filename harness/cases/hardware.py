@@ -1,0 +1,182 @@
+"""Skips for what the machine's accelerators are and can do, and the sharing out of GPUs.
+
+PyTorch's names; the numbers in them are PyTorch's (common_distributed, torch 2.13).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import unittest
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from harness.cases import flags
+from harness.cases.devices import accelerator_count, backend_is_available
+from harness.cases.sandcastle import skip_but_pass_in_sandcastle, skip_but_pass_in_sandcastle_if
+from harness.cases.skips import nccl_skip_if_lt_x_gpu, skip_unless_runnable
+from harness.model.skips import TEST_SKIPS
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+# The first NCCL that can take ranks out of a communicator.
+_NCCL_WITH_SHRINK = (2, 27)
+
+
+def at_least_x_gpu(x: int) -> bool:
+    """Whether there are x GPUs (or other accelerators) or more."""
+    return accelerator_count() >= max(1, x)
+
+
+def require_n_gpus_for_nccl_backend(n: int, backend: str) -> Callable[[T], T]:
+    """Skip if the backend is NCCL and there are fewer than n GPUs; other backends always run."""
+    return nccl_skip_if_lt_x_gpu(backend, n)
+
+
+def requires_accelerator_dist_backend(backends: Sequence[str] | None = None) -> Callable[[T], T]:
+    """Skip unless one of these backends for accelerators is there.
+
+    Args:
+        backends: some of "nccl", "xccl" and "hccl"; all of them by default.
+    """
+    wanted = ["nccl", "xccl", "hccl"] if backends is None else list(backends)
+    return skip_but_pass_in_sandcastle_if(
+        not any(_accelerator_backend(name) for name in wanted),
+        f"none of the backends {', '.join(wanted)} is available",
+    )
+
+
+def _accelerator_backend(name: str) -> bool:
+    if name == "hccl":
+        return bool(flags.TEST_HPU)
+    return name in {"nccl", "xccl"} and backend_is_available(name)
+
+
+def requires_nccl_version(version: tuple[int, ...], msg: str) -> Callable[[T], T]:
+    """Skip if NCCL is missing or older than `version`; without a GPU, the test runs.
+
+    Args:
+        version: such as (2, 27).
+        msg: what the test needs it for.
+    """
+    if not flags.TEST_CUDA:
+        return lambda test: test
+    if not backend_is_available("nccl"):
+        return skip_but_pass_in_sandcastle("torch was built without the nccl backend")
+    found = torch.cuda.nccl.version()
+    return skip_but_pass_in_sandcastle_if(
+        found < version,
+        f"needs NCCL {_dotted(version)}, found {_dotted(found)}: {msg}",
+    )
+
+
+def requires_nccl_shrink() -> Callable[[T], T]:
+    """Skip if NCCL is too old for `shrink_group`."""
+    return requires_nccl_version(_NCCL_WITH_SHRINK, "shrink_group")
+
+
+def requires_multicast_support() -> Callable[[T], T]:
+    """Skip unless the first GPU can take part in multicast."""
+    return skip_but_pass_in_sandcastle_if(
+        not _has_multicast(), "the GPUs of this machine have no multicast"
+    )
+
+
+def _has_multicast() -> bool:
+    if not torch.cuda.is_available():
+        return False
+    from torch._C._autograd import DeviceType
+    from torch._C._distributed_c10d import _SymmetricMemory
+
+    return bool(_SymmetricMemory.has_multicast_support(DeviceType.CUDA, 0))
+
+
+def skip_if_rocm_multiprocess(func: T) -> T:
+    """Skip on ROCm."""
+    return unittest.skipIf(flags.TEST_WITH_ROCM, TEST_SKIPS["skipIfRocm"].message)(func)
+
+
+def skip_if_rocm_arch_multiprocess(arch: tuple[str, ...]) -> Callable[[T], T]:
+    """Skip on ROCm if the GPU is of one of these architectures, such as "gfx942"."""
+    found = _rocm_arch()
+    return unittest.skipIf(found in arch, f"does not run on {found}")
+
+
+def _rocm_arch() -> str:
+    """The architecture of the first GPU; empty where it is not AMD's."""
+    if not flags.TEST_WITH_ROCM:
+        return ""
+    properties: Any = torch.cuda.get_device_properties(0)
+    return str(properties.gcnArchName).split(":")[0]
+
+
+def skip_if_rocm_ver_lessthan_multiprocess(
+    version: tuple[int, ...] | None = None,
+) -> Callable[[T], T]:
+    """Skip on ROCm if it is older than this; without a version, skip on any."""
+    if not flags.TEST_WITH_ROCM:
+        return lambda test: test
+    found = tuple(int(part) for part in str(torch.version.hip).split("-")[0].split("."))
+    if version is None:
+        return unittest.skip(TEST_SKIPS["skipIfRocm"].message)
+    return unittest.skipIf(
+        found < tuple(version), f"needs ROCm {_dotted(version)}, found {_dotted(found)}"
+    )
+
+
+def import_transformers_or_skip() -> Callable[[T], T]:
+    """Skip unless the package transformers is installed."""
+
+    def condition(case: Any) -> str | None:
+        if importlib.util.find_spec("transformers") is None:
+            return "the package transformers is not installed"
+        return None
+
+    return skip_unless_runnable(condition)
+
+
+def requires_ddp_rank(device: str) -> bool:
+    """Whether DistributedDataParallel wants `device_ids=[rank]` on this type of device."""
+    return device in {"cuda", "xpu"}
+
+
+def with_nccl_blocking_wait(func: T) -> T:
+    """Decorator: TORCH_NCCL_BLOCKING_WAIT is on meanwhile, asynchronous error handling unset.
+
+    Afterwards both variables are what they were.
+    """
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        names = ("TORCH_NCCL_BLOCKING_WAIT", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+        before = {name: os.environ.pop(name, None) for name in names}
+        os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"
+        try:
+            return func(*args, **kwargs)
+        finally:
+            os.environ.pop("TORCH_NCCL_BLOCKING_WAIT", None)
+            os.environ.update({n: value for n, value in before.items() if value is not None})
+
+    return wrapper  # type: ignore[return-value]
+
+
+def init_multigpu_helper(world_size: int, backend: str) -> dict[int, list[int]]:
+    """Rank to the numbers of the GPUs that it may use, all ranks as many.
+
+    As in PyTorch, that is one where there are enough for all, and none where there are not.
+
+    Args:
+        world_size: the number of ranks.
+        backend: not looked at; PyTorch's signature has it.
+    """
+    count = accelerator_count()
+    each = 1 if world_size <= count else count // world_size
+    devices = range(count)
+    return {rank: list(devices[rank * each : (rank + 1) * each]) for rank in range(world_size)}
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))

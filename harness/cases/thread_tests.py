@@ -1,0 +1,171 @@
+"""The mixin for ranks that are threads: no process is started, and the test's memory is shared."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, ClassVar
+
+from harness.cases.failing import raise_verdict, report_stuck_threads
+from harness.cases.hooks import THREAD_HOOKS
+from harness.cases.timeouts import TIMEOUT_DEFAULT, group_timeout_s, timeout_of
+from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
+from harness.model import settings
+from harness.model.outcome import Passed
+from harness.model.spec import check_world_size
+from harness.model.verdict import judge
+from harness.ranks.child_body import run_body
+from harness.ranks.thread_world import ThreadWorld, current_rank
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+
+class ThreadTestMixin(WorldTestMixin):
+    """Run each test method in `world_size` threads; see `MultiThreadedTestCase`."""
+
+    _HOOKS = THREAD_HOOKS
+
+    MAIN_THREAD_RANK: ClassVar[int] = MAIN_RANK
+
+    threads: list[Any]
+
+    # What a test may read or override, in the parent and in the ranks
+
+    def perThreadSetUp(self) -> None:
+        """Runs in every rank before the test method, with its process group up."""
+
+    def perThreadTearDown(self) -> None:
+        """Runs in every rank after the test method."""
+
+    def assertEqualOnRank(self, x: Any, y: Any, msg: Any = None, *, rank: int = 0) -> None:
+        """As `assertEqual` on one rank; nothing on the others.
+
+        Thread ranks draw from one random generator, so only one of them knows what it gets.
+        """
+        if self.rank == rank:
+            self.assertEqual(x, y, msg)  # type: ignore[attr-defined]
+
+    def assertNotEqualOnRank(self, x: Any, y: Any, msg: Any = None, *, rank: int = 0) -> None:
+        """As `assertNotEqual` on one rank; nothing on the others."""
+        if self.rank == rank:
+            self.assertNotEqual(x, y, msg)  # type: ignore[attr-defined]
+
+    # The parent's side
+
+    def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
+        super().__init__(method_name, methodName)
+        self._thread_world: ThreadWorld | None = None
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.threads = []
+
+    def tearDown(self) -> None:
+        super().tearDown()  # type: ignore[misc]
+        self._end_threads()
+        self.threads = []
+
+    @property
+    def _current_test_name(self) -> str:
+        return str(self.id()).split(".")[-1]  # type: ignore[attr-defined]
+
+    def _spawn_threads(self) -> None:
+        """Start the ranks, unless the test's skip conditions speak against it."""
+        if not self._may_start():
+            return
+        cls = type(self)
+        size = check_world_size(self.world_size, cls.__qualname__)
+        test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
+        self._timeout_s = timeout_of(self, test)
+        name = self._current_test_name
+        self.addCleanup(self._end_threads)  # type: ignore[attr-defined]
+        self._thread_world = ThreadWorld(size, lambda rank: cls._run(name, rank, size))
+        self.threads = list(self._thread_world.threads)
+        self._thread_world.start()
+
+    def _has_started(self) -> bool:
+        return self._thread_world is not None
+
+    def _start_ranks(self) -> None:
+        self._spawn_threads()
+
+    def _join_ranks(self, fn: Callable[[], Any]) -> None:
+        assert self._thread_world is not None
+        _see_through(self._thread_world, self._timeout_s, self)
+
+    def _end_threads(self) -> None:
+        world, self._thread_world = self._thread_world, None
+        if world is not None:
+            world.end()
+
+    # The rank's side
+
+    @classmethod
+    def _run(cls, test_name: str, rank: int, world_size: int, **kwargs: Any) -> None:
+        """The entry of a rank. An override calls `run_test_with_threaded_pg` on an instance."""
+        self = cls(test_name)
+        self.rank = rank
+        if hasattr(self, "_tls"):
+            # PyTorch's device-generic classes keep their tolerances by thread.
+            self._tls = threading.local()
+            self._tls.precision, self._tls.rel_tol = cls._precision, cls._rel_tol  # type: ignore[attr-defined]
+        self.run_test_with_threaded_pg(test_name, rank, world_size)
+
+    def run_test_with_threaded_pg(self, test_name: str, rank: int, world_size: int) -> None:
+        """Run the body in this rank, in a process group of threads; say what became of it."""
+        thread = current_rank()
+        limit_s = timeout_of(self, getattr(self, test_name))
+        with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
+            outcome = run_body(
+                self,  # type: ignore[arg-type]
+                self.perThreadSetUp,
+                self.perThreadTearDown,
+                on_problem=thread.fails,
+            )
+        thread.report(outcome)
+
+
+def spawn_threads_and_init_comms(
+    func: Callable[..., Any] | None = None,
+    timeout: float = TIMEOUT_DEFAULT,
+    world_size: int = DEFAULT_WORLD_SIZE,
+) -> Any:
+    """Decorator: run a method of any TestCase in a thread for each rank, all with the same `self`.
+
+    Args:
+        func: the method; left out where the decorator has arguments.
+        timeout: seconds that the ranks may take.
+        world_size: number of ranks.
+
+    Raises (from the method):
+        RanksFailedError: an assertion failed (a unittest failure).
+        RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDisagreeError: errors.
+    """
+    if func is None:
+        return partial(spawn_threads_and_init_comms, timeout=timeout, world_size=world_size)
+    method = func
+
+    @wraps(method)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+        def body(rank: int) -> None:
+            thread = current_rank()
+            with thread.groups.joined(rank, world_size, group_timeout_s(timeout)):
+                method(self, *args, **kwargs)
+            thread.report(Passed())
+
+        world = ThreadWorld(check_world_size(world_size, method.__qualname__), body)
+        world.start()
+        try:
+            _see_through(world, timeout, self)
+        finally:
+            world.end()
+
+    return wrapper
+
+
+def _see_through(world: ThreadWorld, limit_s: float, case: Any) -> None:
+    """Wait for the ranks, at most for so many seconds, and raise what they add up to."""
+    reports = world.wait(limit_s, settings.DEADLOCK_S.value())
+    report_stuck_threads(case, [thread.name for thread in world.running()])
+    raise_verdict(case, judge(reports))

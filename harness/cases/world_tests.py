@@ -1,0 +1,145 @@
+"""What all tests with ranks have in common, whatever a rank is: one test method, run by every rank.
+
+The mixin does not depend on the TestCase base, so the same code stands under PyTorch's own. In the
+parent an instance starts the ranks and waits for them; in a rank, an instance of the same class
+runs the method. Names, hooks and their order are PyTorch's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import unittest
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ClassVar
+
+from harness.cases import flags
+from harness.cases.failing import as_no_fault_of_the_test
+from harness.cases.hooks import Hook, check_hooks
+from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
+from harness.cases.skips import get_required_world_size, skip_reason
+from harness.model.errors import WorldSizeError
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+DEFAULT_WORLD_SIZE = 4
+
+#: The rank of the parent, which is none.
+MAIN_RANK = -1
+
+
+class WorldTestMixin:
+    """Run each test method in `world_size` ranks; the subclasses say what a rank is."""
+
+    #: The hooks that a subclass may override, and how they are called.
+    _HOOKS: ClassVar[Mapping[str, Hook]] = {}
+
+    rank: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_hooks(cls, cls._HOOKS)
+
+    def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
+        name = method_name if methodName == "runTest" else methodName
+        super().__init__(name)  # type: ignore[call-arg]
+        self._skipped_on_sandcastle = ""
+        method = getattr(self, name, None)
+        if method is not None:
+            self._adopt_world_size(method)
+            setattr(self, name, self.join_or_run(method))
+
+    # What a test may read or override, in the parent and in the ranks
+
+    #: Number of ranks. A property may take the attribute's place.
+    world_size: int = DEFAULT_WORLD_SIZE
+    #: Seconds that the body of each test of the class may take; None for what holds for all.
+    timeout_s: float | None = None
+
+    @property
+    def is_master(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    # The parent's side
+
+    def setUp(self) -> None:
+        super().setUp()  # type: ignore[misc]
+        self.rank = MAIN_RANK
+
+    def join_or_run(self, fn: Callable[[], Any]) -> Callable[[], None]:
+        """What to put in the place of `fn`: in the parent it joins the ranks, in a rank it runs."""
+
+        @wraps(fn)
+        def wrapper(self: WorldTestMixin) -> None:
+            if not hasattr(self, "rank"):
+                raise RuntimeError(
+                    f"{type(self).__qualname__}.setUp() must call super().setUp(): "
+                    "without it no rank is started"
+                )
+            if self.rank == MAIN_RANK:
+                self._join_or_skip(fn)
+            else:
+                fn()
+
+        return types.MethodType(wrapper, self)
+
+    def _has_started(self) -> bool:
+        """Whether the ranks of this test have been started."""
+        raise NotImplementedError
+
+    def _start_ranks(self) -> None:
+        """Start the ranks, unless the test's skip conditions speak against it."""
+        raise NotImplementedError
+
+    def _join_ranks(self, fn: Callable[[], Any]) -> None:
+        """Wait for the ranks and raise what they add up to."""
+        raise NotImplementedError
+
+    def _may_start(self) -> bool:
+        """Whether ranks are to be started: there is a reason for it, and none against it.
+
+        Raises:
+            unittest.SkipTest: if one of the test's conditions gives a reason for skipping it.
+        """
+        test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
+        if _runs_in_parent(test):
+            return False
+        reason = skip_reason(test, self)
+        if reason is None:
+            return True
+        if not flags.IS_SANDCASTLE:
+            raise unittest.SkipTest(reason)
+        self._skipped_on_sandcastle = reason
+        return False
+
+    def _join_or_skip(self, fn: Callable[[], Any]) -> None:
+        if _runs_in_parent(fn):
+            fn()
+            return
+        if not self._has_started() and not self._skipped_on_sandcastle:
+            with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
+                self._start_ranks()
+        if self._skipped_on_sandcastle:
+            pass_instead_of_skip(str(self.id()), self._skipped_on_sandcastle)  # type: ignore[attr-defined]
+            return
+        self._join_ranks(fn)
+
+    def _adopt_world_size(self, method: Callable[..., Any]) -> None:
+        """Make `world_size` what a decorator on the test asks for."""
+        asked = get_required_world_size(self, 0)
+        if not asked or self.world_size == asked:
+            return
+        if isinstance(inspect.getattr_static(self, "world_size"), property):
+            raise WorldSizeError(
+                f"{type(self).__qualname__}.{method.__name__} asks for {asked} ranks, but the "
+                f"class defines world_size as a property with the value {self.world_size}: make "
+                "it a class attribute, or return get_required_world_size(self, default)"
+            )
+        self.world_size = asked
+
+
+def _runs_in_parent(test: Callable[..., Any]) -> bool:
+    """Whether a decorator has replaced the test by something that needs no ranks."""
+    return getattr(test, RUNS_IN_PARENT, False)

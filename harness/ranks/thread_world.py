@@ -1,0 +1,243 @@
+"""The ranks of one test as threads of this process: started, watched, let go, reported.
+
+A thread cannot be killed. One that waits in a collective is let go, one that runs Python code has
+an exception put into it; what still runs then is left behind as a daemon, which keeps no process
+alive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import threading
+import unittest
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.diagnosis import deadlock
+from harness.diagnosis.snapshot import take_of_thread
+from harness.model.clock import NEVER, Deadline, now
+from harness.model.evidence import Evidence, Snapshot
+from harness.model.outcome import (
+    Deadlocked,
+    Ended,
+    Exited,
+    Outcome,
+    Passed,
+    Skipped,
+    TimedOut,
+    outcome_of_problems,
+)
+from harness.model.rank_report import RankReport
+from harness.model.skips import skip_reason_of_exit
+from harness.ranks.child_problems import problem_of
+from harness.ranks.leaving import exit_code_of
+from harness.ranks.threaded_groups import TERMINATED, ThreadedGroups
+
+# After the first fault, what peers may take to come to an end by themselves.
+_PEER_GRACE_S = 2.0
+# After an exception has been put into them.
+_END_GRACE_S = 1.0
+
+_GOOD = (Passed, Skipped)
+
+
+class RankEnded(SystemExit):
+    """Put into a thread that has to end."""
+
+
+class RankThread(threading.Thread):
+    """One rank. Its body runs the test and calls `report`."""
+
+    def __init__(self, rank: int, body: Callable[[int], None], world: ThreadWorld) -> None:
+        # A daemon: one that hangs must not keep the process alive.
+        super().__init__(name=f"rank {rank}", daemon=True)
+        self.rank = rank
+        self.outcome: Outcome | None = None
+        self.at_s = 0.0
+        self.done = False
+        self.groups = world.groups
+        self._body = body
+        self._world = world
+        self._lock = threading.Lock()
+
+    def report(self, outcome: Outcome) -> None:
+        """Say what became of the body. Only the first report counts."""
+        with self._lock:
+            if self.outcome is None:
+                self.outcome = outcome
+                self.at_s = now()
+
+    def fails(self) -> None:
+        """The rank is about to fail: its peers need not wait for it."""
+        self._world.let_go()
+
+    def run(self) -> None:
+        try:
+            self._body(self.rank)
+            if self.outcome is None:
+                raise RuntimeError(
+                    "_run() returned without running the test: an override must call "
+                    "self.run_test_with_threaded_pg(test_name, rank, world_size)"
+                )
+        except BaseException as error:
+            self.report(_outcome_of(error))
+        if not isinstance(self.outcome, _GOOD):
+            self.fails()
+        self.done = True
+        self._world.news.put(self.rank)
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    """What a rank comes to that this exception has ended."""
+    if isinstance(error, unittest.SkipTest):
+        return Skipped(str(error))
+    problem = problem_of((type(error), error, error.__traceback__))
+    if not isinstance(error, SystemExit):
+        return outcome_of_problems((problem,))
+    if isinstance(error, RankEnded) or error.code == TERMINATED:
+        return Ended()
+    reason = skip_reason_of_exit(error.code)
+    if reason is not None:
+        return Skipped(reason)
+    return Exited(exit_code_of(error), where=problem.where)
+
+
+def current_rank() -> RankThread:
+    """The rank that the calling thread is. Raises RuntimeError in any other thread."""
+    thread = threading.current_thread()
+    if not isinstance(thread, RankThread):
+        raise RuntimeError(f"the thread {thread.name!r} is no rank of a test")  # noqa: TRY004
+    return thread
+
+
+class ThreadWorld:
+    """All ranks of one test.
+
+    Args:
+        size: the number of ranks.
+        body: what each runs, with its rank; it calls `current_rank().report(outcome)`.
+    """
+
+    def __init__(self, size: int, body: Callable[[int], None]) -> None:
+        self.groups = ThreadedGroups()
+        self.news: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.threads = [RankThread(rank, body, self) for rank in range(size)]
+        self._at_fault: dict[int, Snapshot] | None = None
+        self._lock = threading.Lock()
+        self._began_s = 0.0
+        self._ended = False
+
+    def start(self) -> None:
+        """Start a thread for each rank."""
+        self.groups.install()
+        self._began_s = now()
+        for thread in self.threads:
+            thread.start()
+
+    def wait(self, limit_s: float, deadlock_s: float) -> tuple[RankReport, ...]:
+        """See all ranks to their ends, and report them.
+
+        Args:
+            limit_s: seconds that the bodies may take, from the start.
+            deadlock_s: for how long the world must be seen stuck; 0 for not looking.
+        """
+        body, watch = Deadline(self._began_s + limit_s), _Watch(self, deadlock_s)
+        while self.running() and self._at_fault is None:
+            self._await_news(body.sooner(watch.deadline))
+            if not self.running():
+                break
+            if body.expired:
+                self._blame(TimedOut("body", limit_s))
+            elif watch.is_stuck(body.remaining_s() or 0.0):
+                self._blame(Deadlocked(now() - self._began_s))
+        self.end()
+        snapshots = self._at_fault or {}
+        return tuple(_report(thread, snapshots.get(thread.rank)) for thread in self.threads)
+
+    def let_go(self) -> None:
+        """Keep in mind where every rank is, then let go those that wait in a collective."""
+        with self._lock:
+            if self._at_fault is None:
+                self._at_fault = self.snapshots()
+        self.groups.release()
+
+    def end(self) -> None:
+        """End what still runs, as far as that can be done; a second call does nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        if self.running():
+            self.let_go()
+            self._await_all(Deadline.after(_PEER_GRACE_S))
+        for thread in self.running():
+            _interrupt(thread)
+        self._await_all(Deadline.after(_END_GRACE_S))
+        self.groups.uninstall()
+
+    def snapshots(self) -> dict[int, Snapshot]:
+        """Where every rank is, and what it has called."""
+        groups = dict(self.groups.ledger.groups)
+        return {
+            t.rank: replace(take_of_thread(t, self.groups.ledger.history(t.rank)), groups=groups)
+            for t in self.threads
+        }
+
+    def running(self) -> list[RankThread]:
+        return [thread for thread in self.threads if thread.is_alive() and not thread.done]
+
+    def _blame(self, outcome: TimedOut | Deadlocked) -> None:
+        for thread in self.running():
+            thread.report(outcome)
+        self.let_go()
+
+    def _await_all(self, deadline: Deadline) -> None:
+        while self.running() and not deadline.expired:
+            self._await_news(deadline)
+
+    def _await_news(self, deadline: Deadline) -> None:
+        """Return when a rank has come to its end, or at the deadline."""
+        try:
+            self.news.get(timeout=deadline.remaining_s())
+        except queue.Empty:
+            return
+
+
+class _Watch:
+    """Notices that no rank can go on: two looks, the confirmation time apart, see the same."""
+
+    def __init__(self, world: ThreadWorld, confirm_s: float) -> None:
+        self._world = world
+        self._confirm_s = confirm_s
+        self._last: dict[int, Snapshot] = {}
+        self.deadline = Deadline.after(confirm_s) if confirm_s else NEVER
+
+    def is_stuck(self, remaining_s: float) -> bool:
+        """Look, if it is time to.
+
+        Args:
+            remaining_s: seconds until the test times out anyway.
+        """
+        if not self.deadline.expired:
+            return False
+        self.deadline = Deadline.after(self._confirm_s)
+        running = {thread.rank for thread in self._world.running()}
+        seen = self._world.snapshots()
+        living = {rank: snapshot for rank, snapshot in seen.items() if rank in running}
+        finished = {rank: snapshot for rank, snapshot in seen.items() if rank not in running}
+        stuck = deadlock.is_stuck(living, finished, len(seen), remaining_s)
+        confirmed = stuck and deadlock.has_not_moved(self._last, living, self._confirm_s)
+        self._last = living if stuck else {}
+        return confirmed
+
+
+def _report(thread: RankThread, snapshot: Snapshot | None) -> RankReport:
+    outcome = thread.outcome or Ended()
+    evidence = Evidence(snapshot=snapshot)
+    return RankReport(thread.rank, outcome, thread.at_s or now(), evidence=evidence)
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Have the thread raise RankEnded as soon as it runs Python code again."""
+    identity = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(RankEnded))
