@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 import unittest
 from collections.abc import Callable
@@ -32,7 +31,7 @@ def run_body(
         the outcome.
 
     Raises:
-        SystemExit: if the body asked to exit; cleanups have run by then.
+        SystemExit: if the body asked to exit before anything went wrong; cleanups have run.
         KeyboardInterrupt: likewise.
     """
     test.setUp = set_up  # type: ignore[method-assign]
@@ -40,7 +39,7 @@ def run_body(
     _judge_expected_failures_in_the_parent(test)
     result = _Collector(on_problem)
     unittest.TestCase.run(test, result)
-    if result.exit_request is not None:
+    if result.exit_request is not None and not result.problems:
         raise result.exit_request
     return result.outcome()
 
@@ -51,10 +50,10 @@ def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
     method = getattr(test, test._testMethodName)
     if getattr(method, "__unittest_expecting_failure__", False):
 
-        @functools.wraps(method)
         def unmarked(self: unittest.TestCase) -> Any:
             return method()
 
+        unmarked.__name__ = method.__name__  # a bound method is pickled by name
         setattr(test, test._testMethodName, types.MethodType(unmarked, test))
 
 

@@ -130,6 +130,14 @@ def _creator(ledger: Ledger) -> Callable[..., Any]:
             super().__init__(rank, size)
             self.key: tuple[str, int] | None = None
             self.ranks: tuple[int, ...] = ()
+            self._name = ""
+
+        @property
+        def pg_name(self) -> str:
+            # torch still asks for the name of a group that it has just struck off.
+            world: Any = self._world()
+            self._name = world.pg_names.get(self, self._name)
+            return self._name
 
     for method, op in _OPS.items():
         plain = getattr(torchs.ProcessLocalGroup, method, None)

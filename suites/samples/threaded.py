@@ -1,0 +1,259 @@
+"""Tests whose ranks are threads: sound ones, and one for each way in which they go wrong."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import unittest
+
+import torch
+import torch.distributed as dist
+
+from harness import TestCase, timeout
+from harness.common_distributed import (
+    MultiThreadedTestCase,
+    requires_nccl,
+    skip_if_lt_x_gpu,
+    spawn_threads_and_init_comms,
+)
+from harness.common_utils import instantiate_parametrized_tests, parametrize
+
+# Set by the self-test when what hangs may end.
+ENOUGH = threading.Event()
+
+
+class Sound(MultiThreadedTestCase):
+    world_size = 3
+
+    def setUp(self):
+        super().setUp()
+        # As tests for PyTorch's class have to.
+        self._spawn_threads()
+
+    def perThreadSetUp(self):
+        self.size = dist.get_world_size()
+
+    def perThreadTearDown(self):
+        # The process group is still there, if the test has not destroyed it.
+        if dist.is_initialized():
+            dist.barrier()
+
+    def test_collectives(self):
+        self.assertEqual((dist.get_rank(), self.size), (self.rank, 3))
+        x = torch.full((2,), float(self.rank))
+        dist.all_reduce(x)
+        self.assertEqual(x, torch.full((2,), 3.0))
+        gathered = [torch.empty(1) for _ in range(3)]
+        dist.all_gather(gathered, torch.tensor([float(self.rank)]))
+        self.assertEqual(torch.cat(gathered), torch.arange(3.0))
+        out = torch.empty(1)
+        dist.reduce_scatter_tensor(out, torch.ones(3))
+        self.assertEqual(out.item(), 3)
+        dist.scatter(out, [torch.ones(1)] * 3 if self.rank == 1 else None, src=1)
+        parts = torch.empty(3)
+        dist.all_to_all_single(parts, torch.full((3,), float(self.rank)))
+        self.assertEqual(parts, torch.arange(3.0))
+
+    def test_groups(self):
+        pair = dist.new_group([1, 2])
+        if self.rank > 0:
+            x = torch.ones(1)
+            dist.broadcast(x, 2, group=pair)
+            # Groups go and come back with the same name.
+            dist.destroy_process_group(pair)
+        dist.barrier()
+
+    def test_objects(self):
+        found = [None] * 3
+        dist.all_gather_object(found, {"rank": self.rank})
+        self.assertEqual(found, [{"rank": rank} for rank in range(3)])
+        shared = [self.rank]
+        dist.broadcast_object_list(shared, src=2)
+        self.assertEqual(shared, [2])
+
+    def test_a_rank_that_waits_in_python(self):
+        dist.barrier()
+        if self.rank == 0:
+            x = sum(range(200_000))
+            self.assertGreater(x, 0)
+        dist.barrier()
+
+    def test_asserts_on_one_rank(self):
+        self.assertEqualOnRank(self.rank, 2, rank=2)
+        self.assertNotEqualOnRank(self.rank, 1, rank=0)
+
+    def test_cleanups_in_ranks(self):
+        self.addCleanup(dist.barrier)
+
+    @unittest.expectedFailure
+    def test_expected_failure(self):
+        self.assertEqual(self.rank, 1)
+
+    def test_group_is_destroyed_by_the_test(self):
+        dist.destroy_process_group()
+
+    def tearDown(self):
+        super().tearDown()
+        self.assertEqual(self.threads, [])
+
+
+@instantiate_parametrized_tests
+class Sizes(MultiThreadedTestCase):
+    @property
+    def world_size(self):
+        return int(self._testMethodName.rpartition("_")[2])
+
+    @parametrize("size", [1, 2, 3, 4, 8])
+    def test_sum(self, size):
+        x = torch.ones(1)
+        dist.all_reduce(x)
+        self.assertEqual(x.item(), size)
+
+
+class Skipping(MultiThreadedTestCase):
+    world_size = 2
+
+    def test_all(self):
+        self.skipTest("not today")
+
+    def test_exit_code(self):
+        sys.exit(86)
+
+    @skip_if_lt_x_gpu(64)
+    def test_gpus(self):
+        raise AssertionError
+
+    @requires_nccl()
+    def test_nccl(self):
+        raise AssertionError
+
+    def test_one(self):
+        if self.rank == 1:
+            self.skipTest("not me")
+
+    def test_one_while_the_other_waits(self):
+        if self.rank == 1:
+            self.skipTest("not me")
+        dist.barrier()
+
+
+class Faulty(MultiThreadedTestCase):
+    world_size = 3
+
+    def perThreadSetUp(self):
+        if self._testMethodName == "test_raise_in_set_up" and self.rank == 1:
+            raise ValueError("set-up of rank 1")
+
+    def perThreadTearDown(self):
+        if self._testMethodName == "test_raise_in_tear_down" and self.rank == 2:
+            raise ValueError("tear-down of rank 2")
+
+    def test_fail(self):
+        if self.rank == 1:
+            self.fail("rank 1 is not pleased")
+        dist.barrier()
+
+    def test_fail_after_a_collective(self):
+        dist.barrier()
+        self.assertEqual(self.rank, 0)
+
+    def test_raise_in_set_up(self):
+        dist.barrier()
+
+    def test_raise_in_tear_down(self):
+        dist.barrier()
+
+    def test_subtests(self):
+        for number in range(3):
+            with self.subTest(number=number):
+                self.assertNotEqual(number, self.rank)
+        dist.barrier()
+
+    def test_exit(self):
+        if self.rank == 2:
+            sys.exit(0)
+        dist.barrier()
+
+    def test_other_collective(self):
+        x = torch.ones(4)
+        dist.barrier()
+        if self.rank == 0:
+            dist.all_reduce(x)
+        else:
+            dist.broadcast(x, 1)
+
+    def test_other_size(self):
+        dist.all_reduce(torch.ones(4 if self.rank else 1))
+
+    def test_other_dtype(self):
+        dist.all_reduce(torch.ones(4, dtype=torch.float64 if self.rank == 2 else torch.float32))
+
+    def test_other_root(self):
+        dist.broadcast(torch.ones(4), src=0 if self.rank else 1)
+
+    def test_other_reduction(self):
+        dist.all_reduce(torch.ones(1), dist.ReduceOp.MAX if self.rank else dist.ReduceOp.SUM)
+
+    def test_wrong_shape_of_output(self):
+        gathered = [torch.empty(2) for _ in range(3)]
+        dist.all_gather(gathered, torch.ones(3))
+
+    def test_returns_early(self):
+        if self.rank != 1:
+            dist.barrier()
+
+    @timeout(1)
+    def test_loop(self):
+        while self.rank == 0:
+            pass
+
+    @timeout(1)
+    def test_hangs_in_native_code(self):
+        if self.rank == 2:
+            ENOUGH.wait()
+        dist.barrier()
+
+    @unittest.expectedFailure
+    def test_exit_is_no_expected_failure(self):
+        sys.exit(3)
+
+
+class NoRun(MultiThreadedTestCase):
+    world_size = 2
+
+    @classmethod
+    def _run(cls, test_name, rank, world_size, **kwargs):
+        """Forgets to run the test."""
+
+    def test_nothing(self):
+        raise AssertionError
+
+
+class Decorated(TestCase):
+    @spawn_threads_and_init_comms(world_size=2)
+    def test_sum(self):
+        x = torch.ones(1)
+        dist.all_reduce(x)
+        self.assertEqual(x.item(), 2)
+
+    @spawn_threads_and_init_comms(world_size=2)
+    def test_fail(self):
+        self.assertEqual(dist.get_rank(), 0)
+
+    @spawn_threads_and_init_comms
+    def test_skip(self):
+        self.skipTest("not today")
+
+    def test_inner_function(self):
+        seen = []
+
+        @spawn_threads_and_init_comms
+        def inner(self, factor):
+            seen.append(dist.get_rank() * factor)
+            if dist.get_rank() == 3:
+                raise ValueError("rank 3")
+            dist.barrier()
+
+        with self.assertRaisesRegex(RuntimeError, "ValueError: rank 3"):
+            inner(self, factor=2)
+        self.assertEqual(sorted(seen), [0, 2, 4, 6])

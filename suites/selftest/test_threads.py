@@ -1,0 +1,141 @@
+"""Ranks that are threads: every one counts, and whatever goes wrong ends the test."""
+
+from __future__ import annotations
+
+import unittest
+import warnings
+
+import torch
+import torch.distributed as dist
+
+from harness.model.errors import HookSignatureError
+from harness.ranks.leftovers import ThreadLeakWarning
+from suites.samples import threaded
+from suites.selftest.support import run_case
+
+# By test of `Faulty`: unittest's word, the class of the exception, and what the text must hold.
+FAULTS = {
+    "test_fail": ("failed", "RanksFailedError", "rank 1: AssertionError: rank 1 is not pleased"),
+    "test_fail_after_a_collective": ("failed", "RanksFailedError", "Expected 0 but got"),
+    "test_raise_in_set_up": ("error", "RanksRaisedError", "rank 1: ValueError: set-up of rank 1"),
+    "test_raise_in_tear_down": ("error", "RanksRaisedError", "ValueError: tear-down of rank 2"),
+    "test_exit": ("error", "RanksDiedError", "rank 2: exited with code 0 before its body was done"),
+    "test_exit_is_no_expected_failure": ("error", "RanksDiedError", "exited with code 3"),
+    "test_other_collective": (
+        "error",
+        "RanksRaisedError",
+        "collectives: ranks 0-2 part at collective 2 of group 'default_pg'",
+    ),
+    "test_other_size": ("error", "RanksRaisedError", "all_reduce(float32 [1], SUM) on rank 0"),
+    "test_other_dtype": ("error", "RanksRaisedError", "all_reduce(float64 [4], SUM) on rank 2"),
+    "test_other_root": ("error", "RanksRaisedError", "broadcast(float32 [4], root 1) on rank 0"),
+    "test_other_reduction": ("error", "RanksRaisedError", "all_reduce(float32 [1], MAX) on rank"),
+    "test_wrong_shape_of_output": (
+        "error",
+        "RanksRaisedError",
+        "must match the size of tensor b (3)",
+    ),
+    "test_returns_early": (
+        "error",
+        "RanksDeadlockedError",
+        "rank 1 never came to collective 1 of group 'default_pg'",
+    ),
+    "test_loop": ("error", "RanksTimedOutError", "in test_loop  (the test)"),
+}
+
+
+class TestSound(unittest.TestCase):
+    def test_all(self):
+        for cls in (threaded.Sound, threaded.Sizes):
+            for name in unittest.defaultTestLoader.getTestCaseNames(cls):
+                with self.subTest(f"{cls.__name__}.{name}"):
+                    result = run_case(cls, name)
+                    expected = "expected failure" if "expected" in name else "passed"
+                    self.assertEqual(result.status, expected, result.text)
+
+    def test_the_process_is_left_as_it_was(self):
+        world = dist.distributed_c10d._world
+        run_case(threaded.Sound, "test_groups")
+        run_case(threaded.Faulty, "test_fail")
+        self.assertIs(dist.distributed_c10d._world, world)
+        self.assertFalse(dist.is_initialized())
+        x = torch.ones(1, requires_grad=True)
+        x.backward()
+        self.assertEqual(x.grad, torch.ones(1))
+
+
+class TestSkips(unittest.TestCase):
+    def test_all_ranks(self):
+        for name, reason in (
+            ("test_all", "not today"),
+            ("test_exit_code", "without a reason"),
+            ("test_gpus", "needs at least 64 GPUs"),
+        ):
+            result = run_case(threaded.Skipping, name)
+            self.assertEqual(result.status, "skipped", result.text)
+            self.assertIn(reason, result.text)
+
+    @unittest.skipIf(dist.is_nccl_available(), "this torch has nccl")
+    def test_backend(self):
+        result = run_case(threaded.Skipping, "test_nccl")
+        self.assertEqual(result.status, "skipped", result.text)
+
+    def test_one_rank_alone_is_no_skip(self):
+        result = run_case(threaded.Skipping, "test_one")
+        self.assertEqual(result.status, "error", result.text)
+        self.assertIn("RanksDisagreeError", result.text)
+        result = run_case(threaded.Skipping, "test_one_while_the_other_waits")
+        self.assertEqual(result.status, "error", result.text)
+        self.assertIn("1 of 2 ranks deadlocked", result.text)
+        self.assertIn("(rank 1 skipped)", result.text)
+
+
+class TestFaults(unittest.TestCase):
+    def test_each(self):
+        for name, (status, error, text) in FAULTS.items():
+            with self.subTest(name):
+                result = run_case(threaded.Faulty, name)
+                self.assertEqual(result.status, status, result.text)
+                self.assertIn(f"harness.{error}", result.text)
+                self.assertIn(text, result.text)
+
+    def test_subtests_are_told_apart(self):
+        result = run_case(threaded.Faulty, "test_subtests")
+        self.assertEqual(result.status, "failed", result.text)
+        self.assertEqual(len(result.titles), 3, result.titles)
+
+    def test_a_thread_that_cannot_be_ended(self):
+        threaded.ENOUGH.clear()
+        self.addCleanup(threaded.ENOUGH.set)
+        with self.assertWarnsRegex(ThreadLeakWarning, "rank 2 could not be ended and still runs"):
+            result = run_case(threaded.Faulty, "test_hangs_in_native_code")
+        self.assertEqual(result.status, "error", result.text)
+        self.assertIn("in test_hangs_in_native_code  (the test)", result.text)
+        # It does not disturb the next test.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            self.assertEqual(run_case(threaded.Sound, "test_objects").status, "passed")
+
+    def test_an_override_that_runs_nothing(self):
+        result = run_case(threaded.NoRun, "test_nothing")
+        self.assertEqual(result.status, "error")
+        self.assertIn("must call self.run_test_with_threaded_pg", result.text)
+
+    def test_a_hook_with_other_parameters(self):
+        with self.assertRaisesRegex(HookSignatureError, r"Wrong\.perThreadSetUp\(self, rank\)"):
+
+            class Wrong(threaded.MultiThreadedTestCase):
+                def perThreadSetUp(self, rank):
+                    pass
+
+
+class TestDecorator(unittest.TestCase):
+    def test_verdicts(self):
+        for name, status in (
+            ("test_sum", "passed"),
+            ("test_fail", "failed"),
+            ("test_skip", "skipped"),
+            ("test_inner_function", "passed"),
+        ):
+            result = run_case(threaded.Decorated, name)
+            self.assertEqual(result.status, status, result.text)
