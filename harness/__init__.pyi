@@ -1,7 +1,10 @@
 """The public API: every name and its home. `__init__.py` imports a name when it is first used."""
 
+from .cases.continuous import MultiProcContinuousTest
+from .cases.distributed_base import DistributedTestBase
 from .cases.flags import IS_CI, IS_SANDCASTLE, TEST_CUDA, TEST_MULTIGPU
 from .cases.multiprocess import MultiProcessTestCase
+from .cases.multithreaded import MultiThreadedTestCase
 from .cases.parametrize import (
     decorateIf,
     instantiate_parametrized_tests,
@@ -29,10 +32,12 @@ from .cases.skips import (
     skip_if_win32,
 )
 from .cases.testcase import TestCase
+from .cases.thread_tests import spawn_threads_and_init_comms
 from .cases.timeouts import timeout
 from .cases.variants import devices, world_sizes
 from .model.errors import (
     HarnessError,
+    MismatchedCollectivesError,
     ProcessLeakError,
     RanksDeadlockedError,
     RanksDiedError,
@@ -44,7 +49,7 @@ from .model.errors import (
     SettingError,
     WorldSizeError,
 )
-from .ranks.leftovers import ProcessLeakWarning
+from .ranks.leftovers import ProcessLeakWarning, ThreadLeakWarning
 from .ranks.stores import create_tcp_store, file_store, hash_store, tcp_store
 
 __version__: str
@@ -54,8 +59,12 @@ __all__ = [
     "IS_SANDCASTLE",
     "TEST_CUDA",
     "TEST_MULTIGPU",
+    "DistributedTestBase",
     "HarnessError",
+    "MismatchedCollectivesError",
+    "MultiProcContinuousTest",
     "MultiProcessTestCase",
+    "MultiThreadedTestCase",
     "ProcessLeakError",
     "ProcessLeakWarning",
     "RanksDeadlockedError",
@@ -67,6 +76,7 @@ __all__ = [
     "RanksTimedOutError",
     "SettingError",
     "TestCase",
+    "ThreadLeakWarning",
     "WorldSizeError",
     "__version__",
     "create_tcp_store",
@@ -92,6 +102,7 @@ __all__ = [
     "skip_if_odd_worldsize",
     "skip_if_small_worldsize",
     "skip_if_win32",
+    "spawn_threads_and_init_comms",
     "subtest",
     "tcp_store",
     "timeout",

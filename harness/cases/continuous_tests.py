@@ -18,8 +18,7 @@ import torch
 from harness.cases.devices import backend_is_available
 from harness.cases.hooks import CONTINUOUS_HOOKS
 from harness.cases.rank_tests import RankTestMixin
-
-_UNSET = -2
+from harness.cases.world_tests import UNSET
 
 # Those that torch may have been built without.
 _OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "ucc", "xccl"})
@@ -32,7 +31,8 @@ class ContinuousTestMixin(RankTestMixin):
     # Classes that serve both bases (torch's FSDP tests) have a `_run` of their own for the other.
     _ENTRY = "_run_with_group"
 
-    world_size: int = _UNSET
+    rank: int = UNSET
+    world_size: int = UNSET
     #: How long the process group waits.
     timeout: timedelta = timedelta(seconds=120)
     #: Always False: a failure does not keep the other tests of the class from being run.
@@ -93,7 +93,7 @@ class ContinuousTestMixin(RankTestMixin):
         Raises:
             unittest.SkipTest: if there is no device.
         """
-        if self.world_size != _UNSET:
+        if self.world_size != UNSET:
             return self.world_size
         # instantiate_device_type_tests puts a string in the method's place.
         kind = self.device_type() if callable(self.device_type) else self.device_type
@@ -106,11 +106,11 @@ class ContinuousTestMixin(RankTestMixin):
 
     @classmethod
     def _run_with_group(
-        cls, rank: int, test_name: str, file_name: str, pipe: Any, **kwargs: Any
+        cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
     ) -> None:
         """The entry of a rank."""
         self = cls(test_name)
         self.rank = cls.rank = rank
         self.file_name = cls.rdvz_file = file_name
         cls._init_pg(rank, self.world_size, file_name)
-        self.run_test(test_name, pipe)
+        self.run_test(test_name, parent_pipe)

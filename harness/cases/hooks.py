@@ -26,7 +26,7 @@ class Hook:
 
 PROCESS_HOOKS = {
     "_run": Hook(
-        "(rank, test_name, file_name, pipe, **kwargs)",
+        "(rank, test_name, file_name, parent_pipe, **kwargs)",
         (0, "test", "file", None),
         {"fake_pg": False},
     ),

@@ -215,12 +215,14 @@ class RankTestMixin(WorldTestMixin):
     # The rank's side
 
     @classmethod
-    def _run(cls, rank: int, test_name: str, file_name: str, pipe: Any, **kwargs: Any) -> None:
+    def _run(
+        cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
+    ) -> None:
         """The entry of a rank. An override calls `run_test` on an instance that has its rank."""
         self = cls(test_name)
         self.rank = rank
         self.file_name = file_name
-        self.run_test(test_name, pipe)
+        self.run_test(test_name, parent_pipe)
 
     def run_test(self, test_name: str, parent_pipe: RankPipe) -> None:
         """Run the body in this rank and report what became of it; exits unless it passed."""

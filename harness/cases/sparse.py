@@ -42,4 +42,5 @@ def _input(number: int, total: int, sparse_dims: int, dense_dims: int) -> Tensor
     first = ones(count).cumsum(0) - 1
     indices = stack([first, *[zeros(count)] * (sparse_dims - 1)])
     shape = [total] * sparse_dims + [2] * dense_dims
-    return sparse_coo_tensor(indices, ones([count] + [2] * dense_dims), shape)
+    values = ones([count] + [2] * dense_dims)
+    return sparse_coo_tensor(indices, values, shape, check_invariants=True)

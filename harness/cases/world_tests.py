@@ -27,6 +27,8 @@ DEFAULT_WORLD_SIZE = 4
 
 #: The rank of the parent, which is none.
 MAIN_RANK = -1
+#: What a rank or a world size is before it is known.
+UNSET = -2
 
 
 class WorldTestMixin:
@@ -73,7 +75,7 @@ class WorldTestMixin:
 
         @wraps(fn)
         def wrapper(self: WorldTestMixin) -> None:
-            if not hasattr(self, "rank"):
+            if getattr(self, "rank", UNSET) == UNSET:
                 raise RuntimeError(
                     f"{type(self).__qualname__}.setUp() must call super().setUp(): "
                     "without it no rank is started"

@@ -74,7 +74,7 @@ def _run_rank(
             if pipe.outcome is None:
                 raise RuntimeError(
                     f"{spec.qualname}.{spec.entry}() returned without running the test: "
-                    "an override must call self.run_test(test_name, pipe)"
+                    "an override must call self.run_test(test_name, parent_pipe)"
                 )
     finally:
         end_as_an_interpreter_does()

@@ -32,8 +32,9 @@ from harness.model.rank_report import RankReport
 from harness.model.skips import skip_reason_of_exit
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import exit_code_of
-from harness.ranks.threaded_groups import TERMINATED, ThreadedGroups
 
+# With what torch's process group of threads ends a thread whose peer has failed.
+_TERMINATED = "Test termination event occurs."
 # After the first fault, what peers may take to come to an end by themselves.
 _PEER_GRACE_S = 2.0
 # After an exception has been put into them.
@@ -95,7 +96,7 @@ def _outcome_of(error: BaseException) -> Outcome:
     problem = problem_of((type(error), error, error.__traceback__))
     if not isinstance(error, SystemExit):
         return outcome_of_problems((problem,))
-    if isinstance(error, RankEnded) or error.code == TERMINATED:
+    if isinstance(error, RankEnded) or error.code == _TERMINATED:
         return Ended()
     reason = skip_reason_of_exit(error.code)
     if reason is not None:
@@ -120,6 +121,9 @@ class ThreadWorld:
     """
 
     def __init__(self, size: int, body: Callable[[int], None]) -> None:
+        # torch takes its group of threads into its list of backends as soon as it is imported.
+        from harness.ranks.threaded_groups import ThreadedGroups
+
         self.groups = ThreadedGroups()
         self.news: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.threads = [RankThread(rank, body, self) for rank in range(size)]

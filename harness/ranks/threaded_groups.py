@@ -23,9 +23,6 @@ from harness.diagnosis.snapshot import stack_of_caller
 from harness.model.evidence import Group
 from harness.ranks.thread_ledger import Call, Ledger
 
-#: With what torch ends a thread whose peer has failed.
-TERMINATED = "Test termination event occurs."
-
 
 class _Op(NamedTuple):
     """How to read the call of one method of a process group.

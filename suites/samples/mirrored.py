@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
+from unittest import mock
+
 import torch
 import torch.distributed as dist
 
 from harness.common_distributed import (
     DistributedTestBase,
+    MultiProcContinuousTest,
     MultiProcessTestCase,
     run_subtests,
     with_dist_debug_levels,
@@ -22,6 +27,68 @@ class OnDevice(DistributedTestBase):
         x = torch.ones(1)
         dist.all_reduce(x)
         self.assertEqual(x.item(), 2)
+
+
+class Continuous(MultiProcContinuousTest):
+    world_size = 2
+    timeout = timedelta(seconds=77)
+
+    @classmethod
+    def backend_str(cls):
+        return "gloo"
+
+    def test_group(self):
+        self.assertIs(self.pg, dist.distributed_c10d._get_default_group())
+        self.assertEqual((self.pg.rank(), self.pg.size()), (self.rank, self.world_size))
+        x = torch.ones(1)
+        dist.all_reduce(x)
+        self.assertEqual(x.item(), 2)
+
+    def test_options(self):
+        self.assertEqual(self.device_type(), "cpu")
+        self.assertEqual(os.environ["LOCAL_RANK"], str(self.rank))
+        backend = self.pg._get_backend(torch.device("cpu"))
+        self.assertEqual(backend.options._timeout, self.timeout)
+
+    def test_fails(self):
+        self.assertEqual(self.rank, 0)
+
+    def test_skips(self):
+        self.skipTest("in every rank")
+
+
+class ForEachDevice(MultiProcContinuousTest):
+    # instantiate_device_type_tests leaves a string in the method's place.
+    device_type = "cpu"
+
+    def test_size(self):
+        self.assertEqual(self.world_size, torch.cpu.device_count())
+
+
+class NoDevice(MultiProcContinuousTest):
+    device_type = "meta"
+
+    def setUp(self):
+        with mock.patch.object(torch, "get_device_module", return_value=NoDevice):
+            super().setUp()
+
+    @staticmethod
+    def device_count():
+        return 0
+
+    def test_nothing(self):
+        raise AssertionError
+
+
+class NoBackend(MultiProcContinuousTest):
+    world_size = 2
+
+    @classmethod
+    def backend_str(cls):
+        return "mpi"
+
+    def test_nothing(self):
+        raise AssertionError
 
 
 class Helpers(MultiProcessTestCase):

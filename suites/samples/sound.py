@@ -155,7 +155,7 @@ class OwnRun(MultiProcessTestCase):
     world_size = 2
 
     @classmethod
-    def _run(cls, rank, test_name, file_name, pipe, **kwargs):
+    def _run(cls, rank, test_name, file_name, parent_pipe, **kwargs):
         self = cls(test_name)
         self.rank = rank
         self.file_name = file_name
@@ -163,7 +163,7 @@ class OwnRun(MultiProcessTestCase):
             "gloo", init_method=f"file://{file_name}", rank=rank, world_size=int(self.world_size)
         )
         dist.barrier()
-        self.run_test(test_name, pipe)
+        self.run_test(test_name, parent_pipe)
         dist.barrier()
 
     def test_group_is_up(self):

@@ -47,7 +47,7 @@ class Sound(MultiThreadedTestCase):
         dist.all_gather(gathered, torch.tensor([float(self.rank)]))
         self.assertEqual(torch.cat(gathered), torch.arange(3.0))
         out = torch.empty(1)
-        dist.reduce_scatter_tensor(out, torch.ones(3))
+        dist.reduce_scatter(out, [torch.ones(1)] * 3)
         self.assertEqual(out.item(), 3)
         dist.scatter(out, [torch.ones(1)] * 3 if self.rank == 1 else None, src=1)
         parts = torch.empty(3)

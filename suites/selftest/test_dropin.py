@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import textwrap
 
 from suites.selftest.support import ROOT, CommandTestCase
 
@@ -196,6 +197,54 @@ class TestDropIn(CommandTestCase):
         self.assertEqual(found["differences"], [])
         self.assertEqual(
             found["ours"]["verdicts"], {"test_own.TestPlain.test_no_ranks": ["passed", ""]}
+        )
+
+
+class TestBases(CommandTestCase):
+    """PyTorch's other base classes for ranks, and its helpers that build on them."""
+
+    def test_each_base(self):
+        checkout = str(ROOT / "suites/samples/pytorch")
+        finished = self.run_command(
+            sys.executable,
+            RUNNER,
+            "--torch-checkout",
+            checkout,
+            "distributed/test_bases.py",
+            TORCHINDUCTOR_CACHE_DIR=str(self.sandbox.base / "cache"),
+        )
+        self.assertEqual(finished.last_line, "12 passed, 1 failed, 3 skipped", finished.out)
+        self.assertIn("harness.RanksFailedError: 1 of 2 ranks failed", finished.out)
+        again = re.search("again: (.*)", finished.out)[1]
+        self.assertRegex(again, r"--torch-checkout \S+ \S+test_bases.py ContinuousFailing.test_a_f")
+        self.assert_clean(finished)
+
+    def test_they_are_ours(self):
+        done = self.run_command(
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                """
+                from harness.dropin import active
+                from torch.testing._internal import common_distributed, common_fsdp
+                from torch.testing._internal.distributed import distributed_test, rpc_utils
+                from torch.testing._internal.distributed._tensor import common_dtensor
+                from harness.cases.world_tests import WorldTestMixin
+
+                for module in (
+                    common_distributed, common_fsdp, distributed_test, rpc_utils, common_dtensor
+                ):
+                    for name, value in vars(module).items():
+                        if hasattr(value, "join_or_run") or hasattr(value, "poison_pill"):
+                            print(name, issubclass(value, WorldTestMixin))
+                """
+            ),
+            BACKEND="gloo",
+        )
+        found = dict(line.split() for line in done.out.splitlines())
+        self.assertEqual(set(found.values()), {"True"}, found)
+        self.assertGreaterEqual(
+            set(found), {"DTensorOpTestBase", "FSDPTest", "SpawnHelper", "TestDistBackend"}
         )
 
 

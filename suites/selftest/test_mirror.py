@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import os
 import unittest
 from pathlib import Path
@@ -19,7 +20,7 @@ import harness.common_cuda
 import harness.common_distributed as ours
 import harness.common_utils
 from harness import common_utils
-from harness.cases import helpers
+from harness.cases import hardware, helpers, skips
 from suites.samples import mirrored
 from suites.selftest.support import run_case
 
@@ -27,15 +28,23 @@ from suites.selftest.support import run_case
 EXTRA = {"requires_world_size": ["allow_cpu"]}
 # Ours take what theirs do and name it otherwise, or are callable objects rather than functions.
 OTHERWISE = {"TestSkip"}
-# What PyTorch's class has for itself: how its own processes talk, and are checked.
+# What PyTorch's classes have for themselves: how their own ranks talk, and are checked.
 INNER = {
     "Event",
     "_check_no_test_errors",
     "_check_return_codes",
+    "_ensure_processes_spawned",
     "_event_listener",
     "_get_timedout_process_traceback",
+    "_get_world_size",
     "_join_processes",
+    "_join_threads",
+    "_run_test_given_id",
     "_should_stop_test_suite",
+    "_spawn_processes",
+    "_worker_loop",
+    "_worker_run_main_wait",
+    "exception_queue",
 }
 
 
@@ -97,14 +106,19 @@ class TestSignatures(unittest.TestCase):
                     self.assertEqual(kept, parameters(other))
 
     def test_methods_of_the_classes(self):
-        for name in ("MultiProcessTestCase", "DistributedTestBase"):
+        for name in (
+            "DistributedTestBase",
+            "MultiProcContinuousTest",
+            "MultiProcessTestCase",
+            "MultiThreadedTestCase",
+        ):
             mine, other = getattr(ours, name), getattr(theirs, name)
             for method, value in vars(other).items():
                 if method in INNER or method.startswith("__"):
                     continue
                 with self.subTest(f"{name}.{method}"):
                     self.assertTrue(hasattr(mine, method))
-                    if inspect.isfunction(value):
+                    if inspect.isfunction(value) or isinstance(value, classmethod):
                         self.assertEqual(
                             parameters(getattr(mine, method)), parameters(getattr(other, method))
                         )
@@ -123,6 +137,25 @@ class TestRankTests(unittest.TestCase):
             self.passes(mirrored.OnDevice, "test_create_pg")
             self.assertNotIn("WORLD_SIZE", os.environ)
 
+    def test_continuous(self):
+        self.passes(mirrored.Continuous, "test_group")
+        self.passes(mirrored.Continuous, "test_options")
+        # Unlike under PyTorch's, one that fails takes no other test with it.
+        for method, status in (("test_fails", "failed"), ("test_skips", "skipped")):
+            result = run_case(mirrored.Continuous, method)
+            self.assertEqual(result.status, status, result.text)
+        self.passes(mirrored.Continuous, "test_group")
+
+    def test_continuous_with_a_rank_for_each_device(self):
+        self.passes(mirrored.ForEachDevice, "test_size")
+        result = run_case(mirrored.NoDevice, "test_nothing")
+        self.assertEqual(
+            (result.status, result.text), ("skipped", "this machine has no meta device")
+        )
+        result = run_case(mirrored.NoBackend, "test_nothing")
+        self.assertEqual(result.status, "skipped", result.text)
+        self.assertIn("without the mpi backend", result.text)
+
     def test_debug_levels(self):
         self.passes(mirrored.Helpers, "test_debug_levels")
 
@@ -133,6 +166,142 @@ class TestRankTests(unittest.TestCase):
         # Each is told by itself, and the other ranks did not wait for the one that failed.
         self.assertEqual(len(result.titles), 2, result.titles)
         self.assertTrue(all("(a=2, b=" in title for title in result.titles), result.titles)
+
+
+class TestSparseInputs(unittest.TestCase):
+    def test_they_are_pytorchs(self):
+        for size, inputs in itertools.product((1, 2, 3), (1, 2)):
+            for rank in range(size):
+                mine = ours.simple_sparse_reduce_tests(rank, size, inputs)
+                other = theirs.simple_sparse_reduce_tests(rank, size, inputs)
+                for left, right in zip(mine, other, strict=True):
+                    for x, y in zip([*left[0], *left[1]], [*right[0], *right[1]], strict=True):
+                        self.assertEqual(x.sparse_dim(), y.sparse_dim())
+                        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+class TestHardware(unittest.TestCase):
+    """Decisions about accelerators, on a machine that is said to have some."""
+
+    def runs(self, decorator):
+        @decorator
+        def test(self):
+            return "has run"
+
+        class Case(unittest.TestCase):
+            test_it = test
+
+        if getattr(test, "__unittest_skip__", False):
+            return test.__unittest_skip_why__
+        try:
+            return Case("test_it").test_it()
+        except unittest.SkipTest as skip:
+            return str(skip)
+
+    def with_gpus(self, count):
+        for module in (hardware, skips):
+            patch = mock.patch.object(module, "accelerator_count", return_value=count)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def test_shares_of_gpus(self):
+        for count, size, shares in (
+            (0, 2, {0: [], 1: []}),
+            (2, 2, {0: [0], 1: [1]}),
+            (4, 2, {0: [0], 1: [1]}),
+            (2, 3, {0: [], 1: [], 2: []}),
+        ):
+            self.with_gpus(count)
+            self.assertEqual(hardware.init_multigpu_helper(size, "nccl"), shares)
+
+    def test_counts(self):
+        self.with_gpus(2)
+        self.assertTrue(hardware.at_least_x_gpu(2))
+        self.assertFalse(hardware.at_least_x_gpu(3))
+        for n, backend, outcome in (
+            (2, "nccl", "has run"),
+            (3, "nccl", "needs at least 3 GPUs, this machine has 2"),
+            (3, "gloo", "has run"),
+        ):
+            decorator = hardware.require_n_gpus_for_nccl_backend(n, backend)
+            self.assertEqual(self.runs(decorator), outcome)
+        self.with_gpus(0)
+        self.assertFalse(hardware.at_least_x_gpu(0))
+
+    def test_backends(self):
+        with mock.patch.object(hardware, "backend_is_available", lambda name: name == "xccl"):
+            decorate = hardware.requires_accelerator_dist_backend
+            self.assertEqual(self.runs(decorate()), "has run")
+            reason = "none of the backends nccl, hccl is available"
+            self.assertEqual(self.runs(decorate(["nccl", "hccl"])), reason)
+            self.assertEqual(
+                self.runs(decorate(["gloo"])), "none of the backends gloo is available"
+            )
+
+    def test_versions_of_nccl(self):
+        with (
+            mock.patch.object(hardware.flags, "TEST_CUDA", True),
+            mock.patch.object(hardware, "backend_is_available", return_value=True),
+            mock.patch.object(torch.cuda.nccl, "version", return_value=(2, 21, 5)),
+        ):
+            decorate = hardware.requires_nccl_version
+            self.assertEqual(self.runs(decorate((2, 21), "x")), "has run")
+            self.assertEqual(
+                self.runs(hardware.requires_nccl_shrink()),
+                "needs NCCL 2.27, found 2.21.5: shrink_group",
+            )
+        with mock.patch.object(hardware.flags, "TEST_CUDA", False):
+            self.assertEqual(self.runs(hardware.requires_nccl_shrink()), "has run")
+
+    def test_rocm(self):
+        properties = mock.Mock(gcnArchName="gfx942:sramecc+")
+        with (
+            mock.patch.object(hardware.flags, "TEST_WITH_ROCM", True),
+            mock.patch.object(torch.cuda, "get_device_properties", return_value=properties),
+            mock.patch.object(torch.version, "hip", "6.1.40091-a8dbc0c19"),
+        ):
+            self.assertEqual(self.runs(hardware.skip_if_rocm_multiprocess), "does not run on ROCm")
+            arch = hardware.skip_if_rocm_arch_multiprocess
+            self.assertEqual(self.runs(arch(("gfx942",))), "does not run on gfx942")
+            self.assertEqual(self.runs(arch(("gfx90a",))), "has run")
+            version = hardware.skip_if_rocm_ver_lessthan_multiprocess
+            self.assertEqual(self.runs(version((6, 1))), "has run")
+            self.assertEqual(self.runs(version((6, 2))), "needs ROCm 6.2, found 6.1.40091")
+            self.assertEqual(self.runs(version()), "does not run on ROCm")
+        for decorator in (
+            hardware.skip_if_rocm_multiprocess,
+            hardware.skip_if_rocm_arch_multiprocess(("gfx942",)),
+            hardware.skip_if_rocm_ver_lessthan_multiprocess((9, 9)),
+        ):
+            self.assertEqual(self.runs(decorator), "has run")
+
+    @unittest.skipIf(torch.cuda.is_available(), "for a machine without GPUs")
+    def test_multicast(self):
+        reason = "the GPUs of this machine have no multicast"
+        self.assertEqual(self.runs(hardware.requires_multicast_support()), reason)
+
+    def test_transformers(self):
+        decorator = hardware.import_transformers_or_skip()
+        with mock.patch.object(hardware.importlib.util, "find_spec", return_value=None):
+            self.assertEqual(self.runs(decorator), "the package transformers is not installed")
+        with mock.patch.object(hardware.importlib.util, "find_spec", return_value=object()):
+            self.assertEqual(self.runs(decorator), "has run")
+
+    def test_blocking_wait(self):
+        names = ("TORCH_NCCL_BLOCKING_WAIT", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+
+        @hardware.with_nccl_blocking_wait
+        def look():
+            return [os.environ.get(name) for name in names]
+
+        with mock.patch.dict(os.environ, {names[1]: "3"}):
+            os.environ.pop(names[0], None)
+            self.assertEqual(look(), ["1", None])
+            self.assertEqual([os.environ.get(name) for name in names], [None, "3"])
+
+    def test_devices_of_ddp(self):
+        self.assertTrue(hardware.requires_ddp_rank("cuda"))
+        self.assertFalse(hardware.requires_ddp_rank("cpu"))
 
 
 class TestHelpers(unittest.TestCase):
