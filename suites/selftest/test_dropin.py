@@ -235,11 +235,13 @@ class TestBases(CommandTestCase):
                     common_distributed, common_fsdp, distributed_test, rpc_utils, common_dtensor
                 ):
                     for name, value in vars(module).items():
-                        if hasattr(value, "join_or_run") or hasattr(value, "poison_pill"):
+                        is_ranked = hasattr(value, "join_or_run") or hasattr(value, "poison_pill")
+                        if isinstance(value, type) and is_ranked:
                             print(name, issubclass(value, WorldTestMixin))
                 """
             ),
             BACKEND="gloo",
+            WORLD_SIZE="2",
         )
         found = dict(line.split() for line in done.out.splitlines())
         self.assertEqual(set(found.values()), {"True"}, found)
