@@ -19,6 +19,8 @@ ADDRESS_IN_USE = "Address already in use"
 CONNECT_TIMEOUT = "connect() timed out."
 
 _TRIES = 10
+# Of its own: a test's random numbers must not depend on whether a port was free.
+_RANDOM = random.Random()
 
 
 @contextlib.contextmanager
@@ -84,7 +86,7 @@ def retry_on_connect_failures(
                         f"{function.__qualname__} has failed {_TRIES} times, at last with: {error}"
                     ) from error
             # Whoever has the port needs a moment, and ranks should not come back all at once.
-            time.sleep(random.uniform(0, 0.1 * tries))
+            time.sleep(_RANDOM.uniform(0, 0.1 * tries))
         raise AssertionError("unreachable")
 
     return wrapper

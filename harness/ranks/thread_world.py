@@ -182,10 +182,14 @@ class ThreadWorld:
     def snapshots(self) -> dict[int, Snapshot]:
         """Where every rank is, and what it has called."""
         groups = dict(self.groups.ledger.groups)
-        return {
-            t.rank: replace(take_of_thread(t, self.groups.ledger.history(t.rank)), groups=groups)
-            for t in self.threads
-        }
+        return {t.rank: replace(self._snapshot(t), groups=groups) for t in self.threads}
+
+    def _snapshot(self, thread: RankThread) -> Snapshot:
+        called = self.groups.ledger.history(thread.rank)
+        try:
+            return take_of_thread(thread, called)
+        except Exception:  # the thread runs on while its frames are read
+            return Snapshot(collectives=called)
 
     def running(self) -> list[RankThread]:
         return [thread for thread in self.threads if thread.is_alive() and not thread.done]
