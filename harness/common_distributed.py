@@ -1,7 +1,10 @@
 """Façade with the names of `torch.testing._internal.common_distributed`."""
 
 from harness.cases.continuous import MultiProcContinuousTest
-from harness.cases.distributed_base import DistributedTestBase
+from harness.cases.distributed_base import (
+    DistributedTestBase,
+    DynamoDistributedMultiProcTestCase,
+)
 from harness.cases.forwarding import forward as _forward
 from harness.cases.hardware import (
     at_least_x_gpu,
@@ -48,6 +51,7 @@ __all__ = [
     "TIMEOUT_DEFAULT",
     "TIMEOUT_OVERRIDE",
     "DistributedTestBase",
+    "DynamoDistributedMultiProcTestCase",
     "MultiProcContinuousTest",
     "MultiProcessTestCase",
     "MultiThreadedTestCase",
@@ -92,7 +96,6 @@ FORWARDED = (
     "C10dTorchCommsTestBase",
     "DDP_RANK_DEVICES",
     "DistTestCases",
-    "DynamoDistributedMultiProcTestCase",
     "DynamoDistributedSingleProcTestCase",
     "HAS_ACCELERATOR",
     "PLATFORM_SUPPORTS_SYMM_MEM",

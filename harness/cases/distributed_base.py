@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -49,6 +50,22 @@ class DistributedTestBase(MultiProcessTestCase):
         """Rank to its devices' numbers, for a type of device: the devices go round."""
         count = max(1, torch.get_device_module(device).device_count())
         return {rank: [rank % count] for rank in range(self.world_size)}
+
+
+class DynamoDistributedMultiProcTestCase(DistributedTestBase):
+    """A rank for each accelerator, for tests of compiled code; decorate with `skip_if_lt_x_gpu`."""
+
+    @property
+    def world_size(self) -> int:  # type: ignore[override]
+        return torch.accelerator.device_count()
+
+    @classmethod
+    def _run(
+        cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
+    ) -> None:
+        # torch's compiler complains if nobody listens to its trace.
+        logging.getLogger("torch.__trace").addHandler(logging.NullHandler())
+        super()._run(rank, test_name, file_name, parent_pipe, **kwargs)
 
 
 def _restore(name: str, value: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import timedelta
 from unittest import mock
@@ -11,9 +12,11 @@ import torch.distributed as dist
 
 from harness.common_distributed import (
     DistributedTestBase,
+    DynamoDistributedMultiProcTestCase,
     MultiProcContinuousTest,
     MultiProcessTestCase,
     run_subtests,
+    skip_if_lt_x_gpu,
     with_dist_debug_levels,
 )
 
@@ -27,6 +30,15 @@ class OnDevice(DistributedTestBase):
         x = torch.ones(1)
         dist.all_reduce(x)
         self.assertEqual(x.item(), 2)
+
+
+class Compiled(DynamoDistributedMultiProcTestCase):
+    @skip_if_lt_x_gpu(64)
+    def test_many_gpus(self):
+        raise AssertionError
+
+    def test_trace(self):
+        self.assertTrue(logging.getLogger("torch.__trace").hasHandlers())
 
 
 class Continuous(MultiProcContinuousTest):

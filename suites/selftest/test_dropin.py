@@ -131,6 +131,26 @@ class TestDropIn(CommandTestCase):
         self.checkout = str(self.folder / "pytorch/test/distributed")
         self.check_verdicts(self.run_it())
 
+    def test_environment(self):
+        self.write(
+            "pytorch/test/distributed/test_environment.py",
+            """
+            import os
+            import unittest
+
+            class TestEnvironment(unittest.TestCase):
+                def test_values(self):
+                    values = [os.environ[name] for name in ("BACKEND", "WORLD_SIZE", "INIT_METHOD")]
+                    print(*values, sorted(os.listdir(os.environ["TEMP_DIR"])))
+            """,
+        )
+        finished = self.run_it("distributed/test_environment.py", WORLD_SIZE="3")
+        self.assertRegex(
+            finished.out,
+            r"gloo 3 file:///.*/shared_init_file \['barrier', 'init_dir', 'test_dir'\]",
+        )
+        self.assert_clean(finished)
+
     def test_a_file_of_another_torch(self):
         self.write("pytorch/test/distributed/test_new.py", "from torch import not_yet_there")
         finished = self.run_it()

@@ -108,6 +108,7 @@ class TestSignatures(unittest.TestCase):
     def test_methods_of_the_classes(self):
         for name in (
             "DistributedTestBase",
+            "DynamoDistributedMultiProcTestCase",
             "MultiProcContinuousTest",
             "MultiProcessTestCase",
             "MultiThreadedTestCase",
@@ -136,6 +137,16 @@ class TestRankTests(unittest.TestCase):
             os.environ.pop("WORLD_SIZE", None)
             self.passes(mirrored.OnDevice, "test_create_pg")
             self.assertNotIn("WORLD_SIZE", os.environ)
+
+    def test_a_rank_for_each_accelerator(self):
+        result = run_case(mirrored.Compiled, "test_many_gpus")
+        self.assertEqual(result.status, "skipped", result.text)
+        with mock.patch.object(torch.accelerator, "device_count", return_value=2):
+            self.passes(mirrored.Compiled, "test_trace")
+        with mock.patch.object(torch.accelerator, "device_count", return_value=0):
+            result = run_case(mirrored.Compiled, "test_trace")
+        self.assertEqual(result.status, "error")
+        self.assertIn("Compiled has world_size 0", result.text)
 
     def test_continuous(self):
         self.passes(mirrored.Continuous, "test_group")
@@ -169,6 +180,7 @@ class TestRankTests(unittest.TestCase):
 
 
 class TestSparseInputs(unittest.TestCase):
+    @torch.sparse.check_sparse_tensor_invariants(True)
     def test_they_are_pytorchs(self):
         for size, inputs in itertools.product((1, 2, 3), (1, 2)):
             for rank in range(size):
