@@ -14,10 +14,11 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess, current_process
+from types import MappingProxyType
 from typing import Any
 
 from harness.model.clock import Deadline
@@ -35,10 +36,19 @@ def server_pids() -> frozenset[int]:
 
 
 class ForkServer:
-    """One fork server: started at once, used when it has said that it is safe."""
+    """One fork server: started at once, used when it has said that it is safe.
 
-    def __init__(self, plan: PreloadPlan) -> None:
+    Args:
+        plan: what it has to import.
+        environ: variables that it shall start with, unlike this process; None for one that it shall
+            not have.
+    """
+
+    def __init__(
+        self, plan: PreloadPlan, environ: Mapping[str, str | None] = MappingProxyType({})
+    ) -> None:
         self.plan = plan
+        self._environ = environ
         self.stdlib_server = forkserver.ForkServer()
         self.stdlib_server.set_forkserver_preload(["harness.ranks.child_preload"])
         self._report: PreloadReport | None = None
@@ -57,6 +67,7 @@ class ForkServer:
         os.mkfifo(path, 0o600)
         pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         changes = {
+            **self._environ,
             PLAN_VARIABLE: self.plan.to_text(answer_to=path),
             # The interpreter must find the harness before it has seen the plan.
             "PYTHONPATH": os.pathsep.join(entry for entry in self.plan.sys_path if entry),
@@ -138,18 +149,24 @@ class ForkServer:
 
 
 @contextlib.contextmanager
-def _changed(mapping: MutableMapping[str, str], changes: dict[str, str]) -> Iterator[None]:
-    """The mapping with other values for the length of the block."""
+def _changed(
+    mapping: MutableMapping[str, str], changes: Mapping[str, str | None]
+) -> Iterator[None]:
+    """The mapping with other values (or none, for None) for the length of the block."""
     before = {name: mapping.get(name) for name in changes}
-    mapping.update(changes)
+    _change(mapping, changes)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del mapping[name]
-            else:
-                mapping[name] = value
+        _change(mapping, before)
+
+
+def _change(mapping: MutableMapping[str, str], changes: Mapping[str, str | None]) -> None:
+    for name, value in changes.items():
+        if value is not None:
+            mapping[name] = value
+        else:
+            mapping.pop(name, None)
 
 
 def _readable(fds: list[int], deadline: Deadline) -> set[int]:

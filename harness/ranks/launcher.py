@@ -17,7 +17,13 @@ from harness.model.clock import Deadline
 from harness.ranks import folders
 from harness.ranks.foresight import foreseen
 from harness.ranks.fork_server import ForkServer
-from harness.ranks.plan import DROPIN_MODULE, PreloadPlan, import_time_environ, main_module
+from harness.ranks.plan import (
+    DROPIN_MODULE,
+    READ_AT_LOADING,
+    PreloadPlan,
+    import_time_environ,
+    main_module,
+)
 
 #: Makes a process that is not yet started; arguments as for multiprocessing.Process.
 ProcessFactory = Callable[..., Any]
@@ -47,11 +53,16 @@ class Launcher:
         self._retired: list[ForkServer] = []
         self._may_learn = True
         self._warned: set[str] = set()
+        self._environ: dict[str, str] = {}
 
     def need(self, modules: Iterable[str]) -> None:
         """Have these modules in the fork server by the time that ranks are started."""
-        own = ("harness.",)
-        self._modules.update(dict.fromkeys(m for m in modules if not m.startswith(own)))
+        new = [m for m in modules if not m.startswith("harness.") and m not in self._modules]
+        if new:
+            self._modules.update(dict.fromkeys(new))
+            # Modules read the environment when they are imported, as they just have been here. What
+            # tests do to it later is not for a server that imports them again.
+            self._environ = dict(os.environ)
 
     def learn(self, modules: Iterable[str]) -> None:
         """Have a new server import what ranks had to import themselves; it takes over when ready.
@@ -103,9 +114,19 @@ class Launcher:
         )
 
     def _new_server(self, plan: PreloadPlan) -> ForkServer:
-        server = ForkServer(plan)
+        server = ForkServer(plan, self._what_was_other())
         atexit.register(server.kill)
         return server
+
+    def _what_was_other(self) -> dict[str, str | None]:
+        """Variables that have changed since the modules were imported here, as they were then."""
+        if not self._environ:
+            return {}
+        return {
+            name: self._environ.get(name)
+            for name in {*self._environ, *os.environ}.difference(READ_AT_LOADING)
+            if self._environ.get(name) != os.environ.get(name)
+        }
 
     def _server(self, deadline: Deadline) -> ForkServer:
         """The server to fork from now, with its report in."""

@@ -11,9 +11,9 @@ from typing import Any
 #: Carries the plan, as JSON, to the fork server; gone from the environment once it has been read.
 PLAN_VARIABLE = "HARNESS_FORK_SERVER_PLAN"
 
-# Libraries read these while they are being loaded, so a fork of a server that was started with
-# other values cannot be given the new ones; it takes another server.
-_READ_AT_IMPORT = (
+#: Libraries read these while they are being loaded, so a fork of a server that was started with
+#: other values cannot be given the new ones; it takes another server.
+READ_AT_LOADING = (
     "CUDA_MODULE_LOADING",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
@@ -67,7 +67,7 @@ DROPIN_MODULE = "harness.dropin.active"
 
 def import_time_environ() -> tuple[tuple[str, str], ...]:
     """The variables of this process that only a new interpreter would heed."""
-    return tuple((name, os.environ[name]) for name in _READ_AT_IMPORT if name in os.environ)
+    return tuple((name, os.environ[name]) for name in READ_AT_LOADING if name in os.environ)
 
 
 def main_module() -> tuple[str | None, str | None]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import unittest
 from unittest import mock
 
 import psutil
 
+from harness.model.clock import Deadline
 from harness.ranks.fork_server import ForkServer
-from harness.ranks.launcher import launcher
+from harness.ranks.launcher import Launcher, launcher
+from harness.ranks.plan import PreloadPlan
 from suites.samples import edges
 from suites.selftest.support import run_case
 
@@ -90,3 +93,18 @@ class TestServers(unittest.TestCase):
             server.kill()
             del server
         self.assertEqual(psutil.Process().num_fds(), before)
+
+    def test_modules_see_the_environment_in_which_the_parent_imported_them(self):
+        mine = Launcher()
+        with mock.patch.dict(os.environ, SAMPLE="then", SAMPLE_GONE="here"):
+            mine.need(["colorsys"])
+        with mock.patch.dict(os.environ, SAMPLE="now", SAMPLE_NEW="there"):
+            server = mine._new_server(PreloadPlan(("colorsys",), sys_path=tuple(sys.path)))
+            self.addCleanup(mine._discard, server)
+            self.assertIn("colorsys", server.report(Deadline.after(60)).imported)
+            pid = server.stdlib_server._forkserver_pid
+            found = psutil.Process(pid).environ()
+            self.assertEqual(os.environ["SAMPLE"], "now")
+        self.assertEqual(found["SAMPLE"], "then")
+        self.assertEqual(found["SAMPLE_GONE"], "here")
+        self.assertNotIn("SAMPLE_NEW", found)
