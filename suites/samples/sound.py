@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -60,6 +61,22 @@ class Recording(MultiProcessTestCase):
 
     def test_interface(self):
         self.record(os.environ["GLOO_SOCKET_IFNAME"])
+
+    def test_everything(self):
+        """What the tests above record one by one, for ranks that take long to start."""
+        found = {
+            "environ": os.environ.get("SAMPLE_VALUE"),
+            "cwd": os.getcwd(),
+            "sys_path": sys.path,
+            "argv": sys.argv,
+            "threads": torch.get_num_threads(),
+            "seed": torch.rand(()).item(),
+            "pid": os.getpid(),
+            "debug_level": dist.get_debug_level().name,
+            "interface": os.environ["GLOO_SOCKET_IFNAME"],
+            "hooks": self.seen,
+        }
+        self.record(json.dumps(found))
 
     def test_temp_folder(self):
         with tempfile.NamedTemporaryFile(delete=False) as file:

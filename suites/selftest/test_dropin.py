@@ -119,17 +119,21 @@ class TestDropIn(CommandTestCase):
         self.assertIn("harness.RanksDiedError: 1 of 2 ranks killed by SIGKILL", finished.out)
         self.assert_clean(finished)
 
+    def listed(self, *arguments):
+        finished = self.run_it("--list", *arguments)
+        self.assertEqual(finished.code, 0, finished.err)
+        return finished.out.split()
+
     def test_names_and_patterns(self):
-        finished = self.run_it("distributed/test_own.py", "TestOwn", "-k", "sum")
-        self.assertEqual(finished.last_line, "1 passed, 0 failed, 0 skipped")
+        names = self.listed("distributed/test_own.py", "TestOwn", "-k", "sum")
+        self.assertEqual(names, ["test_own.TestOwn.test_sum"])
 
-    def test_all_distributed_files(self):
+    def test_without_names_all_distributed_files(self):
         self.write("pytorch/test/test_elsewhere.py", "raise RuntimeError('not a distributed test')")
-        self.check_verdicts(self.run_it())
-
-    def test_a_plain_folder(self):
+        names = self.listed()
+        self.assertEqual(len(names), 6, names)
         self.checkout = str(self.folder / "pytorch/test/distributed")
-        self.check_verdicts(self.run_it())
+        self.assertEqual(self.listed(), names)
 
     def test_environment(self):
         self.write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -44,10 +45,8 @@ class InProcess(unittest.TestCase):
 
 
 class TestWhatRanksAreGiven(InProcess):
-    START_METHOD = "forkserver"
-
     def passes(self, cls, method, **env):
-        return super().passes(cls, method, HARNESS_START_METHOD=self.START_METHOD, **env)
+        return super().passes(cls, method, **{"HARNESS_START_METHOD": "forkserver", **env})
 
     def test_environment_of_the_moment(self):
         for value in ("one", "two"):
@@ -111,10 +110,50 @@ class TestWhatRanksAreGiven(InProcess):
             self.assertEqual(self.passes(sound.SizeByEnvironment, "test_world_size"), ["3"] * 3)
 
 
-class TestWhatSpawnedRanksAreGiven(TestWhatRanksAreGiven):
-    """Slow: each test starts interpreters that import torch."""
+class TestWhatSpawnedRanksAreGiven(InProcess):
+    """Slow: every world starts interpreters that import torch, so one has to show everything."""
 
-    START_METHOD = "spawn"
+    def passes(self, cls, method, **env):
+        return super().passes(cls, method, **{"HARNESS_START_METHOD": "spawn", **env})
+
+    def test_everything(self):
+        environ = {
+            "SAMPLE_VALUE": "of the moment",
+            "TORCH_DISTRIBUTED_DEBUG": "DETAIL",
+            "GLOO_SOCKET_IFNAME": "eth7",
+            "HARNESS_SEED": "5",
+        }
+        here = os.getcwd()
+        os.chdir(self.out)
+        try:
+            with (
+                mock.patch.object(sys, "path", [*sys.path, "/nowhere/at all"]),
+                mock.patch.object(sys, "argv", ["prog", "--option", "x"]),
+                mock.patch.object(os, "sched_getaffinity", return_value=set(range(6))),
+            ):
+                found = [json.loads(text) for text in self.everything(**environ)]
+        finally:
+            os.chdir(here)
+        forked = json.loads(self.everything(HARNESS_SEED="5", HARNESS_START_METHOD="forkserver")[0])
+        pids = {rank["pid"] for rank in found}
+        self.assertEqual(len({*pids, os.getpid()}), 3)
+        for rank in found:
+            self.assertEqual(rank["environ"], "of the moment")
+            self.assertEqual(rank["cwd"], os.path.realpath(self.out))
+            self.assertIn("/nowhere/at all", rank["sys_path"])
+            self.assertEqual(rank["argv"], ["prog", "--option", "x"])
+            self.assertEqual(rank["threads"], 3)
+            self.assertEqual(rank["seed"], forked["seed"])
+            self.assertEqual(rank["debug_level"], "DETAIL")
+            self.assertEqual(rank["interface"], "eth7")
+            self.assertEqual(rank["hooks"], ["perRankSetUp"])
+
+    def everything(self, **env):
+        return self.passes(sound.Recording, "test_everything", **env)
+
+    def test_world_size_that_the_module_computed_from_another_environment(self):
+        with mock.patch.object(sound.SizeByEnvironment, "world_size", 3):
+            self.assertEqual(self.passes(sound.SizeByEnvironment, "test_world_size"), ["3"] * 3)
 
 
 class TestWorlds(InProcess):
@@ -141,12 +180,6 @@ class TestWorlds(InProcess):
     def test_nothing_is_carried_from_test_to_test(self):
         self.passes(sound.FreshProcesses, "test_first")
         self.passes(sound.FreshProcesses, "test_second")
-
-    def test_spawned_ranks(self):
-        found = self.passes(
-            sound.Recording, "test_environ", SAMPLE_VALUE="x", HARNESS_START_METHOD="spawn"
-        )
-        self.assertEqual(found, ["x", "x"])
 
     def test_files_are_gone_after_the_test(self):
         (name, _) = self.passes(sound.Recording, "test_file_name")
