@@ -112,5 +112,7 @@ class ContinuousTestMixin(RankTestMixin):
         self = cls(test_name)
         self.rank = cls.rank = rank
         self.file_name = cls.rdvz_file = file_name
-        cls._init_pg(rank, self.world_size, file_name)
+        world_size = self.world_size
+        cls.world_size = world_size  # also where it was a property, as PyTorch's workers do
+        cls._init_pg(rank, world_size, file_name)
         self.run_test(test_name, parent_pipe)

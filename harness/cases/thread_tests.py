@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from harness.cases.failing import raise_verdict, report_stuck_threads
 from harness.cases.hooks import THREAD_HOOKS
-from harness.cases.timeouts import TIMEOUT_DEFAULT, group_timeout_s, timeout_of
+from harness.cases.timeouts import group_timeout_s, timeout_of
 from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model import settings
 from harness.model.outcome import Passed
@@ -29,6 +29,7 @@ class ThreadTestMixin(WorldTestMixin):
     MAIN_THREAD_RANK: ClassVar[int] = MAIN_RANK
 
     threads: list[Any]
+    global_store: Any
 
     # What a test may read or override, in the parent and in the ranks
 
@@ -82,6 +83,8 @@ class ThreadTestMixin(WorldTestMixin):
         self.addCleanup(self._end_threads)  # type: ignore[attr-defined]
         self._thread_world = ThreadWorld(size, lambda rank: cls._run(name, rank, size))
         self.threads = list(self._thread_world.threads)
+        # Where PyTorch's class keeps it, for overrides that bring up the group themselves.
+        cls.global_store = self._thread_world.groups.store
         self._thread_world.start()
 
     def _has_started(self) -> bool:
@@ -123,19 +126,19 @@ class ThreadTestMixin(WorldTestMixin):
                 self.perThreadTearDown,
                 on_problem=thread.fails,
             )
-        thread.report(outcome)
+            thread.report(outcome)
 
 
 def spawn_threads_and_init_comms(
     func: Callable[..., Any] | None = None,
-    timeout: float = TIMEOUT_DEFAULT,
+    timeout: float | None = None,
     world_size: int = DEFAULT_WORLD_SIZE,
 ) -> Any:
     """Decorator: run a method of any TestCase in a thread for each rank, all with the same `self`.
 
     Args:
         func: the method; left out where the decorator has arguments.
-        timeout: seconds that the ranks may take.
+        timeout: seconds that the ranks may take; by default what holds for the test.
         world_size: number of ranks.
 
     Raises (from the method):
@@ -148,16 +151,18 @@ def spawn_threads_and_init_comms(
 
     @wraps(method)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+        limit_s = timeout_of(self, wrapper) if timeout is None else timeout
+
         def body(rank: int) -> None:
             thread = current_rank()
-            with thread.groups.joined(rank, world_size, group_timeout_s(timeout)):
+            with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
                 method(self, *args, **kwargs)
             thread.report(Passed())
 
         world = ThreadWorld(check_world_size(world_size, method.__qualname__), body)
-        world.start()
         try:
-            _see_through(world, timeout, self)
+            world.start()
+            _see_through(world, limit_s, self)
         finally:
             world.end()
 

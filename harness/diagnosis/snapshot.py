@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from harness.diagnosis import recorder
@@ -65,9 +65,19 @@ def take_of_thread(thread: threading.Thread, collectives: Sequence[Collective]) 
     frame = sys._current_frames().get(thread.ident or 0)
     stack = (ThreadStack(thread.name, tuple(_stack_of(frame))),) if frame is not None else ()
     while frame is not None and frame.f_code.co_filename == threading.__file__:
-        frame = frame.f_back  # a collective of threads waits in a condition of Python's
-    waiting = _waiting(frame) if frame is not None and is_torch(frame.f_code.co_filename) else None
+        frame = frame.f_back  # threads wait for each other in conditions of Python's
+    if frame is None or not (is_torch(frame.f_code.co_filename) or _is_ours(frame)):
+        waiting = None
+    elif _is_joining(frame.f_code) and collectives:
+        waiting = Waiting("collective", collectives[-1].op)
+    else:
+        waiting = _waiting(frame)
     return Snapshot(stack, tuple(collectives), waiting=waiting)
+
+
+def _is_joining(code: CodeType) -> bool:
+    """Whether it is where torch's collectives of threads wait."""
+    return code.co_name == "join" and code.co_filename.endswith("multi_threaded_pg.py")
 
 
 def stack_of_caller() -> Stack:
@@ -138,6 +148,7 @@ _COLLECTIVES = frozenset(
         "all_gather_coalesced",
         "all_gather_into_tensor",
         "all_gather_object",
+        "all_gather_single",
         "all_reduce",
         "all_reduce_coalesced",
         "all_to_all",
@@ -149,6 +160,7 @@ _COLLECTIVES = frozenset(
         "gather_object",
         "reduce",
         "reduce_scatter",
+        "reduce_scatter_single",
         "reduce_scatter_tensor",
         "scatter",
         "scatter_object_list",

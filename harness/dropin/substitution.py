@@ -30,6 +30,7 @@ _FUNCTIONS = {
     "requires_nccl": skips,
     "requires_ucc": skips,
     "skip_if_lt_x_gpu": skips,
+    "skip_if_no_gpu": skips,
     "skip_if_odd_worldsize": skips,
     "skip_if_small_worldsize": skips,
     "skip_if_win32": skips,

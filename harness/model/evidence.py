@@ -58,7 +58,9 @@ class Collective:
     @property
     def signature(self) -> tuple[Any, ...]:
         """What must be the same on every rank of the group for the collective to work."""
-        return (self.op, self.sizes if self.op in _SAME_SIZES else (), self.dtypes)
+        # Groups of threads take what fits, and are told apart when they are called.
+        fixed = self.op in _SAME_SIZES and self.backend != "threaded"
+        return (self.op, self.sizes if fixed else (), self.dtypes)
 
 
 # The others may bring tensors of different shapes (all_to_all with splits), or none (scatter).

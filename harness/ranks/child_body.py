@@ -15,7 +15,7 @@ def run_body(
     test: unittest.TestCase,
     set_up: Callable[[], None],
     tear_down: Callable[[], None],
-    on_problem: Callable[[], None] | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
 ) -> Spoken:
     """Run the test's method once, with everything unittest gives a test around it.
 
@@ -25,7 +25,7 @@ def run_body(
     Args:
         test: an instance made for the method to run.
         set_up, tear_down: what runs in this rank before and after the method.
-        on_problem: called when the rank goes no further, before its cleanups run.
+        on_problem: told what went wrong when the body goes no further, before its cleanups run.
 
     Returns:
         the outcome.
@@ -60,7 +60,7 @@ def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
 class _Collector(unittest.TestResult):
     """Gathers what unittest says about the one test."""
 
-    def __init__(self, on_problem: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_problem: Callable[[Problem], None] | None = None) -> None:
         super().__init__()
         self._on_problem = on_problem
         self.problems: list[Problem] = []
@@ -94,9 +94,10 @@ class _Collector(unittest.TestResult):
             self.reason = reason
 
     def _add(self, err: ExcInfo, subtest: SubTest | None) -> None:
-        if subtest is None and self._on_problem is not None:
-            self._on_problem()
         if isinstance(err[1], SystemExit):
             self.exit_request = self.exit_request or err[1]
             return
-        self.problems.append(problem_of(err, subtest))
+        problem = problem_of(err, subtest)
+        self.problems.append(problem)
+        if subtest is None and self._on_problem is not None:
+            self._on_problem(problem)

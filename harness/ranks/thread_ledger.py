@@ -10,11 +10,13 @@ import threading
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from harness.model.clock import now
 from harness.model.errors import MismatchedCollectivesError
 from harness.model.evidence import Collective, Group, Stack
+
+#: With what torch's group of threads ends a thread whose peer has failed, as SystemExit's code.
+TERMINATED = "Test termination event occurs."
 
 # As many as the report of a failure could show.
 _KEPT = 20
@@ -28,19 +30,19 @@ class Call:
         op: the operation: `all_reduce`.
         sizes, dtypes: of the tensors that the rank brings.
         detail: what else must be the same on every rank, as text: the reduction, the root.
-        same_sizes: whether the sizes must be the same on every rank too.
+        same: what of the sizes must be the same on every rank too.
     """
 
     op: str
     sizes: tuple[tuple[int, ...], ...] = ()
     dtypes: tuple[str, ...] = ()
     detail: str = ""
-    same_sizes: bool = False
+    same: Hashable = ()
 
     @property
     def agreed(self) -> Hashable:
         """What must be the same on every rank of the group."""
-        return self.op, self.detail, self.dtypes, self.sizes if self.same_sizes else ()
+        return self.op, self.detail, self.dtypes, self.same
 
     def __str__(self) -> str:
         tensors = [f"{d} {list(s)}" for d, s in zip(self.dtypes, self.sizes, strict=False)]
@@ -67,28 +69,30 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rounds: dict[tuple[Hashable, int], _Round] = {}
-        self._seqs: dict[tuple[Hashable, int], int] = {}
+        self._rounds: dict[tuple[int, int], _Round] = {}
+        self._seqs: dict[tuple[int, int], int] = {}
         self._entries: dict[int, deque[_Entry]] = {}
-        self._generations: dict[tuple[str, int], int] = {}
+        self._labels: dict[int, str] = {}
         self.groups: dict[str, Group] = {}
 
-    def new_group(self, name: str, rank: int, group: Group) -> tuple[str, int]:
-        """Note that a rank uses a group for the first time; returns the key for its calls.
+    def open(self, number: int, name: str, group: Group) -> None:
+        """Note that a group is used.
 
-        A name may be used again once its group has been destroyed, so the key says which one it is.
+        Args:
+            number: what distinguishes it from all others.
+            name: torch's name for it, which may be that of a group before it.
+            group: its members and description.
         """
         with self._lock:
-            number = self._generations.get((name, rank), 0) + 1
-            self._generations[name, rank] = number
-            self.groups[name] = group
-        return name, number
+            if number not in self._labels:
+                self._labels[number] = f"{name} ({number})" if name in self.groups else name
+                self.groups[self._labels[number]] = group
 
-    def begin(self, key: tuple[str, int], rank: int, call: Call, frames: Stack) -> Any:
+    def begin(self, number: int, rank: int, call: Call, frames: Stack) -> _Entry:
         """Note that a rank calls a collective; returns what `end` takes.
 
         Args:
-            key: of the group.
+            number: of the group.
             rank: the rank, as numbered in the world.
             call: what it calls.
             frames: from where, innermost first.
@@ -96,10 +100,10 @@ class Ledger:
         Raises:
             MismatchedCollectivesError: if a peer has called something else in its place.
         """
-        name, _ = key
         with self._lock:
-            seq = self._seqs.get((key, rank), 0) + 1
-            self._seqs[key, rank] = seq
+            name = self._labels[number]
+            seq = self._seqs.get((number, rank), 0) + 1
+            self._seqs[number, rank] = seq
             collective = Collective(
                 group=name,
                 seq=seq,
@@ -114,10 +118,10 @@ class Ledger:
             )
             entry = _Entry(collective, now())
             self._entries.setdefault(rank, deque(maxlen=_KEPT)).append(entry)
-            first = self._rounds.setdefault((key, seq), _Round(rank, call))
+            first = self._rounds.setdefault((number, seq), _Round(rank, call))
             first.came.add(rank)
             if len(first.came) == len(self.groups[name].ranks):
-                del self._rounds[key, seq]
+                del self._rounds[number, seq]
         if first.call.agreed != call.agreed:
             raise MismatchedCollectivesError(
                 f"collective {seq} of group {self._shown(name)!r} is {call} on rank {rank}, "

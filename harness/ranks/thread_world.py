@@ -22,8 +22,11 @@ from harness.model.outcome import (
     Deadlocked,
     Ended,
     Exited,
+    Failed,
     Outcome,
     Passed,
+    Problem,
+    Raised,
     Skipped,
     TimedOut,
     outcome_of_problems,
@@ -32,9 +35,8 @@ from harness.model.rank_report import RankReport
 from harness.model.skips import skip_reason_of_exit
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import exit_code_of
+from harness.ranks.thread_ledger import TERMINATED
 
-# With what torch's process group of threads ends a thread whose peer has failed.
-_TERMINATED = "Test termination event occurs."
 # After the first fault, what peers may take to come to an end by themselves.
 _PEER_GRACE_S = 2.0
 # After an exception has been put into them.
@@ -61,17 +63,36 @@ class RankThread(threading.Thread):
         self._body = body
         self._world = world
         self._lock = threading.Lock()
+        self._is_preliminary = False
 
     def report(self, outcome: Outcome) -> None:
-        """Say what became of the body. Only the first report counts."""
+        """Say what became of the body. What goes wrong afterwards still counts."""
         with self._lock:
-            if self.outcome is None:
-                self.outcome = outcome
-                self.at_s = now()
+            self._take(outcome)
+            self._is_preliminary = False
 
-    def fails(self) -> None:
-        """The rank is about to fail: its peers need not wait for it."""
+    def fails(self, problem: Problem) -> None:
+        """The body goes no further: keep why, and tell the peers not to wait for this rank."""
+        with self._lock:
+            self._is_preliminary = self._take(outcome_of_problems((problem,)))
         self._world.let_go()
+
+    def blame(self, outcome: TimedOut | Deadlocked) -> None:
+        """The rank, which still runs, has taken too long."""
+        with self._lock:
+            if not self.done:
+                self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> bool:
+        """Make it the outcome, unless something has gone wrong before; whether it is now."""
+        completes = self._is_preliminary and isinstance(outcome, Failed | Raised)
+        is_first = self.outcome is None
+        is_worse = isinstance(self.outcome, _GOOD) and not isinstance(outcome, _GOOD)
+        if not (completes or is_first or is_worse):
+            return False
+        self.outcome = outcome
+        self.at_s = self.at_s if completes else now()
+        return True
 
     def run(self) -> None:
         try:
@@ -84,8 +105,9 @@ class RankThread(threading.Thread):
         except BaseException as error:
             self.report(_outcome_of(error))
         if not isinstance(self.outcome, _GOOD):
-            self.fails()
-        self.done = True
+            self._world.let_go()
+        with self._lock:
+            self.done = True
         self._world.news.put(self.rank)
 
 
@@ -96,7 +118,7 @@ def _outcome_of(error: BaseException) -> Outcome:
     problem = problem_of((type(error), error, error.__traceback__))
     if not isinstance(error, SystemExit):
         return outcome_of_problems((problem,))
-    if isinstance(error, RankEnded) or error.code == _TERMINATED:
+    if isinstance(error, RankEnded) or error.code == TERMINATED:
         return Ended()
     reason = skip_reason_of_exit(error.code)
     if reason is not None:
@@ -134,6 +156,8 @@ class ThreadWorld:
 
     def start(self) -> None:
         """Start a thread for each rank."""
+        if isinstance(threading.current_thread(), RankThread):
+            raise RuntimeError("a thread rank cannot have thread ranks of its own")  # noqa: TRY004
         self.groups.install()
         self._began_s = now()
         for thread in self.threads:
@@ -196,7 +220,7 @@ class ThreadWorld:
 
     def _blame(self, outcome: TimedOut | Deadlocked) -> None:
         for thread in self.running():
-            thread.report(outcome)
+            thread.blame(outcome)
         self.let_go()
 
     def _await_all(self, deadline: Deadline) -> None:

@@ -69,6 +69,24 @@ class Continuous(MultiProcContinuousTest):
         self.skipTest("in every rank")
 
 
+class ContinuousByProperty(MultiProcContinuousTest):
+    @property
+    def world_size(self):
+        return 2
+
+    @classmethod
+    def backend_str(cls):
+        return "gloo"
+
+    @classmethod
+    def _init_pg(cls, rank, world_size, rdvz_file):
+        cls.seen = cls.world_size
+        super()._init_pg(rank, world_size, rdvz_file)
+
+    def test_size(self):
+        self.assertEqual((self.seen, self.world_size, self.pg.size()), (2, 2, 2))
+
+
 class ForEachDevice(MultiProcContinuousTest):
     # instantiate_device_type_tests leaves a string in the method's place.
     device_type = "cpu"

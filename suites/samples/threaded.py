@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import unittest
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -89,6 +91,37 @@ class Sound(MultiThreadedTestCase):
     def test_expected_failure(self):
         self.assertEqual(self.rank, 1)
 
+    def test_collectives_on_a_thread_of_the_rank(self):
+        group = dist.distributed_c10d._get_default_group()
+        with ThreadPoolExecutor(1) as pool:
+            x = torch.ones(1)
+            pool.submit(dist.all_reduce, x, group=group).result()
+        self.assertEqual(x.item(), 3)
+
+    def test_names_of_groups_come_back(self):
+        for pair, call in (
+            ([0, 1], dist.all_reduce),
+            ([0, 2], partial(dist.broadcast, src=2)),
+            ([1, 2], dist.all_reduce),
+        ):
+            dist.destroy_process_group()
+            store = type(self).global_store
+            dist.init_process_group("threaded", rank=self.rank, world_size=3, store=store)
+            group = dist.new_group(pair)
+            if self.rank in pair:
+                call(torch.ones(1), group=group)
+
+    def test_shapes_that_fit(self):
+        dist.broadcast(torch.ones((1, 4) if self.rank else 4), 0)
+        gathered = [torch.empty(rank + 1) for rank in range(3)]
+        dist.all_gather(gathered, torch.ones(self.rank + 1))
+        self.assertEqual(torch.cat(gathered), torch.ones(6))
+
+    def test_a_backend_of_its_own(self):
+        if self.rank == 0:
+            dist.Backend.register_backend("of_a_rank", lambda *args: None, devices=["cpu"])
+        dist.barrier()
+
     def test_group_is_destroyed_by_the_test(self):
         dist.destroy_process_group()
 
@@ -127,6 +160,10 @@ class Skipping(MultiThreadedTestCase):
     def test_nccl(self):
         raise AssertionError
 
+    def test_exit_code_after_a_collective(self):
+        dist.barrier()
+        sys.exit(86)
+
     def test_one(self):
         if self.rank == 1:
             self.skipTest("not me")
@@ -140,6 +177,13 @@ class Skipping(MultiThreadedTestCase):
 class Faulty(MultiThreadedTestCase):
     world_size = 3
 
+    def run_test_with_threaded_pg(self, test_name, rank, world_size):
+        super().run_test_with_threaded_pg(test_name, rank, world_size)
+        if test_name == "test_raise_after_all" and rank == 1:
+            raise ValueError("after all")
+        while test_name == "test_loop_after_all" and rank == 1:
+            pass
+
     def perThreadSetUp(self):
         if self._testMethodName == "test_raise_in_set_up" and self.rank == 1:
             raise ValueError("set-up of rank 1")
@@ -147,6 +191,8 @@ class Faulty(MultiThreadedTestCase):
     def perThreadTearDown(self):
         if self._testMethodName == "test_raise_in_tear_down" and self.rank == 2:
             raise ValueError("tear-down of rank 2")
+        if self._testMethodName == "test_fail_before_a_hang":
+            ENOUGH.wait()
 
     def test_fail(self):
         if self.rank == 1:
@@ -156,6 +202,24 @@ class Faulty(MultiThreadedTestCase):
     def test_fail_after_a_collective(self):
         dist.barrier()
         self.assertEqual(self.rank, 0)
+
+    def test_fail_before_a_new_group(self):
+        if self.rank == 0:
+            raise ValueError("rank 0 makes no group")
+        dist.new_group([0, 1, 2])
+
+    def test_fail_before_a_hang(self):
+        self.fail("the reason")
+
+    def test_raise_after_all(self):
+        pass
+
+    @timeout(1)
+    def test_loop_after_all(self):
+        pass
+
+    def test_ranks_of_a_rank(self):
+        spawn_threads_and_init_comms(lambda self: None)(self)
 
     def test_raise_in_set_up(self):
         dist.barrier()
@@ -229,6 +293,21 @@ class NoRun(MultiThreadedTestCase):
         raise AssertionError
 
 
+class RunsTwice(MultiThreadedTestCase):
+    world_size = 2
+
+    @classmethod
+    def _run(cls, test_name, rank, world_size, **kwargs):
+        for cls.turn in (1, 2):
+            self = cls(test_name)
+            self.rank = rank
+            self.run_test_with_threaded_pg(test_name, rank, world_size)
+
+    def test_fails_the_second_time(self):
+        dist.barrier()
+        self.assertEqual(type(self).turn, 1)
+
+
 class Decorated(TestCase):
     @spawn_threads_and_init_comms(world_size=2)
     def test_sum(self):
@@ -250,6 +329,7 @@ class Decorated(TestCase):
         @spawn_threads_and_init_comms
         def inner(self, factor):
             seen.append(dist.get_rank() * factor)
+            dist.barrier()
             if dist.get_rank() == 3:
                 raise ValueError("rank 3")
             dist.barrier()

@@ -151,6 +151,7 @@ class TestRankTests(unittest.TestCase):
     def test_continuous(self):
         self.passes(mirrored.Continuous, "test_group")
         self.passes(mirrored.Continuous, "test_options")
+        self.passes(mirrored.ContinuousByProperty, "test_size")
         # Unlike under PyTorch's, one that fails takes no other test with it.
         for method, status in (("test_fails", "failed"), ("test_skips", "skipped")):
             result = run_case(mirrored.Continuous, method)

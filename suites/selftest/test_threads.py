@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unittest
 import warnings
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -17,6 +19,10 @@ from suites.selftest.support import run_case
 FAULTS = {
     "test_fail": ("failed", "RanksFailedError", "rank 1: AssertionError: rank 1 is not pleased"),
     "test_fail_after_a_collective": ("failed", "RanksFailedError", "Expected 0 but got"),
+    "test_fail_before_a_new_group": ("error", "RanksRaisedError", "rank 0 makes no group"),
+    "test_raise_after_all": ("error", "RanksRaisedError", "rank 1: ValueError: after all"),
+    "test_loop_after_all": ("error", "RanksTimedOutError", "1 of 3 ranks had not finished"),
+    "test_ranks_of_a_rank": ("error", "RanksRaisedError", "cannot have thread ranks of its own"),
     "test_raise_in_set_up": ("error", "RanksRaisedError", "rank 1: ValueError: set-up of rank 1"),
     "test_raise_in_tear_down": ("error", "RanksRaisedError", "ValueError: tear-down of rank 2"),
     "test_exit": ("error", "RanksDiedError", "rank 2: exited with code 0 before its body was done"),
@@ -44,6 +50,15 @@ FAULTS = {
 }
 
 
+class WithQuickWatch(unittest.TestCase):
+    """Deadlocks are taken for certain sooner than in real use: the ranks here do little else."""
+
+    def setUp(self):
+        patch = mock.patch.dict(os.environ, HARNESS_DEADLOCK_AFTER="0.3")
+        patch.start()
+        self.addCleanup(patch.stop)
+
+
 class TestSound(unittest.TestCase):
     def test_all(self):
         for cls in (threaded.Sound, threaded.Sizes):
@@ -59,12 +74,15 @@ class TestSound(unittest.TestCase):
         run_case(threaded.Faulty, "test_fail")
         self.assertIs(dist.distributed_c10d._world, world)
         self.assertFalse(dist.is_initialized())
+        # What a rank has registered stays, as its modules do.
+        run_case(threaded.Sound, "test_a_backend_of_its_own")
+        self.assertIn("OF_A_RANK", dist.Backend._plugins)
         x = torch.ones(1, requires_grad=True)
         x.backward()
         self.assertEqual(x.grad, torch.ones(1))
 
 
-class TestSkips(unittest.TestCase):
+class TestSkips(WithQuickWatch):
     def test_all_ranks(self):
         for name, reason in (
             ("test_all", "not today"),
@@ -80,6 +98,11 @@ class TestSkips(unittest.TestCase):
         result = run_case(threaded.Skipping, "test_nccl")
         self.assertEqual(result.status, "skipped", result.text)
 
+    def test_a_rank_that_skips_leaves_its_peers_in_peace(self):
+        for _ in range(20):
+            result = run_case(threaded.Skipping, "test_exit_code_after_a_collective")
+            self.assertEqual(result.status, "skipped", result.text)
+
     def test_one_rank_alone_is_no_skip(self):
         result = run_case(threaded.Skipping, "test_one")
         self.assertEqual(result.status, "error", result.text)
@@ -90,7 +113,7 @@ class TestSkips(unittest.TestCase):
         self.assertIn("(rank 1 skipped)", result.text)
 
 
-class TestFaults(unittest.TestCase):
+class TestFaults(WithQuickWatch):
     def test_each(self):
         for name, (status, error, text) in FAULTS.items():
             with self.subTest(name):
@@ -115,6 +138,18 @@ class TestFaults(unittest.TestCase):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             self.assertEqual(run_case(threaded.Sound, "test_objects").status, "passed")
+
+    def test_what_went_wrong_first_is_told(self):
+        threaded.ENOUGH.clear()
+        self.addCleanup(threaded.ENOUGH.set)
+        with self.assertWarns(ThreadLeakWarning):
+            result = run_case(threaded.Faulty, "test_fail_before_a_hang")
+        self.assertEqual(result.status, "failed", result.text)
+        self.assertIn("AssertionError: the reason", result.text)
+
+    def test_an_override_that_runs_twice(self):
+        result = run_case(threaded.RunsTwice, "test_fails_the_second_time")
+        self.assertEqual(result.status, "failed", result.text)
 
     def test_an_override_that_runs_nothing(self):
         result = run_case(threaded.NoRun, "test_nothing")
