@@ -122,6 +122,7 @@ class TestEveryModuleAlone(unittest.TestCase):
         script = f"""
 import os, sys, traceback, warnings
 import torch, numpy, expecttest, hypothesis, psutil
+import torch.testing._internal.common_distributed
 warnings.simplefilter("error")
 bad = []
 for name in {names!r}:
