@@ -1,0 +1,80 @@
+"""PyTorch's own harness with one thing exchanged: a fork server starts its ranks.
+
+Under its own harness, a large file of PyTorch's takes an hour; this gives its verdicts in minutes,
+to hold against ours::
+
+    python -m harness.bench.torch_forked --torch-checkout DIR FILE -v
+    INIT_METHOD=env:// python run_tests.py --torch-checkout DIR FILE -v
+
+The options are those of `python -m harness`. What is measured under it is not PyTorch's speed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.runner.main import main
+
+# The large ones; what a rank finds missing it imports itself.
+_PRELOADED = [
+    "torch",
+    "torch.testing._internal.distributed.distributed_test",
+    "torch.testing._internal.distributed.rpc_utils",
+]
+
+_get_context = multiprocessing.get_context
+_Forked: Any = _get_context("forkserver").Process
+
+
+def _run(environ: dict[str, str], target: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """What a rank runs: `target` in the parent's environment, which a fork has not."""
+    os.environ.clear()
+    os.environ.update(environ)
+    target(*args, **kwargs)
+
+
+class Process(_Forked):
+    """A forked process where PyTorch's harness asks for a spawned one."""
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., None] | None = None,
+        name: str | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        arguments = (dict(os.environ), target, *args)
+        super().__init__(group, _run, name, arguments, dict(kwargs or {}))
+
+
+class _Context:
+    """The fork server's context, with the process above."""
+
+    # Forks find the class by its name in this module, not in `__main__`.
+    @property
+    def Process(self) -> type:
+        from harness.bench import torch_forked
+
+        return torch_forked.Process
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_get_context("forkserver"), name)
+
+
+def _instead_of_spawn(method: str | None = None) -> Any:
+    return _Context() if method == "spawn" else _get_context(method)
+
+
+if __name__ == "__main__":
+    import torch.multiprocessing
+
+    # Forks know the one that the server has read, not the file that each test makes.
+    os.environ.setdefault("INIT_METHOD", "env://")
+    torch.multiprocessing.get_context = _instead_of_spawn
+    multiprocessing.set_forkserver_preload(_PRELOADED)
+    main(["torch_forked", "--with-torchs", *sys.argv[1:]])
