@@ -7,7 +7,11 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, ClassVar
 
-from harness.cases.failing import raise_verdict, report_stuck_threads
+from harness.cases.failing import (
+    as_no_fault_of_the_test,
+    raise_verdict,
+    report_stuck_threads,
+)
 from harness.cases.hooks import THREAD_HOOKS
 from harness.cases.timeouts import group_timeout_s, timeout_of
 from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
@@ -171,6 +175,7 @@ def spawn_threads_and_init_comms(
 
 def _see_through(world: ThreadWorld, limit_s: float, case: Any) -> None:
     """Wait for the ranks, at most for so many seconds, and raise what they add up to."""
-    reports = world.wait(limit_s, settings.DEADLOCK_S.value())
+    with as_no_fault_of_the_test(case):
+        reports = world.wait(limit_s, settings.DEADLOCK_S.value())
     report_stuck_threads(case, [thread.name for thread in world.running()])
     raise_verdict(case, judge(reports))

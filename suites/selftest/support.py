@@ -14,8 +14,11 @@ import unittest
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import psutil
+
+from harness.ranks import folders
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -221,3 +224,29 @@ def normalised(text: str) -> str:
     """Output without what differs from run to run: times, process ids, addresses."""
     text = re.sub(r"0x[0-9a-f]+", "0x…", text)
     return re.sub(r"\d+\.\d+ s", "… s", text)
+
+
+class InProcess(unittest.TestCase):
+    """Runs sample tests in this process; their ranks write what they see to a folder."""
+
+    def setUp(self):
+        self.out = self.enter(tempfile.TemporaryDirectory(prefix="selftest "))
+
+    def enter(self, manager):
+        value = manager.__enter__()
+        self.addCleanup(manager.__exit__, None, None, None)
+        return value
+
+    def passes(self, cls, method, **env):
+        """Run a sample that must pass; returns what its ranks recorded, by rank."""
+        with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
+            result = run_case(cls, method)
+        self.assertEqual(result.status, "passed", result.text)
+        files = sorted(Path(self.out).iterdir())
+        texts = [file.read_text() for file in files]
+        for file in files:
+            file.unlink()
+        return texts
+
+    def assert_no_folder_left(self):
+        self.assertEqual([p.name for p in folders.session_folder().iterdir() if p.is_dir()], [])
