@@ -1,10 +1,13 @@
 """The public API: every name and its home. `__init__.py` imports a name when it is first used."""
 
+from .cases.chaos import delay_rank, kill_rank, stop_rank
 from .cases.continuous import MultiProcContinuousTest
 from .cases.distributed_base import DistributedTestBase
 from .cases.flags import IS_CI, IS_SANDCASTLE, TEST_CUDA, TEST_MULTIGPU
+from .cases.isolation import isolation
 from .cases.multiprocess import MultiProcessTestCase
 from .cases.multithreaded import MultiThreadedTestCase
+from .cases.on_ranks import run_on_ranks
 from .cases.parametrize import (
     decorateIf,
     instantiate_parametrized_tests,
@@ -34,10 +37,12 @@ from .cases.skips import (
 from .cases.testcase import TestCase
 from .cases.thread_tests import spawn_threads_and_init_comms
 from .cases.timeouts import timeout
-from .cases.variants import devices, world_sizes
+from .cases.variants import backends, devices, world_sizes
 from .model.errors import (
+    ChaosError,
     HarnessError,
     MismatchedCollectivesError,
+    PeerLeftError,
     ProcessLeakError,
     RanksDeadlockedError,
     RanksDiedError,
@@ -47,9 +52,11 @@ from .model.errors import (
     RanksRaisedError,
     RanksTimedOutError,
     SettingError,
+    StateLeakError,
     WorldSizeError,
 )
-from .ranks.leftovers import ProcessLeakWarning, ThreadLeakWarning
+from .ranks.leftovers import ProcessLeakWarning, StateLeakWarning, ThreadLeakWarning
+from .ranks.pool import WorldExitWarning
 from .ranks.stores import create_tcp_store, file_store, hash_store, tcp_store
 
 __version__: str
@@ -59,12 +66,14 @@ __all__ = [
     "IS_SANDCASTLE",
     "TEST_CUDA",
     "TEST_MULTIGPU",
+    "ChaosError",
     "DistributedTestBase",
     "HarnessError",
     "MismatchedCollectivesError",
     "MultiProcContinuousTest",
     "MultiProcessTestCase",
     "MultiThreadedTestCase",
+    "PeerLeftError",
     "ProcessLeakError",
     "ProcessLeakWarning",
     "RanksDeadlockedError",
@@ -75,16 +84,23 @@ __all__ = [
     "RanksRaisedError",
     "RanksTimedOutError",
     "SettingError",
+    "StateLeakError",
+    "StateLeakWarning",
     "TestCase",
     "ThreadLeakWarning",
+    "WorldExitWarning",
     "WorldSizeError",
     "__version__",
+    "backends",
     "create_tcp_store",
     "decorateIf",
+    "delay_rank",
     "devices",
     "file_store",
     "hash_store",
     "instantiate_parametrized_tests",
+    "isolation",
+    "kill_rank",
     "nccl_skip_if_lt_x_gpu",
     "parametrize",
     "reparametrize",
@@ -93,6 +109,7 @@ __all__ = [
     "requires_nccl",
     "requires_ucc",
     "requires_world_size",
+    "run_on_ranks",
     "run_tests",
     "set_rng_seed",
     "skip_but_pass_in_sandcastle",
@@ -103,6 +120,7 @@ __all__ = [
     "skip_if_small_worldsize",
     "skip_if_win32",
     "spawn_threads_and_init_comms",
+    "stop_rank",
     "subtest",
     "tcp_store",
     "timeout",

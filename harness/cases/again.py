@@ -7,25 +7,28 @@ import shlex
 import sys
 import unittest
 from pathlib import Path
+from typing import Any
 
 from harness.model import settings
 
 
 def command_for(case: unittest.TestCase) -> str:
-    """A line for the shell that runs this one test again."""
+    """A line for the shell that runs this one test again; empty if there is none."""
     cls = type(case)
+    if not getattr(cls, "has_command", True):
+        return ""
     module = sys.modules.get(cls.__module__)
     file = os.path.abspath(getattr(module, "__file__", None) or "")
     name = f"{cls.__qualname__}.{case._testMethodName}"
     if "PYTEST_CURRENT_TEST" in os.environ:
         place = f"{_relative(file)}::{name.replace('.', '::')}"
-        return _with_seed(["python", "-m", "pytest", place])
+        return _as_now(["python", "-m", "pytest", place])
     if cls.__module__ == "__main__":
-        return _with_seed(["python", _relative(file), name])
+        return _as_now(["python", _relative(file), name])
     if settings.DROPIN.value():
         folder = _relative(os.path.dirname(file))
-        return _with_seed([*_runner(), "--torch-checkout", folder, _relative(file), name])
-    command = _with_seed([*_runner(), f"{cls.__module__}.{name}"])
+        return _as_now([*_runner(), "--torch-checkout", folder, _relative(file), name])
+    command = _as_now([*_runner(), f"{cls.__module__}.{name}"])
     root = _import_root(cls.__module__, file)
     return command if root == os.getcwd() else f"cd {shlex.quote(root)} && {command}"
 
@@ -41,10 +44,13 @@ def _runner() -> list[str]:
     return ["python", "-m", "unittest"]
 
 
-def _with_seed(command: list[str]) -> str:
-    """The command, with the seed in front if it is not the usual one."""
-    text = shlex.join(command)
-    return f"{settings.SEED.env}={settings.SEED.value()} {text}" if settings.SEED.is_set() else text
+def _as_now(command: list[str]) -> str:
+    """The command, with the settings in front on which a test's outcome may hang."""
+    given = [f"{s.env}={s.value()}" for s in _SETTINGS if s.is_set()]
+    return " ".join([*given, shlex.join(command)])
+
+
+_SETTINGS: tuple[settings.Setting[Any], ...] = (settings.SEED, settings.ISOLATION)
 
 
 def _import_root(module: str, file: str) -> str:

@@ -1,8 +1,8 @@
 """The mixin for PyTorch's classes whose ranks find a process group of the class's own choosing.
 
 PyTorch's keeps one world for all tests of a class, and after one failure skips the rest of them.
-Here every test has a world of its own: a rank starts in milliseconds, and no test meets what
-another has left.
+Here tests share a world as long as each leaves it as it was; after one that does not, the next gets
+a fresh one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 
 from harness.cases.devices import backend_is_available
 from harness.cases.hooks import CONTINUOUS_HOOKS
 from harness.cases.rank_tests import RankTestMixin
 from harness.cases.world_tests import UNSET
+from harness.model.spec import NONE
+from harness.ranks import child_kept_group, child_stay
+from harness.ranks.child_store import store_for_group
 
 # Those that torch may have been built without.
 _OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "ucc", "xccl"})
@@ -30,6 +34,7 @@ class ContinuousTestMixin(RankTestMixin):
     _HOOKS = CONTINUOUS_HOOKS
     # Classes that serve both bases (torch's FSDP tests) have a `_run` of their own for the other.
     _ENTRY = "_run_with_group"
+    _USUAL_ISOLATION = NONE
 
     rank: int = UNSET
     world_size: int = UNSET
@@ -61,14 +66,12 @@ class ContinuousTestMixin(RankTestMixin):
     @classmethod
     def _init_pg(cls, rank: int, world_size: int, rdvz_file: str) -> None:
         """Bring up the default process group in a rank."""
-        import torch.distributed as dist
-
         os.environ["LOCAL_RANK"] = str(rank)
         dist.init_process_group(
             backend=cls.backend_str(),
             world_size=world_size,
             rank=rank,
-            store=dist.FileStore(rdvz_file, world_size),  # type: ignore[attr-defined]
+            store=store_for_group(rdvz_file, world_size),
             pg_options=cls.opts(),
             timeout=cls.timeout,
         )
@@ -114,5 +117,32 @@ class ContinuousTestMixin(RankTestMixin):
         self.file_name = cls.rdvz_file = file_name
         world_size = self.world_size
         cls.world_size = world_size  # also where it was a property, as PyTorch's workers do
-        cls._init_pg(rank, world_size, file_name)
+
+        def bring_up() -> None:
+            cls._init_pg(rank, world_size, file_name)
+            # A rank that ended now, its body being short, would close the connection in the face
+            # of a peer that is still at it.
+            parent_pipe.meet("init_process_group")
+
+        if cls.isolation == NONE:
+            child_kept_group.take_or_make(cls._group_key(), bring_up)
+        else:
+            bring_up()
+        os.environ["LOCAL_RANK"] = str(rank)
+        child_stay.note_environment()
+        cls.pg = dist.distributed_c10d._get_default_group()
         self.run_test(test_name, parent_pipe)
+
+    def _leave_process_group(self) -> None:
+        # Whoever holds the group holds its sockets; a group that is kept is found again.
+        type(self).pg = None
+        super()._leave_process_group()
+
+    @classmethod
+    def _group_key(cls) -> object:
+        """What must be the same for two classes to share a process group."""
+        is_ours = cls._init_pg.__func__ is ContinuousTestMixin._init_pg.__func__  # type: ignore[attr-defined]
+        is_plain = is_ours and cls.opts.__func__ is ContinuousTestMixin.opts.__func__  # type: ignore[attr-defined]
+        owner = None if is_plain else f"{cls.__module__}.{cls.__qualname__}"
+        backend = cls.backend_str() if callable(cls.backend_str) else cls.backend_str
+        return ("continuous", owner, backend, cls.timeout)

@@ -39,6 +39,9 @@ class DistributedTestBase(MultiProcessTestCase):
         size = self.world_size if world_size is None else world_size
         store = dist.FileStore(self.file_name, size)  # type: ignore[attr-defined]
         dist.init_process_group(self.backend(device), world_size=size, rank=self.rank, store=store)
+        if size == self.world_size:
+            # As in init_process_group(): nobody ends before all are connected.
+            self._meet("create_pg")
         kind = torch.device(device).type
         if kind != "cpu":
             index = self.rank % torch.get_device_module(kind).device_count()

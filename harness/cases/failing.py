@@ -9,6 +9,7 @@ import re
 import unittest
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from harness.cases import flags
@@ -26,10 +27,16 @@ from harness.model.errors import (
     RanksFailedError,
     RanksRaisedError,
     RanksTimedOutError,
+    StateLeakError,
 )
 from harness.model.outcome import Deadlocked, Exited, Failed, Killed, Place, Raised, TimedOut
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind, by_subtest
-from harness.ranks.leftovers import Leftover, ProcessLeakWarning, ThreadLeakWarning
+from harness.ranks.leftovers import (
+    Leftover,
+    ProcessLeakWarning,
+    StateLeakWarning,
+    ThreadLeakWarning,
+)
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -84,20 +91,38 @@ def _raise_by_subtest(case: unittest.TestCase, verdict: Verdict, kept: str) -> N
         _raise(case, rest, kept)
 
 
-def report_leaks(case: unittest.TestCase, left: Sequence[Leftover]) -> None:
-    """Tell of processes that a test which has passed left running. They have been ended.
+@dataclass(frozen=True)
+class Leaks:
+    """What a test has left behind.
+
+    Attributes:
+        running: processes, which have been ended.
+        state: what is not as it was in ranks that stay, in words; these ranks have been replaced.
+    """
+
+    running: Sequence[Leftover] = ()
+    state: Sequence[str] = ()
+
+
+def report_leaks(case: unittest.TestCase, left: Leaks) -> None:
+    """Tell what a test that has not failed has left behind.
 
     Raises:
-        ProcessLeakError: if the setting LEAKS says so; otherwise it is a ProcessLeakWarning.
+        ProcessLeakError, StateLeakError: if the setting LEAKS says so; otherwise it is a
+            ProcessLeakWarning, or a StateLeakWarning.
     """
-    if not left:
-        return
-    text = f"{case.id()}: " + "; ".join(str(leftover) for leftover in left)
-    if settings.LEAKS.value() == "error":
-        _expect_no_failure(case)
-        _raise_at(_place_of_test(case), ProcessLeakError(text))
-    place = _place_of_test(case)
-    warnings.warn_explicit(text, ProcessLeakWarning, place.file, place.line)
+    for found, error, warning in (
+        (left.running, ProcessLeakError, ProcessLeakWarning),
+        (left.state, StateLeakError, StateLeakWarning),
+    ):
+        if not found:
+            continue
+        text = f"{case.id()}: " + "; ".join(str(leftover) for leftover in found)
+        place = _place_of_test(case)
+        if settings.LEAKS.value() == "error":
+            _expect_no_failure(case)
+            _raise_at(place, error(text))
+        warnings.warn_explicit(text, warning, place.file, place.line)
 
 
 def report_stuck_threads(case: unittest.TestCase, names: Sequence[str]) -> None:

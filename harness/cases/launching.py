@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import re
@@ -28,6 +29,7 @@ def launch_environ(temp: str) -> dict[str, str]:
     return {**_DEFAULTS, **_compiler_cache(), **os.environ, "TMPDIR": temp}
 
 
+@functools.cache
 def _compiler_cache() -> dict[str, str]:
     """Where torch.compile keeps what it has compiled: in no folder that goes with the test.
 

@@ -9,8 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.cases.failing import as_no_fault_of_the_test, raise_verdict, report_leaks
+from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
 from harness.cases.hooks import PROCESS_HOOKS
+from harness.cases.isolation import isolation_of
 from harness.cases.launching import launch_environ, rank_threads
 from harness.cases.seeding import set_rng_seed
 from harness.cases.timeouts import group_timeout_s, timeout_of
@@ -19,13 +20,16 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
-from harness.model.spec import LaunchSpec, check_world_size
+from harness.model.spec import NONE, PROCESS, LaunchSpec, check_world_size
 from harness.model.verdict import ExitRule, Verdict, judge
-from harness.ranks import folders
+from harness.ranks import child_kept_group, child_pipe, folders
 from harness.ranks.child_body import run_body
 from harness.ranks.child_pipe import RankPipe
+from harness.ranks.child_store import store_for_group
 from harness.ranks.launcher import ProcessFactory, launcher
 from harness.ranks.leftovers import LEAVING_S, Leftover
+from harness.ranks.logs import copy_logs
+from harness.ranks.pool import pool
 from harness.ranks.supervisor import Limits, Supervisor
 from harness.ranks.world import World
 
@@ -44,9 +48,15 @@ class RankTestMixin(WorldTestMixin):
 
     #: The class method that is called in a rank.
     _ENTRY: ClassVar[str] = "_run"
+    #: The isolation of a class that says nothing, where the environment says nothing either.
+    _USUAL_ISOLATION: ClassVar[str] = PROCESS
 
     MAIN_PROCESS_RANK: ClassVar[int] = MAIN_RANK
     TEST_ERROR_EXIT_CODE: ClassVar[int] = TEST_ERROR_EXIT_CODE
+
+    #: How much of a world a test shares with the test before it: "process" for nothing, "group"
+    #: for the processes, "none" for these and the process group; None for what holds for all.
+    isolation: str | None = None
 
     file_name: str
     processes: list[Any]
@@ -62,6 +72,7 @@ class RankTestMixin(WorldTestMixin):
         self._world: World | None = None
         self._folder: Path | None = None
         self._keep = False
+        self._stays = False
 
     # What a test may read or override, in the parent and in the ranks
 
@@ -79,19 +90,34 @@ class RankTestMixin(WorldTestMixin):
                 timeout is by default a little longer than the test's.
         """
         import torch.distributed as dist
-        from torch._C._distributed_c10d import FileStore
 
         if self.timeout_s is not None:
             longer = timedelta(seconds=group_timeout_s(self.timeout_s))
             kwargs.setdefault("timeout", longer)
-        kwargs.setdefault("store", FileStore(self.file_name, self.world_size))
-        dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
+
+        def bring_up() -> None:
+            kwargs.setdefault("store", store_for_group(self.file_name, self.world_size))
+            dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
+            # A rank that ended now, its body being short, would close the connection in the face
+            # of a peer that is still at it.
+            self._meet("init_process_group")
+
+        if self.isolation == NONE:
+            child_kept_group.take_or_make((backend, repr(kwargs)), bring_up)
+        else:
+            bring_up()
 
     def perRankSetUp(self) -> None:
         """Runs in every rank before the test method; setUp runs in the parent."""
 
     def perRankTearDown(self) -> None:
         """Runs in every rank after the test method; tearDown runs in the parent."""
+
+    def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        return child_pipe.current().meet(label, value)
+
+    def _shared_path(self, name: str) -> str:
+        return os.path.join(os.path.dirname(self.file_name), name)
 
     # The parent's side
 
@@ -118,18 +144,22 @@ class RankTestMixin(WorldTestMixin):
         """Start the ranks, unless the test's skip conditions speak against it."""
         if not self._may_start():
             return
-        factory, method = launcher().factory(Deadline.after(settings.START_TIMEOUT_S.value()))
-        self._start_method = method
-        self._start_processes(factory)
+        self._start_processes(_Factory())
 
     def _start_processes(self, proc: ProcessFactory) -> None:
-        """Start a process for each rank; `proc` is called as multiprocessing.Process is."""
+        """Have a process for each rank; `proc` is called as multiprocessing.Process is."""
         self.addCleanup(self._end_world)  # type: ignore[attr-defined]
-        self._timeout_s = timeout_of(self, getattr(self, self._testMethodName))  # type: ignore[attr-defined]
-        self._world = World.start(self._launch_spec(), proc)
+        test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
+        self._timeout_s = timeout_of(self, test)
+        spec = self._launch_spec(isolation_of(self, test, self._USUAL_ISOLATION))
+        if spec.stays:
+            self._world = pool().world_for(spec, lambda spec: World.start(spec, proc))
+        else:
+            self._world = World.start(spec.in_world(spec.folder), proc)
+        self._stays = spec.stays
         self.processes = self._world.processes
 
-    def _launch_spec(self) -> LaunchSpec:
+    def _launch_spec(self, isolation: str) -> LaunchSpec:
         cls = type(self)
         size = check_world_size(self.world_size, cls.__qualname__)
         assert self._folder is not None
@@ -141,6 +171,7 @@ class RankTestMixin(WorldTestMixin):
             world_size=size,
             file_name=self.file_name,
             folder=str(self._folder),
+            world_folder="",
             environ=launch_environ(folders.temp_folder(self._folder)),
             cwd=os.getcwd(),
             sys_path=tuple(entry or os.getcwd() for entry in sys.path),
@@ -149,6 +180,7 @@ class RankTestMixin(WorldTestMixin):
             timeout_s=self._timeout_s,
             entry=self._ENTRY,
             extras={"fake_pg": getattr(self, "fake_pg", False)},
+            isolation=isolation,
         )
 
     def _has_started(self) -> bool:
@@ -164,11 +196,11 @@ class RankTestMixin(WorldTestMixin):
         """Wait for the ranks and raise what they add up to."""
         with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
             verdict, left = self._await_verdict(fn)
-        raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
         if not verdict.is_trouble:
             report_leaks(self, left)  # type: ignore[arg-type]
+        raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
 
-    def _await_verdict(self, fn: Callable[[], Any]) -> tuple[Verdict, list[Leftover]]:
+    def _await_verdict(self, fn: Callable[[], Any]) -> tuple[Verdict, Leaks]:
         """See the ranks through to their ends; returns the verdict, and what they left running."""
         assert self._world is not None
         limits = Limits(
@@ -178,12 +210,14 @@ class RankTestMixin(WorldTestMixin):
             deadlock_s=settings.DEADLOCK_S.value(),
         )
         rule = self._exit_rule(fn)
-        supervisor = Supervisor(self._world, str(self._folder), limits, rule)
+        supervisor = Supervisor(self._world, limits, rule)
         verdict = judge(supervisor.run(), rule)
-        left = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
+        running: list[Leftover] = []
+        if not self._stays:
+            running = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
         if len(supervisor.imported) >= _WORTH_LEARNING:
             launcher().learn(supervisor.imported)
-        return verdict, left
+        return verdict, Leaks(running, supervisor.left)
 
     def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:
         return ExitRule(
@@ -195,7 +229,9 @@ class RankTestMixin(WorldTestMixin):
     def _end_world(self) -> None:
         """End the ranks if they still run (a later part of setUp failed, say)."""
         world, self._world, self.processes = self._world, None, []
-        if world is not None:
+        if world is not None and self._stays:
+            pool().take_back(world)
+        elif world is not None:
             world.end(grace_s=0.0)
             world.end_leftovers()
             world.close()
@@ -203,7 +239,11 @@ class RankTestMixin(WorldTestMixin):
     def _kept_folder(self, verdict: Verdict) -> str:
         """Where the test's folder will be found afterwards; empty if it will not."""
         self._keep = settings.KEEP_FOLDERS.value() and verdict.is_trouble
-        return str(folders.kept_path(self._folder)) if self._keep and self._folder else ""
+        if not self._keep or self._folder is None:
+            return ""
+        if self._world is not None:
+            copy_logs(self._world.folder, str(self._folder))
+        return str(folders.kept_path(self._folder))
 
     def _remove_folder(self) -> None:
         folder, self._folder = self._folder, None
@@ -230,15 +270,27 @@ class RankTestMixin(WorldTestMixin):
         outcome = run_body(self, self.perRankSetUp, self.perRankTearDown)  # type: ignore[arg-type]
         parent_pipe.report(outcome)
         if isinstance(outcome, Skipped):
+            if parent_pipe.stays:
+                self._leave_process_group()
             sys.exit(TEST_SKIPS["generic"].exit_code)
         if not isinstance(outcome, Passed):
             sys.exit(self.TEST_ERROR_EXIT_CODE)
+        self._leave_process_group()
+
+    def _leave_process_group(self) -> None:
+        """Destroy the process group, unless it is to stay."""
         if self.destroy_pg_upon_exit:
-            _destroy_process_group()
+            child_kept_group.destroy_others()
 
 
-def _destroy_process_group() -> None:
-    import torch.distributed as dist
+class _Factory:
+    """Makes processes by the launcher's choice, which is made when the first one is asked for."""
 
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+    def __init__(self) -> None:
+        self._chosen: ProcessFactory | None = None
+
+    def __call__(self, **kwargs: Any) -> Any:
+        if self._chosen is None:
+            deadline = Deadline.after(settings.START_TIMEOUT_S.value())
+            self._chosen = launcher().factory(deadline)
+        return self._chosen(**kwargs)

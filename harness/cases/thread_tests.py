@@ -19,6 +19,7 @@ from harness.model import settings
 from harness.model.outcome import Passed
 from harness.model.spec import check_world_size
 from harness.model.verdict import judge
+from harness.ranks import folders
 from harness.ranks.child_body import run_body
 from harness.ranks.thread_world import ThreadWorld, current_rank
 
@@ -29,6 +30,7 @@ class ThreadTestMixin(WorldTestMixin):
     """Run each test method in `world_size` threads; see `MultiThreadedTestCase`."""
 
     _HOOKS = THREAD_HOOKS
+    _RANKS_ARE_THREADS = True
 
     MAIN_THREAD_RANK: ClassVar[int] = MAIN_RANK
 
@@ -55,6 +57,12 @@ class ThreadTestMixin(WorldTestMixin):
         """As `assertNotEqual` on one rank; nothing on the others."""
         if self.rank == rank:
             self.assertNotEqual(x, y, msg)  # type: ignore[attr-defined]
+
+    def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        return current_rank().meet(label, value)
+
+    def _shared_path(self, name: str) -> str:
+        return str(folders.session_folder() / f"{name}-{id(current_rank().groups):x}")
 
     # The parent's side
 

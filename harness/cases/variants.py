@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from harness.cases.devices import accelerator_count, backend_is_available
 from harness.cases.parametrize import Instance, _copy, _TestParametrizer
 from harness.cases.skips import _WORLD_SIZE, skip_unless_runnable
 from harness.model.spec import check_world_size
@@ -41,6 +42,53 @@ class world_sizes(_TestParametrizer):
             instance = _copy(test)
             setattr(instance, _WORLD_SIZE, size)
             yield instance, f"world_size_{size}", {}, lambda _: ()
+
+
+class backends(_TestParametrizer):
+    """Run a test once on each backend, as tests called `…_gloo`, `…_nccl`.
+
+    The test gets the name as the argument `backend`, for `self.init_process_group(backend)`. A
+    variant whose backend torch was built without, or which needs more devices than the machine has
+    (NCCL wants one for each rank), is skipped.
+
+    Args:
+        names: c10d backends, those registered by others included.
+
+    Raises:
+        ValueError: if there are none.
+    """
+
+    def __init__(self, *names: str) -> None:
+        if not names:
+            raise ValueError("@backends() needs at least one backend")
+        self.names = names
+
+    def _parametrize_test(
+        self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
+    ) -> Iterator[Instance]:
+        for name in self.names:
+            yield _on_backend(test, name), name, {}, lambda _: ()
+
+
+def _on_backend(test: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    def condition(case: Any) -> str | None:
+        if not backend_is_available(backend):
+            return f"torch was built without the {backend} backend"
+        if backend in _ONE_DEVICE_A_RANK and accelerator_count() < case.world_size:
+            return (
+                f"{backend} needs {case.world_size} devices, this machine has {accelerator_count()}"
+            )
+        return None
+
+    @skip_unless_runnable(condition)
+    @wraps(test)
+    def on_backend(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return test(self, *args, backend=backend, **kwargs)
+
+    return on_backend
+
+
+_ONE_DEVICE_A_RANK = frozenset({"nccl", "xccl", "hccl"})
 
 
 class devices(_TestParametrizer):

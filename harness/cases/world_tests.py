@@ -11,10 +11,13 @@ import inspect
 import types
 import unittest
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ClassVar
 
+import torch
+
 from harness.cases import flags
+from harness.cases.agreement import AgreementMixin
 from harness.cases.failing import as_no_fault_of_the_test
 from harness.cases.hooks import Hook, check_hooks
 from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
@@ -31,11 +34,14 @@ MAIN_RANK = -1
 UNSET = -2
 
 
-class WorldTestMixin:
+class WorldTestMixin(AgreementMixin):
     """Run each test method in `world_size` ranks; the subclasses say what a rank is."""
 
     #: The hooks that a subclass may override, and how they are called.
     _HOOKS: ClassVar[Mapping[str, Hook]] = {}
+
+    #: Whether a rank is a thread of this process.
+    _RANKS_ARE_THREADS: ClassVar[bool] = False
 
     rank: int
 
@@ -58,6 +64,17 @@ class WorldTestMixin:
     world_size: int = DEFAULT_WORLD_SIZE
     #: Seconds that the body of each test of the class may take; None for what holds for all.
     timeout_s: float | None = None
+
+    @cached_property
+    def device(self) -> torch.device:
+        """This rank's device: an accelerator, which the ranks take in turn, or else the CPU.
+
+        A class may have an attribute of this name of its own.
+        """
+        accelerator = torch.accelerator.current_accelerator()
+        if accelerator is None:
+            return torch.device("cpu")
+        return torch.device(accelerator.type, max(self.rank, 0) % torch.accelerator.device_count())
 
     @property
     def is_master(self) -> bool:

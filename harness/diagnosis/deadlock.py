@@ -58,6 +58,9 @@ def _may_go_on(
     # Another thread of the test's may be about to do what the ranks wait for.
     if waiting is None or len(snapshot.threads) != 1:
         return True
+    if waiting.kind == "meeting":
+        # With everybody there, it is over; a rank that has ended was told of.
+        return len(living) == size and all(_is_in_meeting(other) for other in living.values())
     if waiting.kind == "collective":
         pending = snapshot.pending
         return not pending or any(
@@ -89,6 +92,10 @@ def _may_complete(call: Collective, living: Snapshots, finished: Snapshots) -> b
         if theirs and theirs[0].signature != call.signature:
             return False
     return True
+
+
+def _is_in_meeting(snapshot: Snapshot) -> bool:
+    return snapshot.waiting is not None and snapshot.waiting.kind == "meeting"
 
 
 def _is_in_rendezvous(snapshot: Snapshot | None) -> bool:

@@ -55,6 +55,11 @@ def take(issued_where: bool = True) -> Snapshot:
     )
 
 
+def take_groups(issued_where: bool = True) -> Snapshot:
+    """Of a snapshot, what cannot be told any more once the process groups are down."""
+    return Snapshot(groups=_groups())
+
+
 def take_of_thread(thread: threading.Thread, collectives: Sequence[Collective]) -> Snapshot:
     """A snapshot of one thread, which is a rank.
 
@@ -68,6 +73,8 @@ def take_of_thread(thread: threading.Thread, collectives: Sequence[Collective]) 
         frame = frame.f_back  # threads wait for each other in conditions of Python's
     if frame is None or not (is_torch(frame.f_code.co_filename) or _is_ours(frame)):
         waiting = None
+    elif (meeting := _meeting(frame)) is not None:
+        waiting = Waiting("meeting", meeting)
     elif _is_joining(frame.f_code) and collectives:
         waiting = Waiting("collective", collectives[-1].op)
     else:
@@ -176,6 +183,9 @@ _PLAIN_WAIT = re.compile(r"\.wait\(\s*\)")
 
 def _waiting(frame: FrameType) -> Waiting | None:
     """The call in which the main thread waits for other ranks; None if it may do anything else."""
+    meeting = _meeting(frame)
+    if meeting is not None:
+        return Waiting("meeting", meeting)
     run = list(_torch_frames(frame))
     if not run:
         # The user's own work.wait(). With arguments it may be a wait that is meant to end.
@@ -189,6 +199,15 @@ def _waiting(frame: FrameType) -> Waiting | None:
             return Waiting(name, name, _peers(inner, name))
         if name in _RENDEZVOUS:
             return _rendezvous(inner)
+    return None
+
+
+def _meeting(frame: FrameType | None) -> str | None:
+    """What the ranks meet for, if the thread waits in a meeting of the harness's own."""
+    while frame is not None and (_is_ours(frame) or frame.f_code.co_filename == threading.__file__):
+        if frame.f_code.co_name == "meet":
+            return str(frame.f_locals["label"])
+        frame = frame.f_back
     return None
 
 

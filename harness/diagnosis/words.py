@@ -17,6 +17,7 @@ from harness.model.outcome import (
     Outcome,
     Passed,
     Raised,
+    Sabotaged,
     Skipped,
     TimedOut,
 )
@@ -46,6 +47,8 @@ def explain(outcome: Outcome) -> str:
         return f"lost: {outcome.reason}"
     if isinstance(outcome, Ended):
         return "still running when the harness ended it"
+    if isinstance(outcome, Sabotaged):
+        return f"{outcome.deed} as the test asks for"
     assert_never(outcome)
 
 
@@ -71,6 +74,8 @@ def state(outcome: Outcome) -> str:
         return "lost"
     if isinstance(outcome, Ended):
         return "still running"
+    if isinstance(outcome, Sabotaged):
+        return f"{outcome.deed} on purpose"
     assert_never(outcome)
 
 

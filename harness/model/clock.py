@@ -35,6 +35,10 @@ class Deadline:
     def expired(self) -> bool:
         return now() >= self.at
 
+    def later(self, seconds: float) -> Deadline:
+        """The same, put off by so many seconds."""
+        return Deadline(self.at + seconds)
+
     def sooner(self, other: Deadline) -> Deadline:
         return self if self.at <= other.at else other
 

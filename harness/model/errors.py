@@ -78,3 +78,15 @@ class MismatchedCollectivesError(RanksError):
 
 class ProcessLeakError(RanksError):
     """A test passed but left a process running, and HARNESS_LEAKS=error is set."""
+
+
+class StateLeakError(RanksError):
+    """A test left ranks that stay other than it found them, and HARNESS_LEAKS=error is set."""
+
+
+class PeerLeftError(RanksError):
+    """Ranks were to meet, but one had ended its test or came elsewhere. Raised in the others."""
+
+
+class ChaosError(RanksError):
+    """What was to be done to a rank at one of its collectives was not. Raised in that rank."""

@@ -87,8 +87,8 @@ class Waiting:
     """The call, on the main thread, in which a rank waits for other ranks.
 
     Attributes:
-        kind: "collective", "send", "recv" or "rendezvous".
-        call: name of the function of torch that the user's code called.
+        kind: "collective", "send", "recv" or "rendezvous"; "meeting" for one of the harness's own.
+        call: name of the function of torch, or of the harness, that the user's code called.
         peers: for send and recv, the other side by its rank in the world, empty for any; for a
             rendezvous, all who have to come, empty for the whole world.
         timeout_s: how long the call itself says that it waits; None if it does not say.

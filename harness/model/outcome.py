@@ -161,6 +161,17 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Sabotaged:
+    """Killed or stopped by the harness at the collective at which the test wants it: as is meant.
+
+    Attributes:
+        deed: "killed" or "stopped".
+    """
+
+    deed: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Still running, no fault known, when the harness ended it because of another rank."""
 
@@ -168,7 +179,17 @@ class Ended:
 
 
 Outcome = (
-    Passed | Skipped | Failed | Raised | Exited | Killed | TimedOut | Deadlocked | Lost | Ended
+    Passed
+    | Skipped
+    | Failed
+    | Raised
+    | Exited
+    | Killed
+    | TimedOut
+    | Deadlocked
+    | Lost
+    | Ended
+    | Sabotaged
 )
 
 #: Outcomes that the test's own code can produce without its process being in danger.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from harness.model.errors import SettingError
+from harness.model.spec import ISOLATIONS, PROCESS
 
 T = TypeVar("T")
 
@@ -80,6 +81,14 @@ def whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError("must be a whole number") from None
+
+
+def positive_number(text: str) -> int:
+    """Text to a whole number above zero."""
+    number = whole_number(text)
+    if number < 1:
+        raise ValueError("must be above zero")
+    return number
 
 
 def switch(text: str) -> bool:
@@ -152,7 +161,23 @@ LEAKS = Setting(
     "HARNESS_LEAKS",
     "warn",
     one_of("warn", "error"),
-    "What a test that passes but leaves a process behind gets: a warning, or an error.",
+    "What a test that passes but leaves something behind (a process; for ranks that stay, also a "
+    "thread, a file, a changed setting) gets: a warning, or an error.",
+)
+ISOLATION = Setting(
+    "HARNESS_ISOLATION",
+    PROCESS,
+    one_of(*ISOLATIONS),
+    "How much of a world a test shares with the one before it: nothing (`process`), its processes "
+    "(`group`), or these and their process group (`none`, which is what `MultiProcContinuousTest` "
+    "does unless told otherwise).",
+)
+WORLD_TESTS = Setting(
+    "HARNESS_WORLD_TESTS",
+    200,
+    positive_number,
+    "After how many tests ranks that stay (isolation `group` and `none`) are replaced by fresh "
+    "ones.",
 )
 PRELOAD: Setting[tuple[str, ...]] = Setting(
     "HARNESS_PRELOAD",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from harness.model.errors import WorldSizeError
 
 #: In the environment of every rank and of what it executes; the value is the test's folder.
 WORLD_VARIABLE = "HARNESS_WORLD"
+
+#: How much of a world a test shares with the test before it: nothing, its processes, or these and
+#: their process group.
+PROCESS, GROUP, NONE = ISOLATIONS = ("process", "group", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +27,16 @@ class LaunchSpec:
         world_size: number of ranks.
         file_name: the empty file that a FileStore may use.
         folder: the test's own folder; logs are written there.
+        world_folder: the folder of the world, which is the test's own unless the ranks stay.
         environ: the whole environment that the rank shall have.
         cwd, sys_path, argv: the parent's, at the time of the launch.
         threads: intra-op threads for torch in each rank.
         timeout_s: seconds that the body may take.
         entry: the class method that is called in a rank.
         extras: keyword arguments for it.
+        store_port: where the store of a world that stays serves, on the loopback address; or 0.
+        isolation: "process" for ranks that run this one test; "group" and "none" for ranks that
+            stay for the tests after it, without or with their process group.
     """
 
     test_id: str
@@ -38,6 +46,7 @@ class LaunchSpec:
     world_size: int
     file_name: str
     folder: str
+    world_folder: str
     environ: Mapping[str, str]
     cwd: str
     sys_path: tuple[str, ...]
@@ -46,6 +55,26 @@ class LaunchSpec:
     timeout_s: float
     entry: str = "_run"
     extras: Mapping[str, Any] = field(default_factory=dict)
+    isolation: str = PROCESS
+    store_port: int = 0
+
+    @property
+    def stays(self) -> bool:
+        """Whether the ranks stay for another test."""
+        return self.isolation != PROCESS
+
+    def in_world(self, folder: str, store_port: int = 0) -> LaunchSpec:
+        """The same test in a world with this folder and this store."""
+        return replace(self, world_folder=folder, store_port=store_port)
+
+    def to_data(self) -> dict[str, Any]:
+        """The spec as data that JSON can carry."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> LaunchSpec:
+        """The inverse of `to_data`."""
+        return cls(**{**data, "sys_path": tuple(data["sys_path"]), "argv": tuple(data["argv"])})
 
 
 def check_world_size(value: object, owner: str) -> int:

@@ -16,6 +16,7 @@ from harness.model.outcome import (
     Passed,
     Problem,
     Raised,
+    Sabotaged,
     Skipped,
     SubTest,
     TimedOut,
@@ -127,7 +128,7 @@ def _is_bad(report: RankReport, rule: ExitRule) -> bool:
         return False
     if isinstance(report.outcome, Passed):
         return rule.demands_exit_of(report.rank)
-    return not isinstance(report.outcome, Skipped | Ended)
+    return not isinstance(report.outcome, Skipped | Ended | Sabotaged)
 
 
 def _blame(by_rank: tuple[RankReport, ...], bad: list[RankReport], rule: ExitRule) -> Verdict:
@@ -215,6 +216,8 @@ _ECHOES = (
 
 # With these types; a ConnectionResetError is of the user's own sockets.
 _ECHO_TYPES = ("RuntimeError", "torch.distributed.")
+# What only ever is the news that a peer has ended.
+_ECHO_TYPE = "harness.PeerLeftError"
 
 
 def is_echo(outcome: Outcome) -> bool:
@@ -223,6 +226,8 @@ def is_echo(outcome: Outcome) -> bool:
 
 
 def _is_news_of_a_peer(problem: Problem) -> bool:
+    if problem.type_name == _ECHO_TYPE:
+        return True
     message = problem.message.lower()
     return problem.type_name.startswith(_ECHO_TYPES) and any(echo in message for echo in _ECHOES)
 

@@ -76,7 +76,11 @@ class FrameWriter:
 
     def send(self, message: Message) -> None:
         """Write the whole frame, waiting as long as the reader needs. Raises OSError if it left."""
-        data = memoryview(encode(message))
+        self.send_frame(encode(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """The same for what has been encoded already."""
+        data = memoryview(frame)
         with self._lock:
             while data:
                 data = data[self._write(data) :]

@@ -7,6 +7,7 @@ of torch's. For a rank that does not, the parent has faulthandler's signal.
 from __future__ import annotations
 
 import faulthandler
+import queue
 import select
 import signal
 import sys
@@ -34,13 +35,24 @@ def register_stacks_signal(path: str) -> None:
 _pipes: list[Any] = []
 
 
-def start(fd: int, send: Callable[[Message], None]) -> None:
-    """Start answering the parent's questions, which come from `fd`, with `send`."""
-    thread = threading.Thread(target=_listen, args=(fd, send), name=snapshot.LISTENER, daemon=True)
+#: What the parent says that is for the main thread; None once it says no more.
+Orders = queue.SimpleQueue[Message | None]
+
+
+def start(fd: int, send: Callable[[Message], None]) -> Orders:
+    """Start answering the parent's questions, which come from `fd`, with `send`.
+
+    Returns:
+        where everything else that the parent says arrives.
+    """
+    orders: Orders = queue.SimpleQueue()
+    arguments = (fd, send, orders)
+    thread = threading.Thread(target=_listen, args=arguments, name=snapshot.LISTENER, daemon=True)
     thread.start()
+    return orders
 
 
-def _listen(fd: int, send: Callable[[Message], None]) -> None:
+def _listen(fd: int, send: Callable[[Message], None], orders: Orders) -> None:
     reader = FrameReader(fd)
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -49,6 +61,9 @@ def _listen(fd: int, send: Callable[[Message], None]) -> None:
         for message in reader.read():
             if message["kind"] == "snapshot":
                 send(_answer(message))
+            else:
+                orders.put(message)
+    orders.put(None)
 
 
 def _answer(question: Message) -> Message:

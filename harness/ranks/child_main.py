@@ -16,10 +16,17 @@ from operator import attrgetter
 from typing import Any, NoReturn
 
 from harness.model import settings
-from harness.model.outcome import Passed, Raised
+from harness.model.outcome import Passed, Raised, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE
 from harness.model.spec import WORLD_VARIABLE, LaunchSpec
-from harness.ranks import child_lifeline, child_listener
+from harness.ranks import (
+    child_debugger,
+    child_gloo,
+    child_lifeline,
+    child_listener,
+    child_stay,
+    child_store,
+)
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server
 from harness.ranks.child_problems import problem_of
@@ -58,28 +65,45 @@ def _run_rank(
     child_lifeline.attach()
     _redirect_output(spec, rank, outputs)
     faulthandler.enable()
-    child_listener.register_stacks_signal(stacks_path(spec.folder, rank))
+    child_listener.register_stacks_signal(stacks_path(spec.world_folder, rank))
     forget_exit_handlers_of_the_server()
     pipe = RankPipe(connection)
     known = len(sys.modules)
     try:
-        with _reporting(pipe):
-            _become(spec)
-            cls = _find_class(spec)
-            _configure_torch(spec)
-            _fix_what_was_launched(cls, spec)
-            pipe.hello()
-            enter = getattr(cls, spec.entry)
-            enter(rank, spec.method, spec.file_name, pipe, **spec.extras)
-            if pipe.outcome is None:
-                raise RuntimeError(
-                    f"{spec.qualname}.{spec.entry}() returned without running the test: "
-                    "an override must call self.run_test(test_name, parent_pipe)"
-                )
+        following: LaunchSpec | None = spec
+        while following is not None:
+            known = len(sys.modules)
+            _run_test(following, rank, pipe)
+            if not pipe.may_stay:
+                break
+            child_stay.park(pipe, known)
+            following = pipe.next_spec()
     finally:
         end_as_an_interpreter_does()
         # Modules are listed in the order of their import, so the new ones come last.
         pipe.goodbye(tuple(sys.modules)[known:])
+
+
+def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
+    """Run one test; returns if it passed, or was skipped in a rank that stays."""
+    with _reporting(pipe):
+        _become(spec)
+        cls = _find_class(spec)
+        _configure_torch(spec)
+        _fix_what_was_launched(cls, spec)
+        child_store.begin(spec)
+        child_debugger.attach(pipe, rank)
+        if spec.stays:
+            child_gloo.share_device()
+            child_stay.note()
+        pipe.hello(spec.stays)
+        enter = getattr(cls, spec.entry)
+        enter(rank, spec.method, spec.file_name, pipe, **spec.extras)
+        if pipe.outcome is None:
+            raise RuntimeError(
+                f"{spec.qualname}.{spec.entry}() returned without running the test: "
+                "an override must call self.run_test(test_name, parent_pipe)"
+            )
 
 
 @contextlib.contextmanager
@@ -90,6 +114,8 @@ def _reporting(pipe: RankPipe) -> Iterator[None]:
     except SystemExit as leaving:
         # run_test() has reported and leaves with PyTorch's code, or a hook means to exit: then
         # the exit code is the outcome.
+        if pipe.may_stay and isinstance(pipe.outcome, Skipped):
+            return
         pipe.leaving(leaving)
         raise
     except BaseException:
@@ -105,7 +131,7 @@ def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection])
             target = os.dup(outputs[fd - 1].fileno())
             outputs[fd - 1].close()
         else:
-            path = log_path(spec.folder, rank, stream)
+            path = log_path(spec.world_folder, rank, stream)
             target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(target, fd)
         os.close(target)
@@ -121,9 +147,12 @@ def _become(spec: LaunchSpec) -> None:
 
     A fork of the server has those that the server was started with.
     """
-    os.environ.clear()
-    os.environ.update(spec.environ)
-    os.environ[WORLD_VARIABLE] = spec.folder
+    environ = {**spec.environ, WORLD_VARIABLE: spec.world_folder}
+    for name in os.environ.keys() - environ.keys():
+        del os.environ[name]
+    for name, value in environ.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
     tempfile.tempdir = None  # the server may have looked for one in another environment
     os.chdir(spec.cwd)
     sys.path[:] = spec.sys_path
@@ -149,7 +178,7 @@ def _fix_what_was_launched(cls: Any, spec: LaunchSpec) -> None:
     A class attribute may be computed from the command line or the environment, which were other
     when this process (or the server that it is a fork of) imported the module.
     """
-    for name in ("world_size", "timeout_s"):
+    for name in ("world_size", "timeout_s", "isolation"):
         if not isinstance(inspect.getattr_static(cls, name, None), property):
             setattr(cls, name, getattr(spec, name))
 

@@ -4,37 +4,63 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
 from harness.diagnosis import snapshot
-from harness.model.outcome import Passed, Problem, Raised, Spoken, spoken_to_data
-from harness.ranks import child_listener
+from harness.model.errors import PeerLeftError
+from harness.model.evidence import Snapshot
+from harness.model.outcome import Passed, Problem, Raised, Skipped, Spoken, spoken_to_data
+from harness.model.spec import LaunchSpec
+from harness.ranks import child_listener, child_torch_state
 from harness.ranks.channel import FrameWriter
 from harness.ranks.child_problems import problem_of
 
+_current: RankPipe | None = None
+
+
+def current() -> RankPipe:
+    """The channel of the rank that this process is. Raises RuntimeError if it is none."""
+    if _current is None or _current._pid != os.getpid():
+        raise RuntimeError("this can only be called in a rank of a test, while its body runs")
+    return _current
+
 
 class RankPipe:
-    """The rank's end of the channel; the `pipe` that the `_run` and `run_test` hooks are given."""
+    """The rank's end of the channel; the `pipe` that the `_run` and `run_test` hooks are given.
+
+    Attributes:
+        stays: whether the rank stays for another test.
+        outcome: what the rank has reported of the present test; None if nothing yet.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._writer = FrameWriter(connection.fileno())
-        self.outcome: Spoken | None = None
+        self._orders: child_listener.Orders | None = None
         self._pid = os.getpid()
+        self.stays = False
+        self.outcome: Spoken | None = None
 
-    def hello(self) -> None:
+    def hello(self, stays: bool) -> None:
         """The rank is up: its class is found and the body is about to start."""
+        global _current
+        _current, self.stays, self.outcome = self, stays, None
         snapshot.begin()
-        child_listener.start(self._connection.fileno(), self._send)
+        if self._orders is None:
+            self._orders = child_listener.start(self._connection.fileno(), self._send)
         self._send({"kind": "hello"})
 
     def report(self, outcome: Spoken) -> None:
         """Say what became of the body. Only the first report counts."""
         if self.outcome is None:
             self.outcome = outcome
-            taken = _snapshot(issued_where=not isinstance(outcome, Passed))
+            is_good = isinstance(outcome, Passed | Skipped)
+            # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
+            take = snapshot.take_groups if is_good and self.stays else snapshot.take
+            taken = _taken(take, not is_good)
             self._send({"kind": "outcome", "outcome": spoken_to_data(outcome), "snapshot": taken})
 
     def leaving(self, request: SystemExit) -> None:
@@ -42,6 +68,77 @@ class RankPipe:
         if self.outcome is None:
             place = problem_of((SystemExit, request, request.__traceback__)).where
             self._send({"kind": "leaving", "where": asdict(place) if place else None})
+
+    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        """Wait for all ranks to come here, and learn what each has brought.
+
+        Args:
+            label: what this is, the same on every rank; it is what the report of a hang says.
+            value: what this rank brings.
+
+        Raises:
+            PeerLeftError: if a rank has ended its test, or has come to another meeting.
+        """
+        self._send({"kind": "meet", "label": label, "value": value})
+        answer = self._await("met")
+        if answer["error"]:
+            raise PeerLeftError(answer["error"])
+        return tuple(answer["values"])
+
+    def take_terminal(self) -> None:
+        """Wait until this rank has the parent's terminal. Raises RuntimeError if it cannot."""
+        self._send({"kind": "terminal", "wanted": True})
+        error = self._await("terminal")["error"]
+        if error:
+            raise RuntimeError(f"breakpoint(): {error}")
+
+    def give_terminal_back(self) -> None:
+        """This rank does not need the terminal any more."""
+        self._send({"kind": "terminal", "wanted": False})
+
+    def sabotage(self, deed: str) -> None:
+        """Something is about to be done to this rank on purpose: "kill" or "stop"."""
+        self._send({"kind": "sabotage", "deed": deed})
+
+    def _await(self, kind: str) -> dict[str, Any]:
+        """What the parent says next that is of this kind. If it has gone, this process goes too."""
+        assert self._orders is not None
+        while (order := self._orders.get()) is not None:
+            if order["kind"] == kind:
+                return order
+        raise PeerLeftError("the parent has gone")
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether the test has ended in such a way that another may follow it in this process."""
+        return self.stays and isinstance(self.outcome, Passed | Skipped)
+
+    def park(self, left: list[str], is_clean: bool, imported: tuple[str, ...]) -> None:
+        """The process group is down, or is kept; the rank waits for what comes next.
+
+        Args:
+            left: what the test has left behind, in words.
+            is_clean: whether another test may follow.
+            imported: the modules that the test has imported.
+        """
+        positions = child_torch_state.positions()
+        self._send(
+            {
+                "kind": "parked",
+                "left": left,
+                "is_clean": is_clean,
+                "positions": positions,
+                "imported": imported,
+            }
+        )
+
+    def next_spec(self) -> LaunchSpec | None:
+        """Wait for the next test; None if the rank shall leave."""
+        assert self._orders is not None
+        order = self._orders.get()
+        if order is None or order["kind"] != "run":
+            return None
+        return LaunchSpec.from_data(order["spec"])
 
     def goodbye(self, imported: tuple[str, ...]) -> None:
         """The process group is down and exit handlers have run; the process is about to exit."""
@@ -62,9 +159,9 @@ class RankPipe:
             self._writer.send(message)
 
 
-def _snapshot(issued_where: bool) -> dict[str, Any] | None:
+def _taken(take: Callable[[bool], Snapshot], issued_where: bool) -> dict[str, Any] | None:
     """What this rank has called so far: its peers may be waiting for what it never called."""
     try:
-        return snapshot.take(issued_where).to_data()
+        return take(issued_where).to_data()
     except Exception:  # a test may have replaced anything we look at
         return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.diagnosis.sources import is_foreign, is_machinery
 from harness.model import settings
+from harness.model.errors import HarnessError
 from harness.model.outcome import Place, Problem, SubTest
 
 ExcInfo = (
@@ -30,6 +31,8 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
     formatted = traceback.TracebackException(kind, error, tb)
     if not settings.FULL_TRACEBACKS.value():
         _fold(formatted)
+        if issubclass(kind, HarnessError) and _innermost_own(tb) is None:
+            formatted.stack.clear()  # it says itself what is wrong with the test
     return Problem(
         type_name=_name_of(kind),
         message=_text_of(str, error),

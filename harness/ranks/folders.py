@@ -64,12 +64,28 @@ def temp_folder(test_folder: str | Path) -> str:
 def remove(folder: str | Path) -> None:
     """Remove a folder and all in it, also what a test made read-only."""
     try:
+        if _remove_plain(folder):
+            return
         shutil.rmtree(folder)
     except FileNotFoundError:
         return
     except OSError:
         _make_writable(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_plain(folder: str | Path) -> bool:
+    """Remove what most tests leave, files and empty folders; says whether that was all."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                (os.rmdir if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
+        os.rmdir(folder)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _make_writable(folder: Path) -> None:

@@ -11,19 +11,18 @@ import contextlib
 import io
 import itertools
 import os
-import select
 import signal
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess, current_process
 from types import MappingProxyType
 from typing import Any
 
-from harness.model.clock import Deadline
+from harness.model.clock import NEVER, Deadline
 from harness.ranks import folders
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
+from harness.ranks.polling import readable
 
 _start_lock = threading.Lock()
 _server_pids: set[int] = set()
@@ -82,7 +81,7 @@ class ForkServer:
     @property
     def alive(self) -> bool:
         """False once the server has died, and in a fork of the process that started it."""
-        return self._pid == os.getpid() and not _readable([self._death], Deadline.after(0.0))
+        return self._pid == os.getpid() and not readable([self._death], Deadline.after(0.0))
 
     def has_answered(self) -> bool:
         """Whether `report` would return at once."""
@@ -104,7 +103,7 @@ class ForkServer:
     def _receive(self, deadline: Deadline) -> bool:
         """Read what has come of the report; True once it is complete or will never come."""
         while self._report is None and self._pipe is not None:
-            ready = _readable([self._pipe, self._death], deadline)
+            ready = readable([self._pipe, self._death], deadline)
             if not ready:
                 return False
             data = os.read(self._pipe, 1 << 16) if self._pipe in ready else b""
@@ -169,15 +168,6 @@ def _change(mapping: MutableMapping[str, str], changes: Mapping[str, str | None]
             mapping.pop(name, None)
 
 
-def _readable(fds: list[int], deadline: Deadline) -> set[int]:
-    poller = select.poll()
-    for fd in fds:
-        poller.register(fd, select.POLLIN)
-    remaining = deadline.remaining_s()
-    events = poller.poll(None if remaining is None else remaining * 1000)
-    return {fd for fd, _ in events}
-
-
 class _RankProcess(BaseProcess):
     """A process that a given fork server makes."""
 
@@ -217,7 +207,7 @@ class _Popen(popen_forkserver.Popen):
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, once there is one. The standard library gives 255 for "unknown", too."""
         if self.returncode is None:
-            if not wait([self.sentinel], 0 if flag == os.WNOHANG else None):
+            if not readable([self.sentinel], Deadline.after(0.0) if flag == os.WNOHANG else NEVER):
                 return None
             try:
                 self.returncode = forkserver.read_signed(self.sentinel)

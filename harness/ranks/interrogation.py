@@ -15,7 +15,7 @@ from harness.diagnosis.native import native_frames
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
 from harness.model.clock import Deadline
 from harness.model.evidence import Evidence, ThreadStack
-from harness.model.outcome import Ended, Killed
+from harness.model.outcome import Ended, Killed, Passed
 from harness.model.rank_report import RankReport
 from harness.ranks.logs import log_path, read_tail
 from harness.ranks.watched import Phase, WatchedRank
@@ -78,8 +78,15 @@ class Interrogator:
             found = native_frames(list(by_pid), _NATIVE_LIMIT_S)
             self._native = {by_pid[pid]: frames for pid, frames in found.items()}
 
-    def report(self, rank: WatchedRank) -> RankReport:
-        """All that was learnt about a rank, once it has its outcome."""
+    def reports(self) -> tuple[RankReport, ...]:
+        """All that was learnt about the ranks, once they have their outcomes."""
+        if all(isinstance(rank.outcome, Passed) for rank in self._ranks):
+            return tuple(
+                RankReport(rank.rank, Passed(), rank.at_s, rank.handle.pid) for rank in self._ranks
+            )
+        return tuple(self._report(rank) for rank in self._ranks)
+
+    def _report(self, rank: WatchedRank) -> RankReport:
         outcome = rank.outcome or Ended()
         stdout, stderr = (
             read_tail(log_path(self._folder, rank.rank, stream), _CRASH_LINES)

@@ -77,16 +77,16 @@ class Launcher:
         if self._method() == "forkserver" and self._active is None:
             self._active = self._new_server(self._plan(learned=False))
 
-    def factory(self, deadline: Deadline) -> tuple[ProcessFactory, str]:
-        """What makes the processes of the next test, and the start method that it is."""
+    def factory(self, deadline: Deadline) -> ProcessFactory:
+        """What makes the processes of the next world."""
         if self._method() == "spawn":
-            return self._spawn, "spawn"
+            return self._spawn
         server = self._server(deadline)
         unsafe = server.report(deadline).unsafe
         if unsafe:
             self._warn(unsafe)
-            return self._spawn, "spawn"
-        return server.process, "forkserver"
+            return self._spawn
+        return server.process
 
     def _method(self) -> str:
         return settings.START_METHOD.value()

@@ -50,8 +50,16 @@ class ThreadLeakWarning(UserWarning):
     """A thread rank could not be ended and still runs."""
 
 
+class StateLeakWarning(UserWarning):
+    """A test has left its ranks other than it found them, so they do not stay for another test."""
+
+
 class ProcessLeakWarning(UserWarning):
     """A test has passed, but a process that it started was still running."""
+
+
+#: The processes of all worlds of this process; each is the leader of its process group.
+ranks_at_work: set[int] = set()
 
 
 class LeftoverWatch:
@@ -104,8 +112,9 @@ def _find(
 ) -> Iterable[psutil.Process]:
     tracker: int = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     known = before | server_pids() | {tracker}
+    others = ranks_at_work.difference(pids_of_ranks)
     for pid in psutil.pids():
-        if pid in known or pid in pids_of_ranks:
+        if pid in known or pid in pids_of_ranks or _group(pid) in others:
             continue
         try:
             process = psutil.Process(pid)

@@ -30,7 +30,7 @@ class LiveStream:
     def __init__(self, folder: str, rank: int, stream: str) -> None:
         self._from_rank, self.for_rank = Pipe(duplex=False)
         os.set_blocking(self.fd, False)
-        self._log = open(log_path(folder, rank, stream), "wb", buffering=0)  # noqa: SIM115
+        self._log = open(log_path(folder, rank, stream), "ab", buffering=0)  # noqa: SIM115
         self._prefix = f"[rank {rank}] "
         self._stream = stream
         self._line = b""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from pathlib import Path
+import shutil
 from typing import BinaryIO
 
 from harness.model.rank_report import Tail
@@ -15,16 +16,32 @@ _TAIL_BYTES = 32 * 1024
 _COUNT_BYTES = 8 * 1024 * 1024
 
 
-def log_path(folder: str | Path, rank: int, stream: str) -> Path:
-    return Path(folder) / f"rank{rank}.{stream}"
+def log_path(folder: str, rank: int, stream: str) -> str:
+    return os.path.join(folder, f"rank{rank}.{stream}")
 
 
-def stacks_path(folder: str | Path, rank: int) -> str:
+def copy_logs(folder: str, target: str) -> None:
+    """Have the logs of all ranks in another folder too."""
+    for name in os.listdir(folder) if folder != target else []:
+        if name.endswith(STREAMS):
+            shutil.copy(os.path.join(folder, name), target)
+
+
+def empty(folder: str, rank: int) -> None:
+    """Begin a rank's logs anew, for the next test of ranks that stay."""
+    for stream in STREAMS:
+        path = log_path(folder, rank, stream)
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_size:
+                os.truncate(path, 0)
+
+
+def stacks_path(folder: str, rank: int) -> str:
     """The pipe to which faulthandler writes a rank's stacks when it is told to."""
-    return str(Path(folder) / f"rank{rank}.stacks")
+    return os.path.join(folder, f"rank{rank}.stacks")
 
 
-def read_tail(path: Path, max_lines: int = 20) -> Tail:
+def read_tail(path: str, max_lines: int = 20) -> Tail:
     """The last lines of a log file.
 
     Args:

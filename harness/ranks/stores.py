@@ -86,6 +86,18 @@ def _listening_socket(addr: str) -> socket.socket:
     return listener
 
 
+def serve(timeout: timedelta = DEFAULT_TIMEOUT) -> TCPStore:
+    """A TCP store on the loopback address for any number of clients; it ends with its object."""
+    return create_tcp_store(LOOPBACK, None, timeout=timeout, wait_for_workers=False)
+
+
+def connect(port: int, timeout: timedelta = DEFAULT_TIMEOUT) -> TCPStore:
+    """A client of the store that serves on this port of the loopback address."""
+    from torch._C._distributed_c10d import TCPStore
+
+    return TCPStore(LOOPBACK, port, None, False, timeout, wait_for_workers=False)
+
+
 @contextlib.contextmanager
 def tcp_store(timeout: timedelta = DEFAULT_TIMEOUT) -> Iterator[TCPStore]:
     """A TCP store on the loopback address, gone at the end of the block.
@@ -96,14 +108,10 @@ def tcp_store(timeout: timedelta = DEFAULT_TIMEOUT) -> Iterator[TCPStore]:
     Args:
         timeout: how long its operations wait.
     """
-    from torch._C._distributed_c10d import TCPStore
-
-    server: TCPStore | None = create_tcp_store(
-        LOOPBACK, None, timeout=timeout, wait_for_workers=False
-    )
+    server: TCPStore | None = serve(timeout)
     assert server is not None
     try:
-        yield TCPStore(LOOPBACK, server.port, None, False, timeout, wait_for_workers=False)
+        yield connect(server.port, timeout)
     finally:
         server = None  # it stops with the last reference
 

@@ -8,15 +8,19 @@ still runs after it is ended.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from multiprocessing.connection import wait
+from dataclasses import asdict, dataclass
 
+from harness.diagnosis.words import rank_list
 from harness.model.clock import NEVER, Deadline, now
-from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Skipped, TimedOut
+from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.rank_report import RankReport
 from harness.model.verdict import ExitRule
+from harness.ranks.channel import encode
 from harness.ranks.deadlock_watch import DeadlockWatch
 from harness.ranks.interrogation import Interrogator
+from harness.ranks.meetings import Answer, Meetings
+from harness.ranks.polling import readable
+from harness.ranks.terminal import Terminal
 from harness.ranks.watched import Phase, WatchedRank
 from harness.ranks.world import RankHandle, World
 
@@ -28,6 +32,9 @@ PEER_GRACE_S = 0.2
 ANSWER_GRACE_S = 2.0
 # Between TERM and KILL. Only exit handlers of the test's own could use more.
 TERM_GRACE_S = 0.1
+
+
+_SETTLED = (Phase.GONE, Phase.PARKED)
 
 
 @dataclass(frozen=True)
@@ -48,34 +55,76 @@ class Limits:
 class Supervisor:
     """Runs one world to its end and reports every rank."""
 
-    def __init__(self, world: World, folder: str, limits: Limits, rule: ExitRule) -> None:
+    def __init__(self, world: World, limits: Limits, rule: ExitRule) -> None:
         self._world = world
-        self._folder = folder
         self._limits = limits
         self._rule = rule
         self._ranks = [WatchedRank(handle) for handle in world.handles]
-        self._interrogator = Interrogator(self._ranks, folder)
+        self._interrogator = Interrogator(self._ranks, world.folder)
         self._watch = DeadlockWatch(self._ranks, self._interrogator, limits.deadlock_s)
         self._start = Deadline.after(limits.start_s)
         self._body = NEVER
         self._body_began_s = now()
         self._exit = NEVER
+        self._meetings = Meetings(len(self._ranks))
+        self._terminal = Terminal()
+        self._paused_s: float | None = None
         self._end: Deadline | None = None
         self._round = 0
 
     def run(self) -> tuple[RankReport, ...]:
-        """Wait for all outcomes. However this returns or raises, no rank is left running."""
+        """Wait for all outcomes.
+
+        However this returns or raises, no rank is left running, unless all of them stay.
+        """
         try:
             while self._unsettled():
-                self._wait()
-                self._take_in()
+                self._take_in(self._wait())
                 self._advance()
             if self._end is not None:
                 self._interrogator.look_from_outside(deep=self._is_hang)
         finally:
-            stuck = self._world.end(TERM_GRACE_S)
+            for rank in self._ranks:
+                self._terminal.leave(rank.rank)
+            self._world.is_idle = self._all_stay()
+            stuck = [] if self._world.is_idle else self._world.end(TERM_GRACE_S)
+        self._world.is_clean = self._in_step and all(rank.is_clean for rank in self._ranks)
         self._settle_survivors(stuck)
-        return tuple(self._interrogator.report(rank) for rank in self._ranks)
+        return self._interrogator.reports()
+
+    def _all_stay(self) -> bool:
+        """Whether every rank waits for another test."""
+        parked = all(rank.phase is Phase.PARKED for rank in self._ranks)
+        if parked and self._end is None and not any(map(self._has_died, self._ranks)):
+            return True
+        for rank in filter(self._has_died, self._ranks):
+            rank.settle_by_exit(rank.handle.exit_code or 0)
+        return False
+
+    @staticmethod
+    def _has_died(rank: WatchedRank) -> bool:
+        return rank.phase is Phase.PARKED and not rank.alive
+
+    @property
+    def left(self) -> list[str]:
+        """What the test has left in ranks that stay, in words."""
+        found: dict[str, list[int]] = {}
+        for rank in self._ranks:
+            for text in rank.left:
+                found.setdefault(text, []).append(rank.rank)
+        told = [f"{rank_list(ranks)}: {text}" for text, ranks in found.items()]
+        return told if self._in_step else [*told, self._steps()]
+
+    @property
+    def _in_step(self) -> bool:
+        """Whether all ranks have called equally many collectives on the groups that stay."""
+        return all(rank.positions == self._ranks[0].positions for rank in self._ranks)
+
+    def _steps(self) -> str:
+        counts = ", ".join(
+            f"rank {rank.rank} {sum(rank.positions.values())}" for rank in self._ranks
+        )
+        return f"the ranks have called different numbers of collectives: {counts}"
 
     @property
     def imported(self) -> tuple[str, ...]:
@@ -83,36 +132,57 @@ class Supervisor:
         return tuple(dict.fromkeys(name for rank in self._ranks for name in rank.imported))
 
     def _unsettled(self) -> list[WatchedRank]:
-        return [rank for rank in self._ranks if rank.phase is not Phase.GONE]
+        return [rank for rank in self._ranks if rank.phase not in _SETTLED]
 
-    def _wait(self) -> None:
+    def _wait(self) -> set[int]:
+        """Wait for news or the next deadline; returns the descriptors that have some."""
         handles = [rank.handle for rank in self._unsettled()]
         fds = [fd for handle in handles for fd in handle.open_fds]
-        wait(fds, self._next().remaining_s())
+        ready = readable(fds, self._next())
         for handle in self._world.handles:
             handle.pass_on_output()
+        return ready
 
     def _next(self) -> Deadline:
         """The deadline that comes next."""
         if self._end is not None:
             return self._end
+        if self._paused_s is not None:
+            return NEVER
         return self._start.sooner(self._body).sooner(self._exit).sooner(self._watch.deadline)
 
-    def _take_in(self) -> None:
+    def _take_in(self, ready: set[int]) -> None:
         """Hear what ranks have said and see who has exited."""
         news = False
         for rank in self._unsettled():
+            if ready.isdisjoint(rank.handle.open_fds):
+                continue
             news = rank.hear_all() or news
-            code = rank.handle.exit_code
+            code = rank.handle.exit_code if rank.handle.exit_fd in ready else None
             if code is not None:
                 rank.hear_all()  # what it said last may have come after the last look
                 rank.settle_by_exit(code)
                 news = True
+            self._let_meet(rank)
+            self._lend_terminal(rank)
         if news:
             self._watch.news()
 
+    def _let_meet(self, rank: WatchedRank) -> None:
+        """Take the rank's news to the meetings of the ranks."""
+        answers: dict[int, Answer] = {}
+        for label, value in rank.arrivals:
+            answers.update(self._meetings.come(rank.rank, label, value))
+        rank.arrivals.clear()
+        if rank.phase is not Phase.RUNNING:
+            answers.update(self._meetings.leave(rank.rank))
+        for told, answer in answers.items():
+            frame = encode({"kind": "met", **asdict(answer)})
+            self._ranks[told].handle.order(frame)
+
     def _advance(self) -> None:
         """Do what the phases of the ranks and the clock call for."""
+        self._leave_stopped()
         if not self._unsettled():
             return  # all have gone, if need be in the instant in which a deadline passed
         if self._end is not None:
@@ -120,6 +190,8 @@ class Supervisor:
                 self._give_up()
             return
         self._set_deadlines()
+        if self._paused_s is not None:
+            return
         if any(self._is_fault(rank) for rank in self._ranks):
             self._begin_end(PEER_GRACE_S)
         elif self._start.expired:
@@ -131,6 +203,30 @@ class Supervisor:
         elif self._watch.is_stuck(self._body.remaining_s() or 0.0):
             self._blame(Phase.RUNNING, Deadlocked(now() - self._body_began_s))
 
+    def _lend_terminal(self, rank: WatchedRank) -> None:
+        """Take the rank's news to the terminal; while a rank has it, the clock stands still."""
+        if rank.wants_terminal:
+            self._terminal.ask(rank.rank, rank.handle.pid or 0)
+        elif rank.wants_terminal is False or rank.phase is not Phase.RUNNING:
+            self._terminal.leave(rank.rank)
+        rank.wants_terminal = None
+        while (lent := self._terminal.lend()) is not None:
+            told, error = lent
+            self._ranks[told].handle.order(encode({"kind": "terminal", "error": error}))
+        if self._terminal.in_use and self._paused_s is None:
+            self._paused_s = now()
+        elif not self._terminal.in_use and self._paused_s is not None:
+            paused_s, self._paused_s = now() - self._paused_s, None
+            self._body = self._body.later(paused_s)
+
+    def _leave_stopped(self) -> None:
+        """Settle ranks that were stopped on purpose once nobody else has anything to do."""
+        left = self._unsettled()
+        if all(rank.sabotage == "stop" for rank in left):
+            for rank in left:
+                rank.settle(Sabotaged("stopped"))
+                rank.phase_before_end, rank.phase = rank.phase, Phase.GONE
+
     def _set_deadlines(self) -> None:
         phases = {rank.phase for rank in self._unsettled()}
         if Phase.STARTING not in phases and self._start is not NEVER:
@@ -141,7 +237,7 @@ class Supervisor:
 
     def _is_fault(self, rank: WatchedRank) -> bool:
         known = rank.outcome or rank.spoken
-        if known is None or isinstance(known, Passed | Skipped | Ended):
+        if known is None or isinstance(known, Passed | Skipped | Ended | Sabotaged):
             return False
         return not self._rule.accepts(rank.rank, known)
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from harness.diagnosis import deadlock
 from harness.diagnosis.snapshot import take_of_thread
 from harness.model.clock import NEVER, Deadline, now
+from harness.model.errors import PeerLeftError
 from harness.model.evidence import Evidence, Snapshot
 from harness.model.outcome import (
     Deadlocked,
@@ -35,6 +36,7 @@ from harness.model.rank_report import RankReport
 from harness.model.skips import skip_reason_of_exit
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import exit_code_of
+from harness.ranks.meetings import Answer, Meetings
 from harness.ranks.thread_ledger import TERMINATED
 
 # After the first fault, what peers may take to come to an end by themselves.
@@ -75,7 +77,12 @@ class RankThread(threading.Thread):
         """The body goes no further: keep why, and tell the peers not to wait for this rank."""
         with self._lock:
             self._is_preliminary = self._take(outcome_of_problems((problem,)))
+        self._world.leaves(self.rank)
         self._world.let_go()
+
+    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        """Wait for all ranks to come here, and learn what each has brought."""
+        return self._world.meet(self.rank, label, value)
 
     def blame(self, outcome: TimedOut | Deadlocked) -> None:
         """The rank, which still runs, has taken too long."""
@@ -104,6 +111,7 @@ class RankThread(threading.Thread):
                 )
         except BaseException as error:
             self.report(_outcome_of(error))
+        self._world.leaves(self.rank)
         if not isinstance(self.outcome, _GOOD):
             self._world.let_go()
         with self._lock:
@@ -151,6 +159,9 @@ class ThreadWorld:
         self.threads = [RankThread(rank, body, self) for rank in range(size)]
         self._at_fault: dict[int, Snapshot] | None = None
         self._lock = threading.Lock()
+        self._meetings = Meetings(size)
+        self._answers: dict[int, Answer] = {}
+        self._answered = threading.Condition()
         self._began_s = 0.0
         self._ended = False
 
@@ -183,12 +194,33 @@ class ThreadWorld:
         snapshots = self._at_fault or {}
         return tuple(_report(thread, snapshots.get(thread.rank)) for thread in self.threads)
 
+    def meet(self, rank: int, label: str, value: str = "") -> tuple[str, ...]:
+        """Wait for all ranks to come here, and learn what each has brought; see `RankPipe.meet`."""
+        with self._answered:
+            self._tell(self._meetings.come(rank, label, value))
+            self._answered.wait_for(lambda: rank in self._answers)
+            answer = self._answers.pop(rank)
+        if answer.error:
+            raise PeerLeftError(answer.error)
+        return answer.values
+
+    def leaves(self, rank: int) -> None:
+        """A rank will come to no more meetings."""
+        with self._answered:
+            self._tell(self._meetings.leave(rank))
+
+    def _tell(self, answers: dict[int, Answer]) -> None:
+        self._answers.update(answers)
+        self._answered.notify_all()
+
     def let_go(self) -> None:
         """Keep in mind where every rank is, then let go those that wait in a collective."""
         with self._lock:
             if self._at_fault is None:
                 self._at_fault = self.snapshots()
         self.groups.release()
+        with self._answered:
+            self._tell(self._meetings.call_off("the test is being ended"))
 
     def end(self) -> None:
         """End what still runs, as far as that can be done; a second call does nothing."""

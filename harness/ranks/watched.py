@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import signal
 from dataclasses import replace
 
 from harness.model.clock import now
@@ -14,6 +15,7 @@ from harness.model.outcome import (
     Outcome,
     Passed,
     Place,
+    Sabotaged,
     Skipped,
     Spoken,
     spoken_from_data,
@@ -30,6 +32,7 @@ class Phase(enum.Enum):
     RUNNING = "body"
     LEAVING = "exit"
     GONE = "gone"
+    PARKED = "between tests"
 
 
 class WatchedRank:
@@ -42,6 +45,12 @@ class WatchedRank:
         self.spoken_at_s = 0.0
         self.left_from: Place | None = None
         self.imported: tuple[str, ...] = ()
+        self.left: tuple[str, ...] = ()
+        self.positions: dict[str, int] = {}
+        self.is_clean = False
+        self.arrivals: list[tuple[str, str]] = []
+        self.sabotage = ""
+        self.wants_terminal: bool | None = None  # None for nothing new
         self.outcome: Outcome | None = None
         self.at_s = 0.0
         self.snapshot: Snapshot | None = None
@@ -82,6 +91,23 @@ class WatchedRank:
             self.left_from = Place(**message["where"]) if message["where"] else None
         elif kind == "goodbye":
             self.imported = tuple(message["imported"])
+        elif kind == "parked":
+            self._park(message)
+        elif kind == "meet":
+            self.arrivals.append((message["label"], message["value"]))
+        elif kind == "terminal":
+            self.wants_terminal = message["wanted"]
+        elif kind == "sabotage":
+            self.sabotage = message["deed"]
+
+    def _park(self, message: Message) -> None:
+        self.phase = Phase.PARKED
+        self.imported = tuple(message["imported"])
+        self.left = tuple(message["left"])
+        self.is_clean = message["is_clean"]
+        self.positions = message["positions"]
+        if self.spoken is not None:
+            self.settle(self.spoken, self.spoken_at_s)
 
     def _keep_snapshot(self, message: Message) -> None:
         if message["snapshot"] is None:
@@ -92,7 +118,14 @@ class WatchedRank:
         if self.spoken is not None and message["kind"] == "snapshot" and self.snapshot is not None:
             # While a rank leaves, its process group goes; what it had called by the end of its
             # body is what its peers may wait for.
-            taken = replace(self.snapshot, threads=taken.threads, cpu_s=taken.cpu_s, waiting=None)
+            called = self.snapshot.collectives or taken.collectives
+            taken = replace(
+                self.snapshot,
+                threads=taken.threads,
+                cpu_s=taken.cpu_s,
+                waiting=None,
+                collectives=called,
+            )
         self.snapshot = taken
 
     def settle(self, outcome: Outcome, at_s: float | None = None) -> None:
@@ -103,6 +136,8 @@ class WatchedRank:
 
     def settle_by_exit(self, code: int) -> None:
         """The process has ended: fix the outcome by what it has said and by the exit code."""
+        if self.phase is Phase.PARKED:
+            self.outcome = None  # it was to stay; whatever ended it counts
         self.phase = Phase.GONE
         if self.spoken is not None and not (isinstance(self.spoken, Passed) and code):
             self.settle(self.spoken, self.spoken_at_s)
@@ -116,6 +151,8 @@ class WatchedRank:
         if reason is not None and self.spoken is None:
             return Skipped(reason)
         after_body = self.spoken is not None
+        if self.sabotage == "kill" and code == -signal.SIGKILL:
+            return Sabotaged("killed")
         if code < 0:
             return Killed(-code, after_body)
         return Exited(code, after_body, self.left_from)

@@ -14,13 +14,13 @@ from typing import Any
 from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.spec import LaunchSpec
-from harness.ranks.channel import FrameReader, FrameWriter, Message
+from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.child_listener import STACKS_SIGNAL
 from harness.ranks.child_main import rank_main
 from harness.ranks.launcher import ProcessFactory
-from harness.ranks.leftovers import Leftover, LeftoverWatch
+from harness.ranks.leftovers import Leftover, LeftoverWatch, ranks_at_work
 from harness.ranks.live import LiveStream, live_streams
-from harness.ranks.logs import stacks_path
+from harness.ranks.logs import empty, stacks_path
 
 # After KILL, the kernel needs a moment to take a process down; one in uninterruptible sleep may
 # need for ever, and the harness must not.
@@ -73,6 +73,7 @@ class RankHandle:
     def start(self) -> None:
         self.process.start()
         self._pidfd = _pidfd_of(self.process)
+        ranks_at_work.add(self.process.pid or 0)
 
     @property
     def is_lost(self) -> bool:
@@ -101,6 +102,11 @@ class RankHandle:
 
     def messages(self) -> Iterator[Message]:
         yield from self._reader.read()
+
+    def order(self, frame: bytes) -> None:
+        """Tell the rank what to do, which it awaits."""
+        with contextlib.suppress(OSError):  # it has died, which its exit code will tell
+            self._writer.send_frame(frame)
 
     def ask(self, message: Message) -> None:
         """Put a question to the rank; one that has gone or does not listen is not waited for."""
@@ -138,6 +144,7 @@ class RankHandle:
                 continue
 
     def close(self) -> None:
+        ranks_at_work.discard(self.process.pid or 0)
         self._connection.close()
         os.close(self._stacks_fd)
         for stream in self.streams:
@@ -159,16 +166,25 @@ def _pidfd_of(process: BaseProcess) -> int | None:
 
 
 class World:
-    """All ranks of one world."""
+    """All ranks of one world.
+
+    Attributes:
+        folder: where it keeps its files: the test's folder, unless the ranks stay.
+        handles: the ranks, in order.
+        is_idle: whether all ranks wait for another test.
+        is_clean: whether, besides, they are as they were before the last one.
+    """
 
     def __init__(self, folder: str) -> None:
+        self.folder = folder
         self.handles: list[RankHandle] = []
+        self.is_idle = self.is_clean = False
         self._leftovers = LeftoverWatch(folder)
 
     @classmethod
     def start(cls, spec: LaunchSpec, factory: ProcessFactory) -> World:
         """Start a process for each rank. If one cannot be started, the others are ended."""
-        world = cls(spec.folder)
+        world = cls(spec.world_folder)
         try:
             with world._leftovers.marked():
                 for rank in range(spec.world_size):
@@ -182,11 +198,11 @@ class World:
     def _start_rank(self, spec: LaunchSpec, rank: int, factory: ProcessFactory) -> None:
         ours, theirs = Pipe(duplex=True)
         live = settings.LIVE_OUTPUT.value()
-        streams = live_streams(spec.folder, rank) if live else []
+        streams = live_streams(spec.world_folder, rank) if live else []
         given = [theirs, *(stream.for_rank for stream in streams)]
         arguments = (spec, rank, theirs, given[1:])
         process: Any = factory(target=rank_main, name=f"rank {rank}", args=arguments)
-        stacks = stacks_path(spec.folder, rank)
+        stacks = stacks_path(spec.world_folder, rank)
         handle = RankHandle(rank, process, ours, stacks, streams)
         try:
             handle.start()
@@ -197,6 +213,32 @@ class World:
             for connection in given:
                 connection.close()
         self.handles.append(handle)
+
+    def run(self, spec: LaunchSpec) -> None:
+        """Have ranks that stay run another test."""
+        self.is_idle = self.is_clean = False
+        frame = encode({"kind": "run", "spec": spec.to_data()})
+        for handle in self.handles:
+            handle.pass_on_output()
+            empty(self.folder, handle.rank)
+            handle.order(frame)
+
+    def dismiss(self, limit_s: float, grace_s: float) -> list[RankHandle]:
+        """Have ranks that wait for another test leave as a test's ranks do; end those that do not.
+
+        Args:
+            limit_s: seconds that they may take.
+            grace_s: seconds between TERM and KILL for those that take longer.
+
+        Returns:
+            those that did not leave with 0.
+        """
+        for handle in self.handles:
+            handle.ask({"kind": "leave"})
+        _await_exit(self.handles, Deadline.after(limit_s))
+        odd = [handle for handle in self.handles if handle.exit_code != 0]
+        self.end(grace_s)
+        return odd
 
     @property
     def processes(self) -> list[BaseProcess]:

@@ -130,6 +130,8 @@ def _set_what_ranks_must_know(options: Options) -> None:
         settings.SEED.set(options.seed)
     if options.timeout_s is not None:
         settings.TIMEOUT_S.set(options.timeout_s)
+    if options.isolation is not None:
+        settings.ISOLATION.set(options.isolation)
     if options.live_output:
         settings.LIVE_OUTPUT.set(True)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness._version import __version__
 from harness.model import settings
 from harness.model.errors import UsageError
+from harness.model.spec import ISOLATIONS
 
 EXIT_PASSED = 0
 EXIT_FAILED = 1
@@ -40,6 +41,7 @@ class Options:
         list_only: print the names and run nothing.
         seed: seed for all tests; None for the setting's.
         timeout_s: seconds that the body of a rank test may take; None for the setting's.
+        isolation: how much of a world tests share; None for the setting's.
         live_output: show what ranks print while they run.
         checkout: folder whose tests were written for PyTorch's own harness; None for ours.
         compare: run them under both harnesses and tell where they differ.
@@ -55,6 +57,7 @@ class Options:
     list_only: bool = False
     seed: int | None = None
     timeout_s: float | None = None
+    isolation: str | None = None
     live_output: bool = False
     checkout: str | None = None
     compare: bool = False
@@ -113,6 +116,12 @@ def parse(argv: Sequence[str], prog: str) -> Options:
         dest="timeout_s",
         help="what the body of a rank test may take, where neither the test nor its class says "
         f"(default: {settings.TIMEOUT_S.default:g})",
+    )
+    parser.add_argument(
+        "--isolation",
+        choices=ISOLATIONS,
+        help="how much of a world a test shares with the one before it: nothing, its processes, or "
+        f"these and their process group (default: {settings.ISOLATION.default})",
     )
     parser.add_argument(
         "-s",

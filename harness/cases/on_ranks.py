@@ -1,0 +1,98 @@
+"""`run_on_ranks`: a plain function in every rank of a world, for scripts and notebooks."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest import mock
+
+import cloudpickle
+
+from harness.cases.multiprocess import MultiProcessTestCase
+from harness.cases.timeouts import check_timeout
+from harness.model.spec import PROCESS, check_world_size
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+T = TypeVar("T")
+
+_CALL, _VALUE = "call.pickle", "value.pickle"
+
+
+def run_on_ranks(
+    fn: Callable[..., T],
+    world_size: int = 4,
+    *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    backend: str | None = "gloo",
+    timeout_s: float | None = None,
+    isolation: str = PROCESS,
+) -> list[T]:
+    """Call a function in every rank of a world of processes, and collect what it returns.
+
+    The default process group is up while the function runs, and RANK, LOCAL_RANK and WORLD_SIZE are
+    in the environment::
+
+        def total(x):
+            t = torch.tensor([x + dist.get_rank()])
+            dist.all_reduce(t)
+            return t.item()
+
+        run_on_ranks(total, world_size=4, args=(10,))  # [46, 46, 46, 46]
+
+    Args:
+        fn: the function. It, its arguments and its values travel by cloudpickle, so that functions
+            of a script or a notebook will do, lambdas and closures included.
+        world_size: number of ranks.
+        args, kwargs: its arguments, the same on every rank.
+        backend: of the process group; None for none.
+        timeout_s: seconds that it may take; by default what holds for tests.
+        isolation: "group" or "none" to have calls share their ranks with the calls before them.
+
+    Returns:
+        what the function has returned on each rank, by rank.
+
+    Raises:
+        RanksFailedError: an assertion failed in it.
+        RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDisagreeError: other errors;
+            the message says which rank did what, as that of a test does.
+        unittest.SkipTest: if it skips on every rank.
+    """
+    case = _Call()
+    case.world_size = check_world_size(world_size, "run_on_ranks()")
+    case.isolation = isolation
+    if timeout_s is not None:
+        case.timeout_s = check_timeout(timeout_s, f"run_on_ranks(timeout_s={timeout_s!r})")
+    call = cloudpickle.dumps((fn, tuple(args), dict(kwargs or {}), backend))
+    case.setUp()
+    try:
+        folder = Path(case.file_name).parent
+        (folder / _CALL).write_bytes(call)
+        case.runTest()
+        return [
+            pickle.loads((folder / f"{rank}.{_VALUE}").read_bytes()) for rank in range(world_size)
+        ]
+    finally:
+        case.tearDown()
+        case.doCleanups()
+
+
+class _Call(MultiProcessTestCase):
+    """The call as a test."""
+
+    # It cannot be run again by its name.
+    has_command = False
+
+    def runTest(self) -> None:
+        folder = Path(self.file_name).parent
+        fn, args, kwargs, backend = pickle.loads((folder / _CALL).read_bytes())
+        rank, size = str(self.rank), str(self.world_size)
+        if backend is not None:
+            self.init_process_group(backend)
+        with mock.patch.dict(os.environ, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=size):
+            value = fn(*args, **kwargs)
+        (folder / f"{self.rank}.{_VALUE}").write_bytes(cloudpickle.dumps(value))

@@ -1,0 +1,97 @@
+"""Where ranks meet outside their process groups: each brings a text, all get the texts of all.
+
+The one who keeps the meetings (the parent of processes, the world of threads) knows who has ended,
+so that nobody waits for a rank that will not come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.diagnosis.words import rank_list
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a rank is told that has come to a meeting.
+
+    Attributes:
+        values: what each rank has brought, by rank.
+        error: why there is no meeting; empty if there is.
+    """
+
+    values: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass
+class _Meeting:
+    label: str
+    values: dict[int, str] = field(default_factory=dict)
+
+
+class Meetings:
+    """The meetings of one test.
+
+    Args:
+        size: the number of ranks.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._open: dict[int, _Meeting] = {}
+        self._counts = [0] * size
+        self._gone: set[int] = set()
+
+    def come(self, rank: int, label: str, value: str) -> dict[int, Answer]:
+        """A rank comes to its next meeting.
+
+        Args:
+            rank: the rank.
+            label: what it believes the meeting to be.
+            value: what it brings.
+
+        Returns:
+            who is to be told what, now.
+        """
+        number = self._counts[rank]
+        self._counts[rank] += 1
+        meeting = self._open.setdefault(number, _Meeting(label))
+        others = tuple(meeting.values)
+        meeting.values[rank] = value
+        if meeting.label != label:
+            return self._call_off(
+                number,
+                f"{rank_list([rank])} came to {label} while {rank_list(others)} waited in "
+                f"{meeting.label}",
+            )
+        if self._gone:
+            return self._call_off(number, self._absence(meeting))
+        if len(meeting.values) < self._size:
+            return {}
+        del self._open[number]
+        values = tuple(meeting.values[r] for r in range(self._size))
+        return dict.fromkeys(range(self._size), Answer(values))
+
+    def leave(self, rank: int) -> dict[int, Answer]:
+        """A rank will come no more; returns who is to be told what."""
+        self._gone.add(rank)
+        answers: dict[int, Answer] = {}
+        for number, meeting in list(self._open.items()):
+            answers.update(self._call_off(number, self._absence(meeting)))
+        return answers
+
+    def call_off(self, error: str) -> dict[int, Answer]:
+        """Nobody is to wait any more; returns who is to be told what."""
+        answers: dict[int, Answer] = {}
+        for number in list(self._open):
+            answers.update(self._call_off(number, error))
+        return answers
+
+    def _absence(self, meeting: _Meeting) -> str:
+        missing = [rank for rank in sorted(self._gone) if rank not in meeting.values]
+        return f"{rank_list(missing)} ended the test without coming to {meeting.label}"
+
+    def _call_off(self, number: int, error: str) -> dict[int, Answer]:
+        meeting = self._open.pop(number)
+        return {rank: Answer(error=error) for rank in meeting.values}

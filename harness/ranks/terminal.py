@@ -1,0 +1,84 @@
+"""The parent's terminal, lent to one rank at a time for its debugger."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+from harness.ranks.child_debugger import TERMINAL
+
+_NONE = "there is no terminal to talk to: run this test alone, from a terminal, in the foreground"
+
+
+class Terminal:
+    """Whose the terminal is: the parent's, or that of a rank which is being debugged."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int]] = []
+        self.holder: int | None = None
+
+    def ask(self, rank: int, pid: int) -> None:
+        """A rank wants it."""
+        self._waiting.append((rank, pid))
+
+    def leave(self, rank: int) -> None:
+        """A rank does not want it any more, or has ended."""
+        self._waiting = [(other, pid) for other, pid in self._waiting if other != rank]
+        if self.holder == rank:
+            self.holder = None
+            _to_foreground(os.getpgrp())
+
+    def lend(self) -> tuple[int, str] | None:
+        """Give it to the next rank that wants it, if it is free.
+
+        Returns:
+            the rank, and why it cannot have it (empty if it can); None if nothing is to be told.
+        """
+        if self.holder is not None or not self._waiting:
+            return None
+        rank, pid = self._waiting.pop(0)
+        if not _is_ours():
+            return rank, _NONE
+        error = _to_foreground(pid)
+        if not error:
+            self.holder = rank
+        return rank, error
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a rank has it, or waits for it."""
+        return self.holder is not None or bool(self._waiting)
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[int]:
+    terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)
+    try:
+        yield terminal
+    finally:
+        os.close(terminal)
+
+
+def _is_ours() -> bool:
+    """Whether there is a terminal and this process is in its foreground."""
+    try:
+        with _opened() as terminal:
+            return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _to_foreground(group: int) -> str:
+    """Put a process group into the terminal's foreground; returns why that was not possible."""
+    # Who does this from the background is stopped unless it ignores the signal.
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        with _opened() as terminal:
+            os.tcsetpgrp(terminal, group)
+    except OSError as error:
+        return f"the terminal cannot be given to the rank: {error.strerror}"
+    finally:
+        signal.signal(signal.SIGTTOU, before)
+    return ""

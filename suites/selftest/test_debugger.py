@@ -1,0 +1,118 @@
+"""breakpoint() in a rank, from a terminal and without one."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import sys
+import time
+import unittest
+
+from suites.samples import together
+from suites.selftest.support import COMMAND_LIMIT_S, ROOT, CommandTestCase, run_case
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, *command):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(ROOT)
+            os.execvpe(command[0], command, {**os.environ, "TERM": "dumb"})
+        self.text = ""
+        self.seen = 0
+
+    def expect(self, pattern):
+        """Read until the pattern comes; returns the match."""
+        give_up = time.monotonic() + COMMAND_LIMIT_S
+        while True:
+            found = re.compile(pattern).search(self.text, self.seen)
+            if found:
+                self.seen = found.end()
+                return found
+            if not select.select([self.fd], [], [], max(0.0, give_up - time.monotonic()))[0]:
+                raise AssertionError(f"{pattern!r} does not come:\n{self.text}")
+            try:
+                self.text += os.read(self.fd, 4096).decode()
+            except OSError:
+                raise AssertionError(f"ended without {pattern!r}:\n{self.text}") from None
+
+    def say(self, line):
+        os.write(self.fd, f"{line}\n".encode())
+
+    def close(self):
+        """Returns the exit code."""
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+class TestOnATerminal(unittest.TestCase):
+    def start(self, *command):
+        return Terminal(sys.executable, *command)
+
+    def check_one_rank(self, *command):
+        terminal = self.start(*command)
+        terminal.expect(r"\(Pdb rank 1\) ")
+        terminal.say("p self.rank, x")
+        terminal.expect(r"\(1, tensor\(\[2., 2.\]\)\)")
+        terminal.expect(r"\(Pdb rank 1\) ")
+        time.sleep(1.5)  # longer than the test may take
+        terminal.say("n")  # into the collective for which rank 0 waits, and out of it
+        terminal.expect(r"\(Pdb rank 1\) ")
+        terminal.say("p x")
+        terminal.expect(r"tensor\(\[3., 3.\]\)")
+        terminal.say("c")
+        return terminal
+
+    def test_one_rank(self):
+        terminal = self.check_one_rank(
+            "run_tests.py", "suites.samples.together.Debugged.test_breakpoint"
+        )
+        terminal.expect("1 passed, 0 failed, 0 skipped")
+        self.assertEqual(terminal.close(), 0)
+
+    def test_under_pytest(self):
+        terminal = self.check_one_rank(
+            *["-m", "pytest", "-q", "-p", "no:cacheprovider"],
+            "suites/samples/together.py::Debugged::test_breakpoint",
+        )
+        terminal.expect("1 passed")
+        self.assertEqual(terminal.close(), 0)
+
+    def test_ranks_take_turns(self):
+        terminal = self.start("run_tests.py", "suites.samples.together.Debugged.test_all_at_once")
+        for _ in range(2):
+            rank = int(terminal.expect(r"\(Pdb rank (\d)\) ")[1])
+            terminal.say("p answer")
+            terminal.expect(str(40 + rank))
+            terminal.say("c")
+        terminal.expect("1 passed, 0 failed, 0 skipped")
+        self.assertEqual(terminal.close(), 0)
+
+    def test_quitting(self):
+        terminal = self.start("run_tests.py", "suites.samples.together.Debugged.test_breakpoint")
+        terminal.expect(r"\(Pdb rank 1\) ")
+        terminal.say("q")
+        terminal.expect("rank 1: bdb.BdbQuit")
+        terminal.expect("0 passed, 1 failed, 0 skipped")
+        self.assertEqual(terminal.close(), 1)
+
+
+class TestWithoutATerminal(CommandTestCase):
+    def test_the_message(self):
+        test = "suites.samples.together.Debugged.test_breakpoint"
+        # In a session of its own, whatever this one has.
+        finished = self.run_command("setsid", "--wait", sys.executable, "-m", "harness", test)
+        self.assertIn("breakpoint(): there is no terminal to talk to", finished.out)
+        self.assertEqual(finished.last_line, "0 passed, 1 failed, 0 skipped")
+        self.assertEqual(finished.left_processes, [])
+
+    def test_switched_off(self):
+        os.environ["PYTHONBREAKPOINT"] = "0"
+        self.addCleanup(os.environ.pop, "PYTHONBREAKPOINT")
+        result = run_case(together.Debugged, "test_breakpoint")
+        self.assertEqual(result.status, "passed", result.text)

@@ -1,0 +1,184 @@
+"""Worlds whose ranks stay from test to test: shared, proved clean, replaced, recycled, ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unittest
+import warnings
+from unittest import mock
+
+from harness import SettingError, StateLeakWarning, WorldExitWarning, isolation
+from harness.ranks import pool as pools
+from harness.ranks.pool import pool
+from suites.samples import reused
+from suites.selftest.support import CommandTestCase, InProcess, run_case
+
+
+class Reuse(InProcess):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(pool().close)
+        pool().close()  # what other tests have left
+
+    def pids(self, cls, method, **env):
+        """Run a sample that must pass; returns the processes of its ranks."""
+        return tuple(int(text) for text in self.passes(cls, method, **env))
+
+    def run_recorded(self, cls, method, status, **env):
+        with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
+            result = run_case(cls, method)
+        self.assertEqual(result.status, status, result.text)
+        pids = []
+        for name in sorted(os.listdir(self.out)):
+            path = os.path.join(self.out, name)
+            with open(path) as file:
+                pids.append(int(file.read()))
+            os.unlink(path)
+        return tuple(pids), result
+
+
+class TestSharing(Reuse):
+    def test_a_class(self):
+        first = self.pids(reused.Sound, "test_one")
+        self.assertEqual(self.pids(reused.Sound, "test_two"), first)
+
+    def test_classes(self):
+        first = self.pids(reused.Sound, "test_one")
+        for cls in (reused.Sibling, reused.Patient, reused.Sound):
+            self.assertEqual(self.pids(cls, "test_one"), first)
+
+    def test_processes_is_the_usual_isolation(self):
+        first = self.pids(reused.Own, "test_by_helper")
+        self.assertNotEqual(self.pids(reused.Own, "test_by_helper"), first)
+
+    def test_by_the_environment(self):
+        for kind in ("group", "none"):
+            with self.subTest(kind):
+                first = self.pids(reused.Own, "test_by_helper", HARNESS_ISOLATION=kind)
+                for method in ("test_by_helper_again", "test_without_group", "test_by_helper"):
+                    again = self.pids(reused.Own, method, HARNESS_ISOLATION=kind)
+                    self.assertEqual(again, first)
+
+    def test_a_group_of_torchs_in_processes_that_stay(self):
+        first = self.pids(reused.Own, "test_by_torch", HARNESS_ISOLATION="group")
+        for method in ("test_subgroup", "test_by_torch", "test_by_helper"):
+            self.assertEqual(self.pids(reused.Own, method, HARNESS_ISOLATION="group"), first)
+
+    def test_the_switch_back(self):
+        first = self.pids(reused.Sound, "test_one", HARNESS_ISOLATION="process")
+        self.assertNotEqual(self.pids(reused.Sound, "test_two", HARNESS_ISOLATION="process"), first)
+
+    def test_the_decorator_beats_all(self):
+        first = self.pids(reused.Sound, "test_one")
+        alone = self.pids(reused.Sound, "test_alone", HARNESS_ISOLATION="none")
+        self.assertNotEqual(alone, first)
+        self.assertEqual(self.pids(reused.Sound, "test_two"), first)
+
+    def test_the_class_beats_the_environment(self):
+        with mock.patch.object(reused.Own, "isolation", "group"):
+            first = self.pids(reused.Own, "test_by_helper", HARNESS_ISOLATION="process")
+            again = self.pids(reused.Own, "test_by_helper_again", HARNESS_ISOLATION="process")
+            self.assertEqual(again, first)
+
+    def test_other_surroundings_have_other_worlds(self):
+        first = self.pids(reused.Sound, "test_one")
+        self.assertNotEqual(self.pids(reused.Sound, "test_one", EXTRA="1"), first)
+        with mock.patch.object(reused.Sound, "world_size", 3):
+            self.assertEqual(len(self.pids(reused.Sound, "test_one")), 3)
+        self.assertEqual(self.pids(reused.Sound, "test_one"), first)
+
+    def test_random_generators_begin_anew(self):
+        for _ in range(2):
+            self.pids(reused.Sound, "test_draws")
+
+    def test_recycling(self):
+        seen = [self.pids(reused.Sound, "test_one", HARNESS_WORLD_TESTS="2") for _ in range(4)]
+        self.assertEqual(seen[0], seen[1])
+        self.assertEqual(seen[2], seen[3])
+        self.assertNotEqual(seen[1], seen[2])
+
+    def test_few_worlds_wait(self):
+        for number in range(6):
+            self.pids(reused.Sound, "test_one", EXTRA=str(number))
+        self.assertEqual(len(pool()._idle), pools._MAX_IDLE_WORLDS)
+
+    def test_not_an_isolation(self):
+        with self.assertRaisesRegex(SettingError, "one of process, group, none"):
+            isolation("thread")
+        with mock.patch.object(reused.Own, "isolation", "thread"):
+            result = run_case(reused.Own, "test_without_group")
+        self.assertEqual(result.status, "error")
+        self.assertIn("Own.isolation = 'thread': an isolation is one of", result.text)
+
+
+class TestOutcomes(Reuse):
+    def test_a_skip_keeps_the_world(self):
+        first = self.pids(reused.Sound, "test_one")
+        skipped, result = self.run_recorded(reused.Sound, "test_skips", "skipped")
+        self.assertEqual((skipped, result.text), (first, "not today"))
+        self.assertEqual(self.pids(reused.Sound, "test_two"), first)
+
+    def test_a_failure_replaces_the_world(self):
+        first = self.pids(reused.Sound, "test_prints")
+        failed, result = self.run_recorded(reused.Sound, "test_fails", "failed")
+        self.assertEqual(failed, first)
+        self.assertNotEqual(self.pids(reused.Sound, "test_two"), first)
+        # Of what ranks have printed, what belongs to this test.
+        self.assertIn("said by test_fails", result.text)
+        self.assertNotIn("said by test_prints", result.text)
+
+    def test_a_world_that_died_while_it_waited(self):
+        first = self.pids(reused.Sound, "test_one")
+        os.kill(first[0], 9)
+        pool()._idle[-1].world.processes[0].join(5)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.assertNotEqual(self.pids(reused.Sound, "test_two"), first)
+        (told,) = [w for w in caught if w.category is WorldExitWarning]
+        self.assertIn("rank 0 ended with exit code -9", str(told.message))
+
+
+class TestRemains(Reuse):
+    def test_each(self):
+        for method, words in reused.REMAINS.items():
+            with self.subTest(method):
+                self.check(method, words)
+
+    def check(self, method, words):
+        first = self.pids(reused.Sound, "test_one")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.passes(reused.Remains, method)
+        told = [str(w.message) for w in caught if w.category is StateLeakWarning]
+        after = self.pids(reused.Sound, "test_one")
+        if words is None:
+            self.assertEqual((told, after), ([], first))
+        else:
+            self.assertEqual(len(told), 1, told)
+            self.assertIn(words, told[0])
+            self.assertNotEqual(after, first)
+
+    def test_an_error_with_the_switch(self):
+        with mock.patch.dict(os.environ, HARNESS_LEAKS="error"):
+            result = run_case(reused.Remains, "test_environment")
+        self.assertEqual(result.status, "error")
+        self.assertIn("harness.StateLeakError", result.text)
+        self.assertIn("environment variable LEFT", result.text)
+
+    def test_every_method_has_its_words(self):
+        methods = unittest.TestLoader().getTestCaseNames(reused.Remains)
+        self.assertEqual(sorted(methods), sorted(reused.REMAINS))
+
+
+class TestHundred(CommandTestCase):
+    def test_three_go_wrong(self):
+        finished = self.harness("suites.samples.reused.Hundred")
+        self.assertEqual(finished.last_line, "97 passed, 2 failed, 1 skipped", finished.out)
+        self.assert_clean(finished)
+
+    def test_by_unittest(self):
+        names = [f"suites.samples.reused.Hundred.test_{n:03}" for n in (9, 10, 11, 30, 31)]
+        finished = self.run_command(sys.executable, "-m", "unittest", *names)
+        self.assertIn("FAILED (errors=1, skipped=1)", finished.err)
+        self.assert_clean(finished)
