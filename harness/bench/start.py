@@ -16,7 +16,7 @@ from harness.bench.table import Report
 NAME = "start"
 HELP = "a one-collective test in fresh processes, under our harness and under PyTorch's own"
 
-_MIB = 1 << 20
+MIB = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def measure(options: argparse.Namespace) -> Report:
         ["ranks", "torch s", "ours s", "times faster", "torch MiB/rank", "ours MiB/rank",
          "times smaller", "our server MiB"],
     )  # fmt: skip
-    sides = {side: _Side(side) for side in SIDES}
+    sides = {side: Side(side) for side in SIDES}
     try:
         for ranks in options.ranks:
             for side in sides.values():
@@ -54,13 +54,13 @@ def _row(ranks: int, runs: list[dict[str, Any]]) -> list[Any]:
     torch_s, ours_s = (median(run[side]["seconds"] for run in runs) for side in ("torch", "ours"))
     faster = median(run["torch"]["seconds"] / run["ours"]["seconds"] for run in runs)
     torch_mib, ours_mib = (
-        median(mean(run[side]["rank_bytes"]) for run in runs) / _MIB for side in ("torch", "ours")
+        median(mean(run[side]["rank_bytes"]) for run in runs) / MIB for side in ("torch", "ours")
     )
-    server = median(run["ours"]["server_bytes"] for run in runs) / _MIB
+    server = median(run["ours"]["server_bytes"] for run in runs) / MIB
     return [ranks, torch_s, ours_s, faster, torch_mib, ours_mib, torch_mib / ours_mib, server]
 
 
-class _Side:
+class Side:
     """A `harness.bench.side` process and the pipe to it."""
 
     def __init__(self, name: str) -> None:

@@ -20,9 +20,10 @@ class MultiThreadedTestCase(ThreadTestMixin, TestCase):
                 dist.all_reduce(x)
                 self.assertEqual(x, torch.full((3,), 2.0))
 
-    Ranks share all memory: global state, random generators, environment, and one Python interpreter
-    lock. A rank that hangs in native code can be reported, but not be ended. Where that matters,
-    ranks have to be processes (`MultiProcessTestCase`).
+    Ranks share all memory: global state, environment, and one Python interpreter lock. Random
+    generators they have of their own (torch's for the CPU, Python's and NumPy's), seeded alike. A
+    rank that hangs in native code can be reported, but not be ended. Where that matters, ranks have
+    to be processes (`MultiProcessTestCase`).
 
     The test passes only if every rank ran the method to its end and all called the same
     collectives. `setUp` and `tearDown` run once, `perThreadSetUp` and `perThreadTearDown` in each

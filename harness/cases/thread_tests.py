@@ -48,7 +48,8 @@ class ThreadTestMixin(WorldTestMixin):
     def assertEqualOnRank(self, x: Any, y: Any, msg: Any = None, *, rank: int = 0) -> None:
         """As `assertEqual` on one rank; nothing on the others.
 
-        Thread ranks draw from one random generator, so only one of them knows what it gets.
+        For what only one rank knows. PyTorch's tests need it where ranks draw random numbers, for
+        its thread ranks share their generators; here each has its own, seeded alike.
         """
         if self.rank == rank:
             self.assertEqual(x, y, msg)  # type: ignore[attr-defined]
@@ -132,6 +133,7 @@ class ThreadTestMixin(WorldTestMixin):
         thread = current_rank()
         limit_s = timeout_of(self, getattr(self, test_name))
         with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
+            thread.seed()
             outcome = run_body(
                 self,  # type: ignore[arg-type]
                 self.perThreadSetUp,
@@ -168,6 +170,7 @@ def spawn_threads_and_init_comms(
         def body(rank: int) -> None:
             thread = current_rank()
             with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
+                thread.seed()
                 method(self, *args, **kwargs)
             thread.report(Passed())
 

@@ -8,6 +8,7 @@ runs the method. Names, hooks and their order are PyTorch's.
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 import unittest
 from collections.abc import Callable, Mapping
@@ -93,6 +94,8 @@ class WorldTestMixin(AgreementMixin):
         @wraps(fn)
         def wrapper(self: WorldTestMixin) -> None:
             if getattr(self, "rank", UNSET) == UNSET:
+                self._set_up_past_torchs()
+            if getattr(self, "rank", UNSET) == UNSET:
                 raise RuntimeError(
                     f"{type(self).__qualname__}.setUp() must call super().setUp(): "
                     "without it no rank is started"
@@ -103,6 +106,19 @@ class WorldTestMixin(AgreementMixin):
                 fn()
 
         return types.MethodType(wrapper, self)
+
+    def _set_up_past_torchs(self) -> None:
+        """Do the set-up that is left out where PyTorch's TestCase comes first.
+
+        So it does in classes made by its `instantiate_device_type_tests`, and its setUp and
+        tearDown call none but their own.
+        """
+        torchs = getattr(sys.modules.get("torch.testing._internal.common_utils"), "TestCase", None)
+        order = type(self).__mro__
+        if torchs in order and order.index(torchs) < order.index(WorldTestMixin):
+            following: Any = super(torchs, self)
+            following.setUp()
+            self.addCleanup(following.tearDown)  # type: ignore[attr-defined]
 
     def _has_started(self) -> bool:
         """Whether the ranks of this test have been started."""

@@ -22,8 +22,9 @@ def attach(pipe: RankPipe, rank: int) -> None:
         pipe: the channel to the parent.
         rank: this rank.
     """
-    if os.environ.get("PYTHONBREAKPOINT"):
-        return  # 0, or another debugger
+    is_ours = getattr(sys.breakpointhook, "__module__", "") == __name__
+    if is_ours or os.environ.get("PYTHONBREAKPOINT"):
+        return  # done before; or the user wants none, or another one
 
     def hook(*args: Any, **kwargs: Any) -> None:
         _Debugger(pipe, rank).set_trace(sys._getframe(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -15,7 +16,7 @@ from harness.model.evidence import Snapshot
 from harness.model.outcome import Passed, Problem, Raised, Skipped, Spoken, spoken_to_data
 from harness.model.spec import LaunchSpec
 from harness.ranks import child_listener, child_torch_state
-from harness.ranks.channel import FrameWriter
+from harness.ranks.channel import FrameWriter, encode
 from harness.ranks.child_problems import problem_of
 
 _current: RankPipe | None = None
@@ -41,17 +42,22 @@ class RankPipe:
         self._writer = FrameWriter(connection.fileno())
         self._orders: child_listener.Orders | None = None
         self._pid = os.getpid()
+        self._held = b""
+        self._sending = threading.Lock()
         self.stays = False
         self.outcome: Spoken | None = None
 
     def hello(self, stays: bool) -> None:
-        """The rank is up: its class is found and the body is about to start."""
+        """The rank is up: its class is found and the body is about to start.
+
+        The parent knows that a rank is up which has run a test before.
+        """
         global _current
         _current, self.stays, self.outcome = self, stays, None
         snapshot.begin()
         if self._orders is None:
             self._orders = child_listener.start(self._connection.fileno(), self._send)
-        self._send({"kind": "hello"})
+            self._send({"kind": "hello"})
 
     def report(self, outcome: Spoken) -> None:
         """Say what became of the body. Only the first report counts."""
@@ -61,7 +67,12 @@ class RankPipe:
             # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
             take = snapshot.take_groups if is_good and self.stays else snapshot.take
             taken = _taken(take, not is_good)
-            self._send({"kind": "outcome", "outcome": spoken_to_data(outcome), "snapshot": taken})
+            message = {"kind": "outcome", "outcome": spoken_to_data(outcome), "snapshot": taken}
+            if is_good and self.stays and not child_torch_state.groups():
+                # Nothing is left to do that could hang: it can go with what comes right after.
+                self._held = encode(message)
+            else:
+                self._send(message)
 
     def leaving(self, request: SystemExit) -> None:
         """Somebody called sys.exit(); say where, in case nothing else was reported."""
@@ -155,8 +166,10 @@ class RankPipe:
     def _send(self, message: dict[str, Any]) -> None:
         if os.getpid() != self._pid:
             return  # a fork that the test has made is not the rank, though it runs on as if it were
-        with contextlib.suppress(OSError):  # the parent has gone, and so will this process
-            self._writer.send(message)
+        # The lock is for the listener's answers. If the parent has gone, so will this process.
+        with self._sending, contextlib.suppress(OSError):
+            held, self._held = self._held, b""
+            self._writer.send_frame(held + encode(message))
 
 
 def _taken(take: Callable[[bool], Snapshot], issued_where: bool) -> dict[str, Any] | None:

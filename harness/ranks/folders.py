@@ -55,7 +55,10 @@ def new_test_folder(name: str) -> Path:
 
 
 def temp_folder(test_folder: str | Path) -> str:
-    """The temp folder of a test's ranks, so that what they leave there goes with the test."""
+    """The temp folder of a test's ranks, so that what they leave there goes with the test.
+
+    It is apart from where the harness keeps its own files.
+    """
     folder = os.path.join(test_folder, "tmp")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     return folder

@@ -7,15 +7,18 @@ alive.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import queue
 import threading
 import unittest
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from harness.diagnosis import deadlock
 from harness.diagnosis.snapshot import take_of_thread
+from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Evidence, Snapshot
@@ -39,6 +42,9 @@ from harness.ranks.leaving import exit_code_of
 from harness.ranks.meetings import Answer, Meetings
 from harness.ranks.thread_ledger import TERMINATED
 
+if TYPE_CHECKING:
+    from harness.ranks.thread_random import RankGenerators
+
 # After the first fault, what peers may take to come to an end by themselves.
 _PEER_GRACE_S = 2.0
 # After an exception has been put into them.
@@ -54,7 +60,13 @@ class RankEnded(SystemExit):
 class RankThread(threading.Thread):
     """One rank. Its body runs the test and calls `report`."""
 
-    def __init__(self, rank: int, body: Callable[[int], None], world: ThreadWorld) -> None:
+    def __init__(
+        self,
+        rank: int,
+        body: Callable[[int], None],
+        world: ThreadWorld,
+        generators: RankGenerators,
+    ) -> None:
         # A daemon: one that hangs must not keep the process alive.
         super().__init__(name=f"rank {rank}", daemon=True)
         self.rank = rank
@@ -62,10 +74,15 @@ class RankThread(threading.Thread):
         self.at_s = 0.0
         self.done = False
         self.groups = world.groups
+        self._generators = generators
         self._body = body
         self._world = world
         self._lock = threading.Lock()
         self._is_preliminary = False
+
+    def seed(self) -> None:
+        """Start the rank's random generators from the run's seed; they are its alone."""
+        self._generators.seed(settings.SEED.value())
 
     def report(self, outcome: Outcome) -> None:
         """Say what became of the body. What goes wrong afterwards still counts."""
@@ -103,7 +120,8 @@ class RankThread(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._body(self.rank)
+            with self._generators.in_use():
+                self._body(self.rank)
             if self.outcome is None:
                 raise RuntimeError(
                     "_run() returned without running the test: an override must call "
@@ -151,12 +169,16 @@ class ThreadWorld:
     """
 
     def __init__(self, size: int, body: Callable[[int], None]) -> None:
+        from harness.ranks.thread_random import RankGenerators
+
         # torch takes its group of threads into its list of backends as soon as it is imported.
         from harness.ranks.threaded_groups import ThreadedGroups
 
         self.groups = ThreadedGroups()
         self.news: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self.threads = [RankThread(rank, body, self) for rank in range(size)]
+        seed = settings.SEED.value()
+        self.threads = [RankThread(rank, body, self, RankGenerators(seed)) for rank in range(size)]
+        self._undo = contextlib.ExitStack()
         self._at_fault: dict[int, Snapshot] | None = None
         self._lock = threading.Lock()
         self._meetings = Meetings(size)
@@ -167,9 +189,12 @@ class ThreadWorld:
 
     def start(self) -> None:
         """Start a thread for each rank."""
+        from harness.ranks.thread_random import by_thread
+
         if isinstance(threading.current_thread(), RankThread):
             raise RuntimeError("a thread rank cannot have thread ranks of its own")  # noqa: TRY004
         self.groups.install()
+        self._undo.enter_context(by_thread())
         self._began_s = now()
         for thread in self.threads:
             thread.start()
@@ -234,6 +259,7 @@ class ThreadWorld:
             _interrupt(thread)
         self._await_all(Deadline.after(_END_GRACE_S))
         self.groups.uninstall()
+        self._undo.close()
 
     def snapshots(self) -> dict[int, Snapshot]:
         """Where every rank is, and what it has called."""

@@ -40,7 +40,9 @@ class WatchedRank:
 
     def __init__(self, handle: RankHandle) -> None:
         self.handle = handle
-        self.phase = self.phase_before_end = Phase.STARTING
+        # A rank that stays says that it is up before its first test only.
+        self.phase = Phase.STARTING if handle.is_new else Phase.RUNNING
+        self.phase_before_end = self.phase
         self.spoken: Spoken | None = None
         self.spoken_at_s = 0.0
         self.left_from: Place | None = None

@@ -49,6 +49,7 @@ class RankHandle:
             streams: its output, if that is shown while it runs.
         """
         self.rank = rank
+        self.is_new = True
         self.streams = streams
         self.process = process
         self._connection = connection
@@ -104,7 +105,7 @@ class RankHandle:
         yield from self._reader.read()
 
     def order(self, frame: bytes) -> None:
-        """Tell the rank what to do, which it awaits."""
+        """Tell the rank what it awaits to be told."""
         with contextlib.suppress(OSError):  # it has died, which its exit code will tell
             self._writer.send_frame(frame)
 
@@ -219,6 +220,7 @@ class World:
         self.is_idle = self.is_clean = False
         frame = encode({"kind": "run", "spec": spec.to_data()})
         for handle in self.handles:
+            handle.is_new = False
             handle.pass_on_output()
             empty(self.folder, handle.rank)
             handle.order(frame)

@@ -1,0 +1,38 @@
+"""Classes that PyTorch's instantiation for devices makes, and pytest with nothing configured."""
+
+from __future__ import annotations
+
+import sys
+
+from suites.selftest.support import ROOT, CommandTestCase
+
+_SAMPLE = "suites/samples/generic.py"
+
+
+class TestGeneric(CommandTestCase):
+    def pytest(self, *arguments):
+        return self.run_command(
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments), cwd=ROOT
+        )
+
+    def test_by_the_runner(self):
+        finished = self.harness("suites.samples.generic")
+        self.assertEqual(finished.last_line, "10 passed, 1 failed, 0 skipped", finished.out)
+        self.assertIn("harness.RanksFailedError: 2 of 2 ranks failed", finished.out)
+        self.assertEqual(finished.left_processes, [])
+
+    def test_workers_of_pytest(self):
+        finished = self.pytest("-n", "2", _SAMPLE)
+        self.assertIn("1 failed, 10 passed", finished.out, finished.err)
+        self.assertIn("harness.RanksFailedError: 2 of 2 ranks failed", finished.out)
+        self.assertEqual(finished.left_processes, [])
+
+    def test_one_of_them(self):
+        finished = self.pytest(f"{_SAMPLE}::TestContinuousCPU::test_agree_n_2_cpu")
+        self.assertIn("1 passed", finished.out, finished.err)
+
+    def test_until_the_first_failure(self):
+        finished = self.pytest("-x", f"{_SAMPLE}::TestParametrized")
+        self.assertIn("1 failed", finished.out, finished.err)
+        self.assertNotIn("3 passed", finished.out)
+        self.assertEqual(finished.left_processes, [])
