@@ -24,14 +24,17 @@ class MultiProcContinuousTest(ContinuousTestMixin, TestCase):
                 dist.all_reduce(x)
                 self.assertEqual(x, torch.full((3,), 2.0))
 
-    Every test has fresh ranks, unlike under PyTorch's class of this name: a test that fails or
-    skips takes no other test with it.
+    Tests share the ranks and the process group as long as each leaves them as it found them (see
+    `isolation`). Unlike under PyTorch's class of this name, a test that fails, hangs or skips takes
+    no other test with it: the next one gets a fresh world.
 
     Attributes:
         world_size: number of ranks; unless the class says otherwise, one for each device.
         rank: this process's rank; MAIN_PROCESS_RANK in the parent.
         pg: in a rank, the default process group.
         timeout: how long the process group waits.
+        isolation: "none" unless the class or the environment says otherwise; "group" for a process
+            group of each test's own, "process" for processes too.
 
     Raises (from the test, in the parent):
         RanksFailedError: an assertion failed (a unittest failure).

@@ -44,8 +44,12 @@ class DistributedTestBase(MultiProcessTestCase):
             self._meet("create_pg")
         kind = torch.device(device).type
         if kind != "cpu":
-            index = self.rank % torch.get_device_module(kind).device_count()
-            torch.get_device_module(kind).set_device(index)
+            module = torch.get_device_module(kind)
+            index = self.rank % module.device_count()
+            # Ranks that stay are handed on as they were.
+            self.addCleanup(module.set_device, module.current_device())
+            self.addCleanup(torch.set_default_device, None)
+            module.set_device(index)
             torch.set_default_device(torch.device(kind, index))
         return dist.distributed_c10d._get_default_group()
 

@@ -28,6 +28,9 @@ class MultiProcessTestCase(RankTestMixin, TestCase):
     Attributes:
         world_size: number of ranks, 4 unless the class or a decorator says otherwise.
         rank: this process's rank; MAIN_PROCESS_RANK in the parent.
+        device: this rank's accelerator, or the CPU.
+        isolation: how much of a world a test shares with the one before it; None for what the
+            environment says, or else "process".
         file_name: an empty file, the same for all ranks, for a FileStore.
         processes: in the parent, the processes by rank (pid, exitcode, kill(), …).
         special_return_code_checks: in the parent, test method to the exit code that rank 0 must

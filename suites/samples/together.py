@@ -47,6 +47,7 @@ class Assertions:
             self.assertRanksAgree(1)
 
     def test_one_fails(self):
+        self.assertRanksAgree(0)
         if self.rank == 1:
             raise ValueError("early")
         self.assertRanksAgree(1)

@@ -36,3 +36,13 @@ class TestGeneric(CommandTestCase):
         self.assertIn("1 failed", finished.out, finished.err)
         self.assertNotIn("3 passed", finished.out)
         self.assertEqual(finished.left_processes, [])
+
+
+class TestOutOfTree(CommandTestCase):
+    def test_a_backend_of_somebody_elses(self):
+        for kind in ("process", "group"):
+            with self.subTest(kind):
+                finished = self.harness("suites.samples.homemade", "--isolation", kind)
+                self.assertEqual(finished.last_line, "4 passed, 0 failed, 0 skipped", finished.out)
+                self.assertNotIn("StateLeakWarning", finished.err)
+                self.assert_clean(finished)
