@@ -43,6 +43,7 @@ class Assertions:
         self.assertRanksAgree(torch.full((3,), float(self.rank == 2)))
 
     def test_one_leaves(self):
+        self.assertRanksAgree(0)
         if self.rank != 1:
             self.assertRanksAgree(1)
 
