@@ -112,6 +112,10 @@ def _decorator(deed: _Deed, survivors_raise: Errors | None, match: str) -> Calla
         def in_chaos(self: Any, *args: Any, **kwargs: Any) -> None:
             if self._RANKS_ARE_THREADS:
                 raise SettingError(f"@{deed.verb}_rank() needs ranks that are processes")
+            if self.world_size == 1 and deed.verb != "delay":
+                raise SettingError(
+                    f"@{deed.verb}_rank(): in a world of one, nobody is left to pass"
+                )
             if deed.rank >= self.world_size:
                 raise SettingError(
                     f"@{deed.verb}_rank(rank={deed.rank}): the world has {self.world_size} ranks"

@@ -196,6 +196,11 @@ Outcome = (
 Spoken = Passed | Skipped | Failed | Raised
 
 
+def is_worse(outcome: Spoken, than: Spoken) -> bool:
+    """Whether something has gone wrong that had not before."""
+    return isinstance(than, Passed | Skipped) and isinstance(outcome, Failed | Raised)
+
+
 def outcome_of_problems(problems: tuple[Problem, ...]) -> Failed | Raised:
     """What a body with these problems, at least one, adds up to."""
     return (Failed if all(p.is_assertion for p in problems) else Raised)(problems)

@@ -117,8 +117,9 @@ def judge(reports: Sequence[RankReport], rule: ExitRule = USUAL_EXIT) -> Verdict
     if skipped and len(skipped) == len(by_rank):
         return Verdict(VerdictKind.SKIPPED, by_rank, reason=_reason_of(skipped))
     unfinished = [r for r in by_rank if isinstance(r.outcome, Ended)]
-    if skipped or unfinished or not by_rank:
-        odd = sorted(skipped or unfinished, key=lambda report: report.at_s)
+    hit = [r for r in by_rank if isinstance(r.outcome, Sabotaged)]
+    if skipped or unfinished or len(hit) == len(by_rank):
+        odd = sorted(skipped or unfinished or hit, key=lambda report: report.at_s)
         return Verdict(VerdictKind.DISAGREED, by_rank, tuple(r.rank for r in odd))
     return Verdict(VerdictKind.PASSED, by_rank)
 

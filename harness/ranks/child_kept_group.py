@@ -22,15 +22,31 @@ def take_or_make(key: object, make: Callable[[], None]) -> None:
     global _kept, _files
     import torch.distributed as dist
 
-    if _kept is not None and _kept[0] == key and _is_up():
-        return
     if _is_up() and _kept is not None:
+        _set_default(_kept[1])
+        if _kept[0] == key:
+            return
         dist.destroy_process_group()
     _kept = None
     before = dict(open_files())
     make()
     _files = frozenset(fd for fd, target in open_files() if before.get(fd) != target)
     _kept = (key, dist.distributed_c10d._get_default_group())
+
+
+def hide() -> None:
+    """A test begins: it has no process group until it asks for one.
+
+    Else a test that forgets to would pass after others and fail alone.
+    """
+    if _is_up():
+        _set_default(None)
+
+
+def _set_default(group: Any) -> None:
+    import torch.distributed as dist
+
+    dist.distributed_c10d._update_default_pg(group)
 
 
 def name() -> str | None:
@@ -63,18 +79,17 @@ def destroy_others() -> None:
     global _kept
     import torch.distributed as dist
 
-    if not _is_up():
-        _kept = None  # the test has destroyed it
-    if dist.is_available() and dist.is_initialized() and not _is_up():
-        dist.destroy_process_group()
+    if not dist.is_available() or not dist.is_initialized():
+        _kept = _kept if _is_up() else None
+    elif not _is_up() or _kept is None or dist.group.WORLD is not _kept[1]:
+        dist.destroy_process_group()  # of whatever group the test has made, and of all others
+        _kept = None
 
 
 def _is_up() -> bool:
-    """Whether the default process group is the one that was kept."""
+    """Whether the group that was kept is still there, hidden or not."""
+    if _kept is None:
+        return False
     import torch.distributed as dist
 
-    return (
-        _kept is not None
-        and dist.is_initialized()
-        and dist.distributed_c10d._get_default_group() is _kept[1]
-    )
+    return _kept[1] in dist.distributed_c10d._world.pg_map

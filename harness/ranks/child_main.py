@@ -22,6 +22,7 @@ from harness.model.spec import WORLD_VARIABLE, LaunchSpec
 from harness.ranks import (
     child_debugger,
     child_gloo,
+    child_kept_group,
     child_lifeline,
     child_listener,
     child_stay,
@@ -95,6 +96,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
         child_debugger.attach(pipe, rank)
         if spec.stays:
             child_gloo.share_device()
+            child_kept_group.hide()
             child_stay.note()
         pipe.hello(spec.stays)
         enter = getattr(cls, spec.entry)

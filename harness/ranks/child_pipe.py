@@ -13,7 +13,15 @@ from typing import Any
 from harness.diagnosis import snapshot
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Snapshot
-from harness.model.outcome import Passed, Problem, Raised, Skipped, Spoken, spoken_to_data
+from harness.model.outcome import (
+    Passed,
+    Problem,
+    Raised,
+    Skipped,
+    Spoken,
+    is_worse,
+    spoken_to_data,
+)
 from harness.model.spec import LaunchSpec
 from harness.ranks import child_listener, child_torch_state
 from harness.ranks.channel import FrameWriter, encode
@@ -43,6 +51,7 @@ class RankPipe:
         self._orders: child_listener.Orders | None = None
         self._pid = os.getpid()
         self._held = b""
+        self._meetings = 0
         self._sending = threading.Lock()
         self.stays = False
         self.outcome: Spoken | None = None
@@ -54,14 +63,15 @@ class RankPipe:
         """
         global _current
         _current, self.stays, self.outcome = self, stays, None
+        self._meetings = 0
         snapshot.begin()
         if self._orders is None:
             self._orders = child_listener.start(self._connection.fileno(), self._send)
             self._send({"kind": "hello"})
 
     def report(self, outcome: Spoken) -> None:
-        """Say what became of the body. Only the first report counts."""
-        if self.outcome is None:
+        """Say what became of the body. The first report counts, or the first that is not good."""
+        if self.outcome is None or is_worse(outcome, self.outcome):
             self.outcome = outcome
             is_good = isinstance(outcome, Passed | Skipped)
             # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
@@ -90,8 +100,11 @@ class RankPipe:
         Raises:
             PeerLeftError: if a rank has ended its test, or has come to another meeting.
         """
+        number, self._meetings = self._meetings, self._meetings + 1
         self._send({"kind": "meet", "label": label, "value": value})
         answer = self._await("met")
+        while answer["number"] != number:  # of a meeting that a signal's handler has left
+            answer = self._await("met")
         if answer["error"]:
             raise PeerLeftError(answer["error"])
         return tuple(answer["values"])
@@ -146,10 +159,11 @@ class RankPipe:
     def next_spec(self) -> LaunchSpec | None:
         """Wait for the next test; None if the rank shall leave."""
         assert self._orders is not None
-        order = self._orders.get()
-        if order is None or order["kind"] != "run":
-            return None
-        return LaunchSpec.from_data(order["spec"])
+        while (order := self._orders.get()) is not None and order["kind"] != "leave":
+            if order["kind"] == "run":
+                return LaunchSpec.from_data(order["spec"])
+            # Else an answer that the test before has not waited for.
+        return None
 
     def goodbye(self, imported: tuple[str, ...]) -> None:
         """The process group is down and exit handlers have run; the process is about to exit."""

@@ -156,7 +156,16 @@ def _interpreter() -> Mapping[str, Any]:
         "garbage collection": gc.isenabled(),
         "trace function": sys.gettrace(),
         "profile function": sys.getprofile(),
+        "umask": _umask(),
+        "alarm": bool(signal.getitimer(signal.ITIMER_REAL)[0]),
+        "blocked signals": tuple(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
     }
+
+
+def _umask() -> str:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return oct(mask)
 
 
 def _working_directory() -> str:
@@ -203,13 +212,13 @@ def _command(pid: str) -> str:
 
 
 def _files() -> Mapping[str, Any]:
-    kept = {*_OUTPUTS, *child_kept_group.files()}
+    kept = child_kept_group.files()
     found = {fd: target for fd, target in open_files() if fd not in kept}
-    return {fd: path for fd, path in found.items() if not path.startswith(_KEPT_FILES)}
+    return {fd: path for fd, path in found.items() if not _is_kept(path)}
 
 
-# stdout and stderr, which go to each test's own log files.
-_OUTPUTS = ("1", "2")
+def _is_kept(path: str) -> bool:
+    return path.startswith(_KEPT_FILES) and not path.startswith("/dev/shm/")
 
 
 def _filters() -> Mapping[str, Any]:

@@ -9,12 +9,13 @@ from harness.model.spec import LaunchSpec
 
 _client: Any = None
 _prefix = ""
+_count = 0
 
 
 def begin(spec: LaunchSpec) -> None:
     """A test begins: stores made from now on are its own."""
-    global _prefix, _client
-    _prefix = os.path.basename(spec.folder)
+    global _prefix, _client, _count
+    _prefix, _count = os.path.basename(spec.folder), 0
     if _client is None and spec.store_port:
         from harness.ranks.stores import connect
 
@@ -22,7 +23,7 @@ def begin(spec: LaunchSpec) -> None:
 
 
 def store_for_group(file_name: str, world_size: int) -> Any:
-    """A store for the default process group of the present test.
+    """A store for a default process group of the present test; another one at every call.
 
     In a file, a rank that waits for another looks every 10 ms; the ranks of a world that stays have
     a server instead.
@@ -31,8 +32,10 @@ def store_for_group(file_name: str, world_size: int) -> Any:
         file_name: the test's empty file.
         world_size: number of ranks that use it.
     """
+    global _count
     from torch._C._distributed_c10d import FileStore, PrefixStore
 
+    _count += 1
     if _client is None:
-        return FileStore(file_name, world_size)
-    return PrefixStore(_prefix, _client)
+        return FileStore(file_name if _count == 1 else f"{file_name}.{_count}", world_size)
+    return PrefixStore(f"{_prefix}/{_count}", _client)

@@ -13,6 +13,7 @@ import itertools
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, MutableMapping
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.process import BaseProcess, current_process
@@ -32,6 +33,19 @@ _count = itertools.count(1)
 def server_pids() -> frozenset[int]:
     """The fork servers of this process."""
     return frozenset(_server_pids)
+
+
+_servers: weakref.WeakSet[ForkServer] = weakref.WeakSet()
+
+
+def _let_go_in_a_fork() -> None:
+    """Close, in a fork of this process, what tells the servers that it lives."""
+    for server in _servers:
+        with contextlib.suppress(OSError, TypeError):  # it has been ended
+            os.close(server.stdlib_server._forkserver_alive_fd)  # type: ignore[attr-defined]
+
+
+os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
 class ForkServer:
@@ -58,6 +72,7 @@ class ForkServer:
         pid: int = self.stdlib_server._forkserver_pid  # type: ignore[attr-defined]
         _server_pids.add(pid)
         self._death = os.pidfd_open(pid)
+        _servers.add(self)
 
     def _start(self) -> int:
         """Start the server process; returns the read end of the pipe that it answers on."""

@@ -7,6 +7,7 @@ and py-spy, where it is installed, sees below Python.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import psutil
@@ -30,6 +31,9 @@ _CRASH_LINES = 500
 _SHOWN_LINES = 20
 
 
+_rounds = itertools.count(1)
+
+
 class Interrogator:
     """Asks the ranks of one world."""
 
@@ -47,7 +51,8 @@ class Interrogator:
         Args:
             full: also where each collective was issued.
         """
-        self._round += 1
+        # Never the same twice: a rank that stays may answer late, in the middle of the next test.
+        self._round = next(_rounds)
         for rank in self._living():
             rank.handle.ask({"kind": "snapshot", "full": full, "round": self._round})
         return self._round

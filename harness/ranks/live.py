@@ -73,12 +73,16 @@ class LiveStream:
         out.write(whole.encode(encoding, "backslashreplace").decode(encoding))
         out.flush()
 
-    def close(self) -> None:
-        """Pass on what is left of a rank that has ended, and give the descriptors back."""
+    def end_of_test(self) -> None:
+        """Pass on what the rank has written by now, and its last line as it is."""
         self.pump(_PIPE_CHUNKS)
         if self._line:
             self._say([self._line])
             self._line = b""
+
+    def close(self) -> None:
+        """Pass on what is left of a rank that has ended, and give the descriptors back."""
+        self.end_of_test()
         self._from_rank.close()
         self._log.close()
 

@@ -16,10 +16,12 @@ class Answer:
     """What a rank is told that has come to a meeting.
 
     Attributes:
+        number: which meeting of the rank's it is, from 0.
         values: what each rank has brought, by rank.
         error: why there is no meeting; empty if there is.
     """
 
+    number: int
     values: tuple[str, ...] = ()
     error: str = ""
 
@@ -71,7 +73,7 @@ class Meetings:
             return {}
         del self._open[number]
         values = tuple(meeting.values[r] for r in range(self._size))
-        return dict.fromkeys(range(self._size), Answer(values))
+        return dict.fromkeys(range(self._size), Answer(number, values))
 
     def leave(self, rank: int) -> dict[int, Answer]:
         """A rank will come no more; returns who is to be told what."""
@@ -94,4 +96,4 @@ class Meetings:
 
     def _call_off(self, number: int, error: str) -> dict[int, Answer]:
         meeting = self._open.pop(number)
-        return {rank: Answer(error=error) for rank in meeting.values}
+        return {rank: Answer(number, error=error) for rank in meeting.values}

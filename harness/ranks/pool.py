@@ -105,6 +105,7 @@ class WorldPool:
     def __init__(self) -> None:
         self._idle: list[StayingWorld] = []  # the last one used is last
         self._lent: dict[int, StayingWorld] = {}
+        self._pid = os.getpid()
 
     def world_for(self, spec: LaunchSpec, new: Callable[[LaunchSpec], World]) -> World:
         """Have a test run by a world that stays, one that waits or a new one.
@@ -151,7 +152,9 @@ class WorldPool:
         return ranks > _MAX_IDLE_RANKS or len(self._idle) > _MAX_IDLE_WORLDS
 
     def close(self) -> None:
-        """End all worlds."""
+        """End all worlds; in a fork of the process whose they are, nothing."""
+        if os.getpid() != self._pid:
+            return
         for staying in [*self._idle, *self._lent.values()]:
             staying.end()
         self._idle.clear()

@@ -77,6 +77,7 @@ class Supervisor:
 
         However this returns or raises, no rank is left running, unless all of them stay.
         """
+        self._set_deadlines()  # ranks that have run a test before are up already
         try:
             while self._unsettled():
                 self._take_in(self._wait())
@@ -87,6 +88,8 @@ class Supervisor:
             for rank in self._ranks:
                 self._terminal.leave(rank.rank)
             self._world.is_idle = self._all_stay()
+            if self._world.is_idle:
+                self._world.end_output()
             stuck = [] if self._world.is_idle else self._world.end(TERM_GRACE_S)
         self._world.is_clean = self._in_step and all(rank.is_clean for rank in self._ranks)
         self._settle_survivors(stuck)
@@ -205,11 +208,14 @@ class Supervisor:
 
     def _lend_terminal(self, rank: WatchedRank) -> None:
         """Take the rank's news to the terminal; while a rank has it, the clock stands still."""
-        if rank.wants_terminal:
-            self._terminal.ask(rank.rank, rank.handle.pid or 0)
-        elif rank.wants_terminal is False or rank.phase is not Phase.RUNNING:
+        for wanted in rank.terminal_wishes:
+            if wanted:
+                self._terminal.ask(rank.rank, rank.handle.pid or 0)
+            else:
+                self._terminal.leave(rank.rank)
+        rank.terminal_wishes.clear()
+        if rank.phase is not Phase.RUNNING:
             self._terminal.leave(rank.rank)
-        rank.wants_terminal = None
         while (lent := self._terminal.lend()) is not None:
             told, error = lent
             self._ranks[told].handle.order(encode({"kind": "terminal", "error": error}))

@@ -222,6 +222,7 @@ class ThreadWorld:
     def meet(self, rank: int, label: str, value: str = "") -> tuple[str, ...]:
         """Wait for all ranks to come here, and learn what each has brought; see `RankPipe.meet`."""
         with self._answered:
+            self._answers.pop(rank, None)  # of a meeting that an exception has ended
             self._tell(self._meetings.come(rank, label, value))
             self._answered.wait_for(lambda: rank in self._answers)
             answer = self._answers.pop(rank)

@@ -18,6 +18,7 @@ from harness.model.outcome import (
     Sabotaged,
     Skipped,
     Spoken,
+    is_worse,
     spoken_from_data,
 )
 from harness.model.skips import skip_reason_of_exit
@@ -52,7 +53,7 @@ class WatchedRank:
         self.is_clean = False
         self.arrivals: list[tuple[str, str]] = []
         self.sabotage = ""
-        self.wants_terminal: bool | None = None  # None for nothing new
+        self.terminal_wishes: list[bool] = []
         self.outcome: Outcome | None = None
         self.at_s = 0.0
         self.snapshot: Snapshot | None = None
@@ -83,8 +84,9 @@ class WatchedRank:
             self.phase = Phase.RUNNING
         elif kind == "outcome":
             self.phase = Phase.LEAVING
-            self.spoken = spoken_from_data(message["outcome"])
-            self.spoken_at_s = now()
+            spoken = spoken_from_data(message["outcome"])
+            if self.spoken is None or is_worse(spoken, self.spoken):
+                self.spoken, self.spoken_at_s = spoken, now()
             self._keep_snapshot(message)
         elif kind == "snapshot":
             self.answered_round = message["round"]
@@ -98,7 +100,7 @@ class WatchedRank:
         elif kind == "meet":
             self.arrivals.append((message["label"], message["value"]))
         elif kind == "terminal":
-            self.wants_terminal = message["wanted"]
+            self.terminal_wishes.append(message["wanted"])
         elif kind == "sabotage":
             self.sabotage = message["deed"]
 

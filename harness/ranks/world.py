@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -73,6 +74,7 @@ class RankHandle:
 
     def start(self) -> None:
         self.process.start()
+        _handles.add(self)
         self._pidfd = _pidfd_of(self.process)
         ranks_at_work.add(self.process.pid or 0)
 
@@ -100,6 +102,11 @@ class RankHandle:
         """Show what the rank has written since."""
         for stream in self.streams:
             stream.pump()
+
+    def end_output(self) -> None:
+        """Show what the rank has written by the end of a test, unfinished lines too."""
+        for stream in self.streams:
+            stream.end_of_test()
 
     def messages(self) -> Iterator[Message]:
         yield from self._reader.read()
@@ -144,7 +151,17 @@ class RankHandle:
             except (ProcessLookupError, PermissionError):
                 continue
 
+    def let_go(self) -> None:
+        """Close, in a fork of the parent, the channel and the lifeline."""
+        self._connection.close()
+        popen = getattr(self.process, "_popen", None)
+        for fd in getattr(getattr(popen, "finalizer", None), "_args", None) or ():
+            for each in fd if isinstance(fd, list | tuple) else (fd,):
+                with contextlib.suppress(OSError):
+                    os.close(each)
+
     def close(self) -> None:
+        _handles.discard(self)
         ranks_at_work.discard(self.process.pid or 0)
         self._connection.close()
         os.close(self._stacks_fd)
@@ -153,6 +170,22 @@ class RankHandle:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+
+
+_handles: weakref.WeakSet[RankHandle] = weakref.WeakSet()
+
+
+def _let_go_in_a_fork() -> None:
+    """Close what ties the ranks to this process's parent, whose they are.
+
+    A fork that lives on would otherwise keep them from noticing that the parent has gone.
+    """
+    for handle in _handles:
+        handle.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
 def _pidfd_of(process: BaseProcess) -> int | None:
@@ -224,6 +257,11 @@ class World:
             handle.pass_on_output()
             empty(self.folder, handle.rank)
             handle.order(frame)
+
+    def end_output(self) -> None:
+        """Show what the ranks, which stay, have written by the end of their test."""
+        for handle in self.handles:
+            handle.end_output()
 
     def dismiss(self, limit_s: float, grace_s: float) -> list[RankHandle]:
         """Have ranks that wait for another test leave as a test's ranks do; end those that do not.

@@ -120,6 +120,32 @@ class Own(MultiProcessTestCase):
     def test_without_group(self):
         record(self)
 
+    def test_needs_group(self):
+        all_reduce(self)
+
+    def test_one_after_the_other(self):
+        for _ in range(3):
+            self.init_process_group()
+            all_reduce(self)
+            dist.destroy_process_group()
+
+    @timeout(1.0)
+    def test_takes_too_long(self):
+        time.sleep(1000)
+
+
+class AfterTheBody(MultiProcessTestCase):
+    """What goes wrong once the body has passed."""
+
+    world_size = 2
+
+    def run_test(self, test_name, parent_pipe):
+        super().run_test(test_name, parent_pipe)
+        assert self.rank == 0, "seen after the body"
+
+    def test_passes(self):
+        pass
+
 
 class Remains(OnGloo):
     """What each test leaves is named in `REMAINS`."""
@@ -195,6 +221,18 @@ class Remains(OnGloo):
     def test_settles(self):
         threading.Thread(target=time.sleep, args=(0.1,)).start()
 
+    def test_alarm(self):
+        signal.alarm(1000)
+
+    def test_blocked_signal(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+
+    def test_umask(self):
+        os.umask(0o777)
+
+    def test_output_turned_away(self):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
     def test_cleans_up(self):
         os.environ["LEFT"] = "1"
         self.addCleanup(os.environ.pop, "LEFT")
@@ -224,6 +262,10 @@ REMAINS = {
     "test_group_destroyed": None,
     "test_uneven": "the ranks have called different numbers of collectives: rank 0 ",
     "test_on_one_rank": "rank 1: environment variable LEFT: 1 left behind",
+    "test_alarm": "ranks 0, 1: the alarm is True, was False",
+    "test_blocked_signal": "ranks 0, 1: the blocked signals is ",
+    "test_umask": "ranks 0, 1: the umask is 0o777, was 0o",
+    "test_output_turned_away": "open file 1 gone",
     "test_settles": None,
     "test_cleans_up": None,
 }

@@ -185,5 +185,6 @@ class Debugged(MultiProcessTestCase):
 
     def test_all_at_once(self):
         answer = 40 + self.rank
-        breakpoint()
+        for _ in range(2):
+            breakpoint()
         self.assertEqual(answer, 40 + self.rank)

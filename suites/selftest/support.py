@@ -160,13 +160,14 @@ def left_processes(mark: str) -> list[str]:
     """Processes with this mark in their environment that are still there after a short while."""
     deadline = time.monotonic() + GONE_LIMIT_S
     while True:
-        left = [p for p in psutil.process_iter() if _has_mark(p, mark)]
+        left = [p for p in psutil.process_iter() if marked(p, mark)]
         if not left or time.monotonic() > deadline:
             return [_describe(p) for p in left]
         psutil.wait_procs(left, timeout=max(0.0, deadline - time.monotonic()))
 
 
-def _has_mark(process: psutil.Process, mark: str) -> bool:
+def marked(process: psutil.Process, mark: str) -> bool:
+    """Whether it is of the command with this mark, and still runs."""
     try:
         return (
             process.environ().get("SELFTEST_MARK") == mark

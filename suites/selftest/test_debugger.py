@@ -54,8 +54,11 @@ class TestOnATerminal(unittest.TestCase):
     def start(self, *command):
         return Terminal(sys.executable, *command)
 
-    def check_one_rank(self, *command):
-        terminal = self.start(*command)
+    def test_one_rank_under_pytest(self):
+        terminal = self.start(
+            *["-m", "pytest", "-q", "-p", "no:cacheprovider"],
+            "suites/samples/together.py::Debugged::test_breakpoint",
+        )
         terminal.expect(r"\(Pdb rank 1\) ")
         terminal.say("p self.rank, x")
         terminal.expect(r"\(1, tensor\(\[2., 2.\]\)\)")
@@ -85,7 +88,7 @@ class TestOnATerminal(unittest.TestCase):
 
     def test_ranks_take_turns(self):
         terminal = self.start("run_tests.py", "suites.samples.together.Debugged.test_all_at_once")
-        for _ in range(2):
+        for _ in range(4):  # each rank stops twice
             rank = int(terminal.expect(r"\(Pdb rank (\d)\) ")[1])
             terminal.say("p answer")
             terminal.expect(str(40 + rank))

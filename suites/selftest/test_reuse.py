@@ -8,11 +8,13 @@ import unittest
 import warnings
 from unittest import mock
 
+import psutil
+
 from harness import SettingError, StateLeakWarning, WorldExitWarning, isolation
 from harness.ranks import pool as pools
 from harness.ranks.pool import pool
 from suites.samples import reused
-from suites.selftest.support import CommandTestCase, InProcess, run_case
+from suites.selftest.support import CommandTestCase, InProcess, marked, run_case
 
 
 class Reuse(InProcess):
@@ -64,6 +66,17 @@ class TestSharing(Reuse):
         first = self.pids(reused.Own, "test_by_torch", HARNESS_ISOLATION="group")
         for method in ("test_subgroup", "test_by_torch", "test_by_helper"):
             self.assertEqual(self.pids(reused.Own, method, HARNESS_ISOLATION="group"), first)
+
+    def test_a_group_that_is_kept_is_nobodys_until_asked_for(self):
+        with mock.patch.dict(os.environ, HARNESS_ISOLATION="none"):
+            self.pids(reused.Own, "test_by_helper")
+            result = run_case(reused.Own, "test_needs_group")
+            self.assertEqual(result.status, "error")
+            self.assertIn("has not been initialized", result.text)
+            first = self.pids(reused.Own, "test_by_helper")
+            for method in ("test_by_torch", "test_one_after_the_other", "test_by_helper_again"):
+                self.passes(reused.Own, method)
+            self.assertEqual(self.pids(reused.Own, "test_by_helper"), first)
 
     def test_the_switch_back(self):
         first = self.pids(reused.Sound, "test_one", HARNESS_ISOLATION="process")
@@ -128,6 +141,22 @@ class TestOutcomes(Reuse):
         self.assertIn("said by test_fails", result.text)
         self.assertNotIn("said by test_prints", result.text)
 
+    def test_what_goes_wrong_after_the_body(self):
+        for kind in ("process", "group"):
+            with self.subTest(kind), mock.patch.dict(os.environ, HARNESS_ISOLATION=kind):
+                result = run_case(reused.AfterTheBody, "test_passes")
+                self.assertEqual(result.status, "failed", result.text)
+                self.assertIn("rank 1: AssertionError: seen after the body", result.text)
+
+    def test_a_test_that_takes_too_long(self):
+        env = {"HARNESS_ISOLATION": "group", "HARNESS_DEADLOCK_AFTER": "0"}
+        self.pids(reused.Own, "test_by_helper", **env)
+        with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
+            result = run_case(reused.Own, "test_takes_too_long")
+        self.assertEqual(result.status, "error")
+        self.assertIn("had not finished after 1 s", result.text)
+        self.assertLess(result.seconds, 10)  # ranks may take 180 s to start, but these have
+
     def test_a_world_that_died_while_it_waited(self):
         first = self.pids(reused.Sound, "test_one")
         os.kill(first[0], 9)
@@ -177,8 +206,39 @@ class TestHundred(CommandTestCase):
         self.assertEqual(finished.last_line, "97 passed, 2 failed, 1 skipped", finished.out)
         self.assert_clean(finished)
 
-    def test_by_unittest(self):
-        names = [f"suites.samples.reused.Hundred.test_{n:03}" for n in (9, 10, 11, 30, 31)]
-        finished = self.run_command(sys.executable, "-m", "unittest", *names)
-        self.assertIn("FAILED (errors=1, skipped=1)", finished.err)
-        self.assert_clean(finished)
+
+class TestForksOfTheParent(CommandTestCase):
+    def test_they_leave_the_worlds_alone(self):
+        self.write(
+            "script.py",
+            """
+            import os, signal, sys
+            from harness import run_on_ranks
+
+            def pid():
+                return os.getpid()
+
+            first = run_on_ranks(pid, 2, isolation="group")
+            child = os.fork()
+            if child == 0:
+                sys.exit(0)  # with exit handlers
+            os.waitpid(child, 0)
+            assert run_on_ranks(pid, 2, isolation="group") == first
+            if os.fork() == 0:
+                signal.pause()  # outlives its parent
+            os.kill(os.getpid(), signal.SIGKILL)
+            """,
+        )
+        finished = self.start(sys.executable, "script.py")
+        finished.wait(60)
+        left = [p for p in self.processes() if "script.py" not in " ".join(p.cmdline())]
+        waited = psutil.wait_procs(left, 10)[1]
+        alive = [p for p in waited if p.status() != psutil.STATUS_ZOMBIE]
+        for process in self.processes():
+            process.kill()
+        self.finish(finished)
+        self.assertEqual(alive, [])
+        self.assertEqual(finished.returncode, -9)
+
+    def processes(self):
+        return [p for p in psutil.process_iter() if marked(p, self.sandbox.mark)]

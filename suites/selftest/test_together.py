@@ -18,11 +18,13 @@ class TestMeetings(unittest.TestCase):
     def test_everybody_comes(self):
         meetings = Meetings(2)
         self.assertEqual(meetings.come(1, "here", "b"), {})
-        self.assertEqual(meetings.come(0, "here", "a"), dict.fromkeys((0, 1), Answer(("a", "b"))))
+        self.assertEqual(
+            meetings.come(0, "here", "a"), dict.fromkeys((0, 1), Answer(0, ("a", "b")))
+        )
         self.assertEqual(meetings.come(0, "there", "c"), {})
 
     def test_alone(self):
-        self.assertEqual(Meetings(1).come(0, "here", "a"), {0: Answer(("a",))})
+        self.assertEqual(Meetings(1).come(0, "here", "a"), {0: Answer(0, ("a",))})
 
     def test_somebody_leaves(self):
         meetings = Meetings(3)

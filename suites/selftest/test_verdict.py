@@ -19,6 +19,7 @@ from harness.model.outcome import (
     Place,
     Problem,
     Raised,
+    Sabotaged,
     Skipped,
     SubTest,
     TimedOut,
@@ -59,6 +60,7 @@ ALONE = {
     Deadlocked(2): VerdictKind.DEADLOCKED,
     Lost("gone"): VerdictKind.DIED,
     Ended(): VerdictKind.DISAGREED,
+    Sabotaged("killed"): VerdictKind.PASSED,
 }
 PLACES = {"first": (0,), "last": (SIZE - 1,), "all": tuple(range(SIZE))}
 
@@ -83,6 +85,8 @@ class TestMatrix(unittest.TestCase):
                     verdict = judge(reports(outcomes))
                     if isinstance(outcome, Skipped) and name == "all":
                         expected = VerdictKind.SKIPPED
+                    if isinstance(outcome, Sabotaged) and name == "all":
+                        expected = VerdictKind.DISAGREED  # nobody has run the body to its end
                     self.assertIs(verdict.kind, expected)
                     blamed = () if not verdict.is_trouble else ranks
                     self.assertEqual(verdict.culprits, blamed)
@@ -92,7 +96,8 @@ class TestMatrix(unittest.TestCase):
             for other in ALONE:
                 with self.subTest(outcome=outcome, other=other):
                     verdict = judge(reports([outcome, other]))
-                    passed = isinstance(outcome, Passed) and isinstance(other, Passed)
+                    good = (Passed, Sabotaged)  # but somebody has to have passed
+                    passed = {type(outcome), type(other)} in ({Passed}, set(good))
                     self.assertEqual(verdict.kind is VerdictKind.PASSED, passed)
                     skipped = isinstance(outcome, Skipped) and isinstance(other, Skipped)
                     self.assertEqual(verdict.kind is VerdictKind.SKIPPED, skipped)
