@@ -226,19 +226,20 @@ class TestForksOfTheParent(CommandTestCase):
             assert run_on_ranks(pid, 2, isolation="group") == first
             if os.fork() == 0:
                 signal.pause()  # outlives its parent
+            print(*first, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
             """,
         )
-        finished = self.start(sys.executable, "script.py")
-        finished.wait(60)
-        left = [p for p in self.processes() if "script.py" not in " ".join(p.cmdline())]
-        waited = psutil.wait_procs(left, 10)[1]
-        alive = [p for p in waited if p.status() != psutil.STATUS_ZOMBIE]
+        command = self.start(sys.executable, "script.py")
+        self.assertEqual(command.wait(60), -9)
+        pids = {int(text) for text in command.stdout.readline().split()}
+        self.assertEqual(len(pids), 2)
+        ranks = [p for p in self.processes() if p.pid in pids]
+        alive = psutil.wait_procs(ranks, 10)[1]
         for process in self.processes():
             process.kill()
-        self.finish(finished)
+        self.finish(command)
         self.assertEqual(alive, [])
-        self.assertEqual(finished.returncode, -9)
 
     def processes(self):
         return [p for p in psutil.process_iter() if marked(p, self.sandbox.mark)]
