@@ -87,6 +87,7 @@ def _run_rank(
 
 def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
     """Run one test; returns if it passed, or was skipped in a rank that stays."""
+    pipe.begin(spec.stays)
     with _reporting(pipe):
         _become(spec)
         cls = _find_class(spec)
@@ -98,7 +99,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
             child_gloo.share_device()
             child_kept_group.hide()
             child_stay.note()
-        pipe.hello(spec.stays)
+        pipe.hello()
         enter = getattr(cls, spec.entry)
         enter(rank, spec.method, spec.file_name, pipe, **spec.extras)
         if pipe.outcome is None:

@@ -56,14 +56,17 @@ class RankPipe:
         self.stays = False
         self.outcome: Spoken | None = None
 
-    def hello(self, stays: bool) -> None:
+    def begin(self, stays: bool) -> None:
+        """A test begins: nothing of the one before counts any more."""
+        global _current
+        _current, self.stays, self.outcome = self, stays, None
+        self._meetings = 0
+
+    def hello(self) -> None:
         """The rank is up: its class is found and the body is about to start.
 
         The parent knows that a rank is up which has run a test before.
         """
-        global _current
-        _current, self.stays, self.outcome = self, stays, None
-        self._meetings = 0
         snapshot.begin()
         if self._orders is None:
             self._orders = child_listener.start(self._connection.fileno(), self._send)

@@ -170,6 +170,7 @@ class OwnRun(MultiProcessTestCase):
     """Overrides `_run` as PyTorch's FSDP tests do: process group up before the test, down after."""
 
     world_size = 2
+    destroy_pg_upon_exit = False
 
     @classmethod
     def _run(cls, rank, test_name, file_name, parent_pipe, **kwargs):
@@ -182,6 +183,7 @@ class OwnRun(MultiProcessTestCase):
         dist.barrier()
         self.run_test(test_name, parent_pipe)
         dist.barrier()
+        dist.destroy_process_group()
 
     def test_group_is_up(self):
         self.assertTrue(dist.is_initialized())
