@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from harness.bench.isolation_side import WORLD_SIZE, all_reduce_ones
+from harness.bench.isolation_side import OnGloo
 from harness.cases.continuous import MultiProcContinuousTest
 
 
-class OneCollective(MultiProcContinuousTest):
+class OneCollective(OnGloo, MultiProcContinuousTest):
     """One all-reduce on the process group that the class has."""
-
-    world_size = WORLD_SIZE
-
-    @classmethod
-    def backend_str(cls) -> str:
-        return "gloo"
-
-    def test_all_reduce(self) -> None:
-        all_reduce_ones()

@@ -103,7 +103,7 @@ class RankTestMixin(WorldTestMixin):
             self._meet("init_process_group")
 
         if self.isolation == NONE:
-            child_kept_group.take_or_make((backend, repr(kwargs)), bring_up)
+            child_kept_group.take_or_make((backend, dict(kwargs)), bring_up)
         else:
             bring_up()
 

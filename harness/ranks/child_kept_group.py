@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+
+from harness.ranks.descriptors import open_files
 
 # What it was made with, and the group.
 _kept: tuple[object, Any] | None = None
@@ -22,8 +22,9 @@ def take_or_make(key: object, make: Callable[[], None]) -> None:
     global _kept, _files
     import torch.distributed as dist
 
-    if _is_up() and _kept is not None:
-        _set_default(_kept[1])
+    group = _group()
+    if group is not None and _kept is not None:
+        _set_default(group)
         if _kept[0] == key:
             return
         dist.destroy_process_group()
@@ -39,7 +40,7 @@ def hide() -> None:
 
     Else a test that forgets to would pass after others and fail alone.
     """
-    if _is_up():
+    if _group() is not None:
         _set_default(None)
 
 
@@ -51,27 +52,17 @@ def _set_default(group: Any) -> None:
 
 def name() -> str | None:
     """The name of the group that is kept; None if there is none."""
-    if _kept is None or not _is_up():
+    group = _group()
+    if group is None:
         return None
     import torch.distributed as dist
 
-    return str(dist.distributed_c10d._world.pg_names[_kept[1]])
+    return str(dist.distributed_c10d._world.pg_names[group])
 
 
 def files() -> frozenset[str]:
     """The descriptors, as text, that the group has opened."""
-    return _files if _kept is not None and _is_up() else frozenset()
-
-
-def open_files() -> Iterator[tuple[str, str]]:
-    """The open descriptors of this process, and what they are of; none where it is not Linux."""
-    try:
-        descriptors = os.listdir("/proc/self/fd")
-    except FileNotFoundError:
-        return
-    for fd in descriptors:
-        with contextlib.suppress(OSError):  # closed meanwhile: the one that listed them, at least
-            yield fd, os.readlink(f"/proc/self/fd/{fd}")
+    return frozenset() if _group() is None else _files
 
 
 def destroy_others() -> None:
@@ -79,17 +70,18 @@ def destroy_others() -> None:
     global _kept
     import torch.distributed as dist
 
-    if not dist.is_available() or not dist.is_initialized():
-        _kept = _kept if _is_up() else None
-    elif not _is_up() or _kept is None or dist.group.WORLD is not _kept[1]:
+    group = _group()
+    if dist.is_available() and dist.is_initialized() and dist.group.WORLD is not group:
         dist.destroy_process_group()  # of whatever group the test has made, and of all others
-        _kept = None
+        group = None
+    if group is None:
+        _kept = None  # to let go of its sockets
 
 
-def _is_up() -> bool:
-    """Whether the group that was kept is still there, hidden or not."""
+def _group() -> Any:
+    """The group that was kept if it is still there, hidden or not; else None."""
     if _kept is None:
-        return False
+        return None
     import torch.distributed as dist
 
-    return _kept[1] in dist.distributed_c10d._world.pg_map
+    return _kept[1] if _kept[1] in dist.distributed_c10d._world.pg_map else None

@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.diagnosis.snapshot import LIFELINE, LISTENER
 from harness.ranks import child_kept_group, child_torch_state
-from harness.ranks.child_kept_group import open_files
+from harness.ranks.descriptors import open_files
 
 # Threads that have been told to end, and sockets that are being closed, need a moment for it.
 _SETTLING_S = 0.5
@@ -264,6 +264,6 @@ _LOOKS: dict[str, Callable[[], Mapping[Any, Any]]] = {
     "logger": _loggers,
     "signal handler": _signals,
     "exit handler": _exit_handlers,
-    "torch's": child_torch_state.settings,
+    "torch's": child_torch_state.switches,
     "process group": child_torch_state.groups,
 }

@@ -9,7 +9,7 @@ from typing import Any
 from harness.ranks import child_kept_group
 
 
-def settings() -> Mapping[str, Any]:
+def switches() -> Mapping[str, Any]:
     """torch's switches for this thread and this process."""
     torch = sys.modules.get("torch")
     if torch is None:

@@ -22,8 +22,8 @@ from typing import Any
 
 from harness.model.clock import NEVER, Deadline
 from harness.ranks import folders
+from harness.ranks.descriptors import readable
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
-from harness.ranks.polling import readable
 
 _start_lock = threading.Lock()
 _server_pids: set[int] = set()

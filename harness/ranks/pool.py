@@ -105,7 +105,7 @@ class WorldPool:
     def __init__(self) -> None:
         self._idle: list[StayingWorld] = []  # the last one used is last
         self._lent: dict[int, StayingWorld] = {}
-        self._pid = os.getpid()
+        self.pid = os.getpid()
 
     def world_for(self, spec: LaunchSpec, new: Callable[[LaunchSpec], World]) -> World:
         """Have a test run by a world that stays, one that waits or a new one.
@@ -153,7 +153,7 @@ class WorldPool:
 
     def close(self) -> None:
         """End all worlds; in a fork of the process whose they are, nothing."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             return
         for staying in [*self._idle, *self._lent.values()]:
             staying.end()
@@ -161,12 +161,12 @@ class WorldPool:
         self._lent.clear()
 
 
-_pool: tuple[int, WorldPool] | None = None
+_pool: WorldPool | None = None
 
 
 def pool() -> WorldPool:
     """The pool of this process; a fork of the parent gets a new one of its own."""
     global _pool
-    if _pool is None or _pool[0] != os.getpid():
-        _pool = (os.getpid(), WorldPool())
-    return _pool[1]
+    if _pool is None or _pool.pid != os.getpid():
+        _pool = WorldPool()
+    return _pool

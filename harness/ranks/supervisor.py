@@ -17,9 +17,9 @@ from harness.model.rank_report import RankReport
 from harness.model.verdict import ExitRule
 from harness.ranks.channel import encode
 from harness.ranks.deadlock_watch import DeadlockWatch
+from harness.ranks.descriptors import readable
 from harness.ranks.interrogation import Interrogator
 from harness.ranks.meetings import Answer, Meetings
-from harness.ranks.polling import readable
 from harness.ranks.terminal import Terminal
 from harness.ranks.watched import Phase, WatchedRank
 from harness.ranks.world import RankHandle, World

@@ -72,13 +72,13 @@ def _is_ours() -> bool:
 
 def _to_foreground(group: int) -> str:
     """Put a process group into the terminal's foreground; returns why that was not possible."""
-    # Who does this from the background is stopped unless it ignores the signal.
-    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    # Who does this from the background is stopped unless the signal is kept from it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         with _opened() as terminal:
             os.tcsetpgrp(terminal, group)
     except OSError as error:
         return f"the terminal cannot be given to the rank: {error.strerror}"
     finally:
-        signal.signal(signal.SIGTTOU, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return ""
