@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import re
+import time
 import unittest
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 from harness.model import notes
 from harness.model.clock import now
+from harness.model.timeline import RankTrack
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED
 
 
@@ -47,6 +49,11 @@ class TestRecord:
         reason: why it was skipped.
         troubles: its failures and errors.
         notes: what it remarked for the summary.
+        started_s: when it began, on the clock of `harness.model.clock`.
+        worker: the number of the worker that ran it, from 1; 0 for the runner's own process.
+        stdout, stderr: the last of what its own process printed meanwhile; ranks have their own.
+        ranks: what its ranks did, if it had any and somebody wants to know.
+        earlier: what the earlier attempts came to, if it was tried again; they all failed.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of the name
@@ -57,6 +64,17 @@ class TestRecord:
     reason: str = ""
     troubles: list[Trouble] = field(default_factory=list)
     notes: list[notes.Note] = field(default_factory=list)
+    started_s: float = 0.0
+    worker: int = 0
+    stdout: str = ""
+    stderr: str = ""
+    ranks: tuple[RankTrack, ...] = ()
+    earlier: list[TestRecord] = field(default_factory=list)
+
+    @property
+    def is_flaky(self) -> bool:
+        """Whether it failed first and then passed."""
+        return self.status is Status.PASSED and bool(self.earlier)
 
     @property
     def why(self) -> str:
@@ -80,11 +98,29 @@ _FIXTURE = re.compile(r"(?:setUp|tearDown)(?:Class|Module) \((.+)\)$")
 
 @dataclass
 class RunResult:
-    """All records of a run."""
+    """All records of a run.
+
+    Attributes:
+        records: in the order of the plan, whatever the order in which the tests ended.
+        not_run: how many tests were planned and not run.
+        interrupted: whether somebody stopped it.
+        started_at: seconds since the epoch.
+        started_s: the same moment on the clock of `harness.model.clock`.
+        seconds: how long it took.
+        command: the command line, for a reader.
+        seed: the seed of all random generators.
+        jobs: how many tests ran at once; 0 for all in the runner's own process.
+    """
 
     records: list[TestRecord] = field(default_factory=list)
     not_run: int = 0
     interrupted: bool = False
+    started_at: float = field(default_factory=time.time)
+    started_s: float = field(default_factory=now)
+    seconds: float = 0.0
+    command: str = ""
+    seed: int = 0
+    jobs: int = 0
 
     def count(self, status: Status) -> int:
         return sum(record.status is status for record in self.records)
