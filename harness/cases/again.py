@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.model import settings
+from harness.model.invocation import runner, short_path
 
 
 def command_for(case: unittest.TestCase) -> str:
@@ -21,36 +22,33 @@ def command_for(case: unittest.TestCase) -> str:
     file = os.path.abspath(getattr(module, "__file__", None) or "")
     name = f"{cls.__qualname__}.{case._testMethodName}"
     if "PYTEST_CURRENT_TEST" in os.environ:
-        place = f"{_relative(file)}::{name.replace('.', '::')}"
+        place = f"{short_path(file)}::{name.replace('.', '::')}"
         return _as_now(["python", "-m", "pytest", place])
     if cls.__module__ == "__main__":
-        return _as_now(["python", _relative(file), name])
+        return _as_now(["python", short_path(file), name])
     if settings.DROPIN.value():
-        folder = _relative(os.path.dirname(file))
-        return _as_now([*_runner(), "--torch-checkout", folder, _relative(file), name])
-    command = _as_now([*_runner(), f"{cls.__module__}.{name}"])
+        folder = short_path(os.path.dirname(file))
+        return _as_now([*runner(), "--torch-checkout", folder, short_path(file), name])
+    command = _as_now([*runner(), f"{cls.__module__}.{name}"])
     root = _import_root(cls.__module__, file)
     return command if root == os.getcwd() else f"cd {shlex.quote(root)} && {command}"
-
-
-def _runner() -> list[str]:
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name == "harness.__main__":
-        return ["python", "-m", "harness"]
-    file = getattr(main, "__file__", None) or ""
-    if os.path.basename(file) == "run_tests.py":
-        return ["python", _relative(os.path.abspath(file))]
-    return ["python", "-m", "unittest"]
 
 
 def _as_now(command: list[str]) -> str:
     """The command, with the settings in front on which a test's outcome may hang."""
     given = [f"{s.env}={s.value()}" for s in _SETTINGS if s.is_set()]
+    if settings.DROPIN.value():
+        given += [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
     return " ".join([*given, shlex.join(command)])
 
 
-_SETTINGS: tuple[settings.Setting[Any], ...] = (settings.SEED, settings.ISOLATION)
+_SETTINGS: tuple[settings.Setting[Any], ...] = (
+    settings.SEED,
+    settings.ISOLATION,
+    settings.START_METHOD,
+)
+# What tests for PyTorch's harness read.
+_VARIABLES = ("BACKEND", "WORLD_SIZE")
 
 
 def _import_root(module: str, file: str) -> str:
@@ -59,8 +57,3 @@ def _import_root(module: str, file: str) -> str:
     for _ in range(module.count(".")):
         root = root.parent
     return str(root)
-
-
-def _relative(file: str) -> str:
-    relative = os.path.relpath(file)
-    return relative if len(relative) < len(file) else file

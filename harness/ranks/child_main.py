@@ -8,7 +8,6 @@ import importlib
 import inspect
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -28,10 +27,12 @@ from harness.ranks import (
     child_stay,
     child_store,
 )
+from harness.ranks.becoming import become
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import end_as_an_interpreter_does, exit_code_of, leave
+from harness.ranks.leftovers import mark_forks
 from harness.ranks.logs import log_path, stacks_path
 from harness.ranks.plan import DROPIN_MODULE
 
@@ -64,6 +65,7 @@ def _run_rank(
 ) -> None:
     os.setpgid(0, 0)
     child_lifeline.attach()
+    mark_forks(spec.world_folder)
     _redirect_output(spec, rank, outputs)
     faulthandler.enable()
     child_listener.register_stacks_signal(stacks_path(spec.world_folder, rank))
@@ -146,20 +148,13 @@ def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection])
 
 
 def _become(spec: LaunchSpec) -> None:
-    """Take over the parent's environment, folder and arguments as they are now.
-
-    A fork of the server has those that the server was started with.
-    """
-    environ = {**spec.environ, WORLD_VARIABLE: spec.world_folder}
-    for name in os.environ.keys() - environ.keys():
-        del os.environ[name]
-    for name, value in environ.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
-    tempfile.tempdir = None  # the server may have looked for one in another environment
-    os.chdir(spec.cwd)
-    sys.path[:] = spec.sys_path
-    sys.argv[:] = spec.argv
+    """Take over the parent's environment, folder and arguments as they are now."""
+    become(
+        environ={**spec.environ, WORLD_VARIABLE: spec.world_folder},
+        cwd=spec.cwd,
+        sys_path=spec.sys_path,
+        argv=spec.argv,
+    )
 
 
 def _find_class(spec: LaunchSpec) -> Any:

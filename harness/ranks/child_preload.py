@@ -134,9 +134,16 @@ def _remove_session(pid: int, folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def plan_of_this_server() -> PreloadPlan | None:
+    """What the fork server has imported that this process is, or is a fork of; None if none."""
+    return _plan
+
+
 def _answer() -> None:
     """Do what the plan in the environment says and write the report to its pipe."""
+    global _plan
     plan, answer_to = PreloadPlan.from_text(os.environ.pop(PLAN_VARIABLE))
+    _plan = plan
     if plan.pythonpath is None:
         os.environ.pop("PYTHONPATH", None)
     else:
@@ -150,5 +157,6 @@ def _answer() -> None:
 
 # True in a fork server, and so in the ranks that it forks.
 _is_server = PLAN_VARIABLE in os.environ
+_plan: PreloadPlan | None = None
 if _is_server:
     _answer()

@@ -25,7 +25,8 @@ _NAME = re.compile(rf"{_PREFIX}(\d+)-(\d+)-")
 # Sockets live in temp folders too, and their paths may have no more than 107 characters.
 _NAME_LENGTH = 24
 _counter = itertools.count(1)
-_session: tuple[int, Path] | None = None
+# The process, its folder, and the folder of the whole session, in which it may be.
+_session: tuple[int, Path, Path] | None = None
 
 
 def session_folder() -> Path:
@@ -35,9 +36,16 @@ def session_folder() -> Path:
         _sweep(Path(tempfile.gettempdir()))
         started = int(psutil.Process().create_time())
         folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-{started}-")
-        _session = (os.getpid(), Path(folder))
+        _session = (os.getpid(), Path(folder), Path(folder))
         atexit.register(_remove_session, os.getpid(), folder)
     return _session[1]
+
+
+def use_part_of_session(session: Path, name: str) -> None:
+    """Keep this process's files in a folder, to be made, of another's session, which removes it."""
+    global _session
+    (session / name).mkdir(mode=0o700)
+    _session = (os.getpid(), session / name, session)
 
 
 def new_test_folder(name: str) -> Path:
@@ -106,7 +114,9 @@ def _remove_session(pid: int, folder: str) -> None:
 
 def kept_path(folder: Path) -> Path:
     """Where `keep` moves a test's folder."""
-    return folder.parent.parent / f"{_PREFIX}kept-{folder.parent.name}-{folder.name}"
+    session = _session[2] if _session is not None else folder.parent
+    name = "-".join((session.name, *folder.relative_to(session).parts))
+    return session.parent / f"{_PREFIX}kept-{name}"
 
 
 def keep(folder: Path) -> None:

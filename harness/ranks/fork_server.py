@@ -143,7 +143,7 @@ class ForkServer:
     def process(self, **kwargs: Any) -> BaseProcess:
         """A process of this server, not yet started; arguments as for multiprocessing.Process."""
         self._made = [made for made in self._made if made.is_alive()]
-        self._made.append(_RankProcess(self, **kwargs))
+        self._made.append(RankProcess(self.stdlib_server, **kwargs))
         return self._made[-1]
 
     @property
@@ -183,17 +183,17 @@ def _change(mapping: MutableMapping[str, str], changes: Mapping[str, str | None]
             mapping.pop(name, None)
 
 
-class _RankProcess(BaseProcess):
+class RankProcess(BaseProcess):
     """A process that a given fork server makes."""
 
     _start_method = "forkserver"
 
-    def __init__(self, server: ForkServer, **kwargs: Any) -> None:
+    def __init__(self, server: forkserver.ForkServer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._server = server
 
     def _Popen(self, process_obj: BaseProcess) -> _Popen:
-        return _Popen(process_obj, self._server.stdlib_server)
+        return _Popen(process_obj, self._server)
 
     @property
     def is_lost(self) -> bool:
@@ -206,7 +206,7 @@ class _RankProcess(BaseProcess):
 
 
 def _bare_process(state: dict[str, Any]) -> BaseProcess:
-    process = _RankProcess.__new__(_RankProcess)
+    process = RankProcess.__new__(RankProcess)
     process.__dict__.update(state)
     return process
 

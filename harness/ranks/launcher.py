@@ -15,6 +15,7 @@ from typing import Any
 from harness.model import settings
 from harness.model.clock import Deadline
 from harness.ranks import folders
+from harness.ranks.adopted_server import AdoptedServer
 from harness.ranks.foresight import foreseen
 from harness.ranks.fork_server import ForkServer
 from harness.ranks.plan import (
@@ -48,12 +49,30 @@ class Launcher:
     def __init__(self) -> None:
         self._modules: dict[str, None] = {}
         self._learned: dict[str, None] = {}
-        self._active: ForkServer | None = None
+        self._active: ForkServer | AdoptedServer | None = None
         self._coming: ForkServer | None = None
-        self._retired: list[ForkServer] = []
+        self._retired: list[ForkServer | AdoptedServer] = []
         self._may_learn = True
         self._warned: set[str] = set()
         self._environ: dict[str, str] = {}
+        self._with_ranks = True
+        self._why_not_to_fork = ""
+
+    def adopt(self) -> None:
+        """Use the server that this process is a fork of, as long as it has what is needed."""
+        self._active = AdoptedServer()
+
+    def never_fork(self, reason: str) -> None:
+        """Spawn all ranks: somebody has found out that forking is not safe."""
+        self._why_not_to_fork = reason
+
+    def expect_no_ranks(self) -> None:
+        """Leave torch out of the server: no test is expected to have ranks."""
+        self._with_ranks = False
+
+    def also_import(self, *modules: str) -> None:
+        """Have these modules of the harness's own in the fork server, too."""
+        self._modules.update(dict.fromkeys(modules))
 
     def need(self, modules: Iterable[str]) -> None:
         """Have these modules in the fork server by the time that ranks are started."""
@@ -77,9 +96,18 @@ class Launcher:
         if self._method() == "forkserver" and self._active is None:
             self._active = self._new_server(self._plan(learned=False))
 
+    def why_not_to_fork(self, deadline: Deadline) -> str:
+        """Why processes have to be spawned though the user wants them forked; empty if not."""
+        if self._method() == "spawn" or self._why_not_to_fork:
+            return self._why_not_to_fork
+        return self._server(deadline).report(deadline).unsafe
+
     def factory(self, deadline: Deadline) -> ProcessFactory:
         """What makes the processes of the next world."""
         if self._method() == "spawn":
+            return self._spawn
+        if self._why_not_to_fork:
+            self._warn(self._why_not_to_fork)
             return self._spawn
         server = self._server(deadline)
         unsafe = server.report(deadline).unsafe
@@ -98,10 +126,9 @@ class Launcher:
     def _plan(self, learned: bool = True) -> PreloadPlan:
         path, name = main_module() if "__main__" in self._modules else (None, None)
         extra = (*settings.PRELOAD.value(), *(self._learned if learned else ()))
+        base = _BASE_MODULES if self._with_ranks else ()
         first = (DROPIN_MODULE,) if settings.DROPIN.value() else ()
-        modules = dict.fromkeys(
-            (*first, *_BASE_MODULES, *foreseen(self._modules), *extra, *self._modules)
-        )
+        modules = dict.fromkeys((*first, *base, *foreseen(self._modules), *extra, *self._modules))
         return PreloadPlan(
             modules=tuple(module for module in modules if module != "__main__"),
             main_path=path,
@@ -128,7 +155,7 @@ class Launcher:
             if self._environ.get(name) != os.environ.get(name)
         }
 
-    def _server(self, deadline: Deadline) -> ForkServer:
+    def _server(self, deadline: Deadline) -> ForkServer | AdoptedServer:
         """The server to fork from now, with its report in."""
         wanted = self._plan()
         if self._active is None or not self._active.alive:
@@ -162,7 +189,7 @@ class Launcher:
             self._discard(self._active)
             self._active = coming
 
-    def _discard(self, server: ForkServer | None) -> None:
+    def _discard(self, server: ForkServer | AdoptedServer | None) -> None:
         self._retired += [server] if server is not None else []
         for old in [old for old in self._retired if old.idle]:
             self._retired.remove(old)

@@ -2,12 +2,14 @@
 
 A process belongs to a world if it is in the process group of one of its ranks, or if its
 environment says so: what a rank executes inherits a variable of the rank's, and what it merely
-forks still shows the environment of the fork server, which names the session.
+forks still shows the environment of the fork server, which names the session. Where several
+processes use one server, what a rank forks is known by a file of its world that it has mapped.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
@@ -154,7 +156,35 @@ def _pidfd(pid: int) -> int | None:
 def _names(process: psutil.Process, world: str) -> bool:
     environ = process.environ()
     session = os.path.dirname(world)
-    return environ.get(WORLD_VARIABLE) == world or session in environ.get(PLAN_VARIABLE, "")
+    plan = environ.get(PLAN_VARIABLE, "")
+    if environ.get(WORLD_VARIABLE) == world or session in plan:
+        return True
+    return bool(plan) and process.ppid() != os.getppid() and _has_mapped(process.pid, world)
+
+
+_MARK = "world"
+
+
+def mark_forks(world: str) -> None:
+    """Have this rank, and whatever is forked from it, be known as of its world."""
+    global _mark
+    fd = os.open(os.path.join(world, _MARK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(fd, 1)
+        _mark = mmap.mmap(fd, 1)
+    finally:
+        os.close(fd)
+
+
+_mark: mmap.mmap | None = None
+
+
+def _has_mapped(pid: int, world: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
+            return any(os.path.join(world, _MARK) in line for line in maps)
+    except OSError:
+        return False
 
 
 def _group(pid: int) -> int:

@@ -28,7 +28,7 @@ class Terminal:
         self._waiting = [(other, pid) for other, pid in self._waiting if other != rank]
         if self.holder == rank:
             self.holder = None
-            _to_foreground(os.getpgrp())
+            to_foreground(home_group())
 
     def lend(self) -> tuple[int, str] | None:
         """Give it to the next rank that wants it, if it is free.
@@ -41,7 +41,7 @@ class Terminal:
         rank, pid = self._waiting.pop(0)
         if not _is_ours():
             return rank, _NONE
-        error = _to_foreground(pid)
+        error = to_foreground(pid)
         if not error:
             self.holder = rank
         return rank, error
@@ -61,16 +61,31 @@ def _opened() -> Iterator[int]:
         os.close(terminal)
 
 
+_home_group: tuple[int, int] | None = None
+
+
+def home_group() -> int:
+    """The process group whose the terminal is when no rank has it."""
+    mine = os.getpid()
+    return _home_group[1] if _home_group and _home_group[0] == mine else os.getpgrp()
+
+
+def use_terminal_of(group: int) -> None:
+    """Lend, in this process, the terminal of another process group, that of the runner."""
+    global _home_group
+    _home_group = (os.getpid(), group)
+
+
 def _is_ours() -> bool:
-    """Whether there is a terminal and this process is in its foreground."""
+    """Whether there is a terminal and it is free to be lent."""
     try:
         with _opened() as terminal:
-            return os.tcgetpgrp(terminal) == os.getpgrp()
+            return os.tcgetpgrp(terminal) == home_group()
     except OSError:
         return False
 
 
-def _to_foreground(group: int) -> str:
+def to_foreground(group: int) -> str:
     """Put a process group into the terminal's foreground; returns why that was not possible."""
     # Who does this from the background is stopped unless the signal is kept from it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})

@@ -75,7 +75,7 @@ class RankHandle:
     def start(self) -> None:
         self.process.start()
         _handles.add(self)
-        self._pidfd = _pidfd_of(self.process)
+        self._pidfd = pidfd_of(self.process)
         ranks_at_work.add(self.process.pid or 0)
 
     @property
@@ -188,7 +188,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
-def _pidfd_of(process: BaseProcess) -> int | None:
+def pidfd_of(process: BaseProcess) -> int | None:
     try:
         # Only a direct child: the fork server's children are reaped, and their exit codes read,
         # by the server, whose sentinel comes after that.
