@@ -1,4 +1,4 @@
-"""What a run prints: a mark or a line for each test, then every failure, the skips, the counts."""
+"""What a run prints: a line for each class (or test), then every failure, the skips, the counts."""
 
 from __future__ import annotations
 
@@ -6,43 +6,129 @@ import sys
 from collections import Counter
 from typing import TextIO
 
+from harness.model.clock import Deadline, now
 from harness.runner.results import RunResult, Status, TestRecord
+from harness.runner.schedule import Item
 
 _MARKS = {Status.PASSED: ".", Status.FAILED: "F", Status.SKIPPED: "s"}
 _RULE = "-" * 80
+# After so long without a word, a reader of a log is told that the run still goes on.
+_HEARTBEAT_S = 30.0
+_MAX_WHY = 160
 
 
 class Console:
-    """Prints a run to a stream as it goes."""
+    """Prints a run to a stream as it goes, in plain lines.
 
-    def __init__(self, verbose: bool = False, stream: TextIO | None = None) -> None:
+    Args:
+        verbose: a line for each test rather than a mark.
+        slow_s: a test that takes longer is pointed out.
+        stream: where to print.
+    """
+
+    def __init__(
+        self, verbose: bool = False, slow_s: float = 0.0, stream: TextIO | None = None
+    ) -> None:
         self._verbose = verbose
+        self._slow_s = slow_s
         self._stream = stream if stream is not None else sys.stdout
-        self._owner = ""
+        self._marks: dict[str, str] = {}
+        self._left: Counter[str] = Counter()
+        self._total = 0
+        self._done = 0
+        self.running: dict[Item, tuple[float, int]] = {}
+        self._called_slow: set[Item] = set()
+        self._heartbeat = Deadline.after(_HEARTBEAT_S)
 
-    def say(self, text: str = "") -> None:
-        print(text, file=self._stream, flush=True)
+    def expect(self, items: list[Item]) -> None:
+        """These tests are about to be run."""
+        self._total += len(items)
+        self._left.update(item.test.owner for item in items)
 
-    def finished(self, record: TestRecord) -> None:
-        """A test is done."""
+    # What happens meanwhile
+
+    def began(self, item: Item, worker: int, at_s: float) -> None:
+        self.running[item] = (at_s, worker)
+
+    def ended(self, item: Item | None, record: TestRecord) -> None:
         assert record.status is not None
         if self._verbose:
-            reason = f"  ({record.reason})" if record.reason else ""
-            self.say(f"{record.status.value:8}{record.seconds:7.2f} s  {record.test_id}{reason}")
+            self.say(_line(record))
             return
-        if record.owner != self._owner:
-            self._break_line()
-            self._owner = record.owner
-            self._write(f"{record.owner or record.test_id} ")
-        self._write(_MARKS[record.status])
+        if item is None:
+            self._print_class(record.owner or record.test_id, "F")
+        else:
+            owner = item.test.owner
+            mark = "f" if record.is_flaky else _MARKS[record.status]
+            self._marks[owner] = self._marks.get(owner, "") + mark
+        if record.status is Status.FAILED:
+            self.say(f"FAILED {_shown(record)}")
+
+    def failed_once(self, item: Item, record: TestRecord) -> None:
+        self.say(f"RETRY  {_shown(record)}")
+
+    def done(self, item: Item) -> None:
+        self.running.pop(item, None)
+        self._done += 1
+        owner = item.test.owner
+        self._left[owner] -= 1
+        if not self._left[owner] and owner in self._marks:
+            self._print_class(owner, self._marks.pop(owner))
+
+    def module(self, record: TestRecord) -> None:
+        """A module gave no tests; the record says why."""
+        assert record.status is not None
+        if self._verbose:
+            self.say(_line(record))
+        else:
+            self._print_class(record.test_id, _MARKS[record.status])
+
+    def _print_class(self, owner: str, marks: str) -> None:
+        self.say(f"{owner} {marks}".strip())
+
+    def say(self, text: str = "") -> None:
+        self._heartbeat = Deadline.after(_HEARTBEAT_S)
+        print(text, file=self._stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        print(text, end="" if text.endswith("\n") else "\n", file=sys.stderr, flush=True)
+
+    def tick(self) -> None:
+        for item, (began_s, _) in self.running.items():
+            if self._slow_s and now() - began_s > self._slow_s and item not in self._called_slow:
+                self._called_slow.add(item)
+                self.say(f"SLOW   {self._shown_running(item)}")
+        if self._is_time_for_a_word():
+            self.say(self._heartbeat_text())
+
+    def _is_time_for_a_word(self) -> bool:
+        return self._heartbeat.expired
+
+    def _heartbeat_text(self) -> str:
+        running = ", ".join(map(self._shown_running, self.running)) or "no test"
+        return f"{self._done} of {self._total} done; running: {running}"
+
+    def _shown_running(self, item: Item) -> str:
+        ranks = f", {item.test.ranks} ranks" if item.test.ranks else ""
+        return f"{item.test.test_id} ({now() - self.running[item][0]:.0f} s{ranks})"
+
+    def close(self) -> None:
+        """No test runs any more: show the classes that were not run to their ends."""
+        for owner, marks in self._marks.items():
+            self._print_class(owner, marks)
+        self._marks.clear()
+
+    # Once all is over
 
     def summary(self, run: RunResult) -> None:
         """Everything that is said once the tests are done; ends with the counts."""
-        self._break_line()
         for record in run.records:
             self._failures(record)
         self._skips(run)
+        self._flaky(run)
         self._notes(run)
+        for remark in run.remarks:
+            self.say(remark)
         if run.interrupted:
             self.say("interrupted")
         if run.not_run:
@@ -56,6 +142,12 @@ class Console:
     def _failures(self, record: TestRecord) -> None:
         for trouble in record.troubles:
             self.say(f"\n{_RULE}\n{trouble.label}: {trouble.title}\n{_RULE}\n{trouble.text}")
+        if record.status is Status.FAILED:
+            for name, text in (("stdout", record.stdout), ("stderr", record.stderr)):
+                if text.strip():
+                    self.say(f"\n{name} of the test's own process:\n{text.rstrip()}")
+            if len(record.earlier) > 0:
+                self.say(f"\nfailed {len(record.earlier) + 1} times out of as many")
 
     def _skips(self, run: RunResult) -> None:
         reasons = Counter(r.reason for r in run.records if r.status is Status.SKIPPED)
@@ -64,16 +156,32 @@ class Console:
         for reason, count in reasons.most_common():
             self.say(f"  {count:4}  {reason}")
 
+    def _flaky(self, run: RunResult) -> None:
+        flaky = [record for record in run.records if record.is_flaky]
+        if flaky:
+            self.say("\nflaky (failed, then passed):")
+        for record in flaky:
+            tries = len(record.earlier) + 1
+            self.say(
+                f"  {record.test_id}  at attempt {tries}; first: {_cut(record.earlier[0].why)}"
+            )
+
     def _notes(self, run: RunResult) -> None:
         kinds = Counter(note.kind for record in run.records for note in record.notes)
         for kind, count in kinds.most_common():
             self.say(f"{count} {kind}")
 
-    def _break_line(self) -> None:
-        if self._owner:
-            self.say()
-            self._owner = ""
 
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+def _line(record: TestRecord) -> str:
+    assert record.status is not None
+    word = "flaky" if record.is_flaky else record.status.value
+    reason = f"  ({record.reason})" if record.reason else ""
+    return f"{word:8}{record.seconds:7.2f} s  {record.test_id}{reason}"
+
+
+def _shown(record: TestRecord) -> str:
+    return f"{record.test_id}  {_cut(record.why)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_WHY else text[: _MAX_WHY - 1] + "…"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import gc
 import importlib
 import importlib.util
@@ -11,12 +10,16 @@ import os
 import sys
 import traceback
 import unittest
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 from harness.model.errors import TorchMissingError, UsageError
+from harness.runner.expressions import matcher
 from harness.runner.files import TestFile, is_path, lies_in
+from harness.runner.orders import Wanted
+from harness.runner.plan import describe
 
 Tests = list[unittest.TestCase]
 
@@ -51,6 +54,79 @@ class Loaded:
 
     def knows(self, module: str) -> bool:
         return module in self.tests or module in self.broken or module in self.skipped
+
+
+def discover(
+    wanted: Wanted, keep: Callable[[Mapping[str, unittest.TestCase]], None]
+) -> dict[str, Any]:
+    """Import the files and select the tests.
+
+    Args:
+        wanted: which tests.
+        keep: is given the tests, by their ids.
+
+    Returns:
+        the plan, as data that JSON can carry: `tests`, the machine's `devices` if any test uses
+        some, and of the modules that gave none, why: `broken`, `skipped`.
+
+    Raises:
+        UsageError: if a name means nothing.
+    """
+    loaded = _load_wanted(wanted)
+    tests = select(loaded, wanted.names, wanted.patterns, wanted.files)
+    keep({test.id(): test for test in tests})
+    plans = [describe(test) for test in tests]
+    return {
+        "tests": [plan.to_data() for plan in plans],
+        "broken": loaded.broken,
+        "skipped": loaded.skipped,
+        "devices": _devices() if any(plan.devices for plan in plans) else [],
+    }
+
+
+def _devices() -> list[str]:
+    """The devices (GPUs) that tests may use, as `CUDA_VISIBLE_DEVICES` calls them."""
+    torch = sys.modules.get("torch")
+    count = torch.accelerator.device_count() if torch is not None else 0
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    named = [name.strip() for name in given.split(",") if name.strip()]
+    return (named or [str(number) for number in range(count)])[:count]
+
+
+def tests_by_id(wanted: Wanted, test_id: str) -> dict[str, unittest.TestCase]:
+    """Fresh instances of the tests of the module that a test is in, by their ids.
+
+    Raises:
+        UsageError: if there is no such test (any more).
+    """
+    modules = [MAIN] if wanted.is_script else [file.module for file in wanted.files]
+    parts = test_id.split(".")
+    prefixes = [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
+    for name in sorted(modules, key=lambda module: module not in prefixes):
+        tests = _tests_by_id_of(name)
+        if test_id in tests:
+            return tests
+    for name in prefixes:  # a module that only a dotted name meant
+        if _can_find(name) and test_id in (tests := _tests_by_id_of(name)):
+            return tests
+    raise UsageError(f"there is no test {test_id}, though there was when the run began")
+
+
+def _tests_by_id_of(module: str) -> dict[str, unittest.TestCase]:
+    try:
+        return {test.id(): test for test in tests_of(importlib.import_module(module))}
+    except (Exception, SystemExit):  # it was told when the run began
+        return {}
+
+
+#: The module of the script that was started.
+MAIN = "__main__"
+
+
+def _load_wanted(wanted: Wanted) -> Loaded:
+    if wanted.is_script:
+        return Loaded({MAIN: tests_of(sys.modules[MAIN])})
+    return load(wanted.files)
 
 
 def load(files: Iterable[TestFile]) -> Loaded:
@@ -90,7 +166,12 @@ def select(
     """
     meant = [test for name in names for test in _meant_by(name, loaded, files)]
     unique = {test.id(): test for test in (meant if names else loaded.all_tests())}
-    return [test for test in unique.values() if _matches(test.id(), patterns)]
+    matchers = [matcher(pattern) for pattern in patterns]
+    return [
+        test
+        for test_id, test in unique.items()
+        if not matchers or any(matches(test_id) for matches in matchers)
+    ]
 
 
 def _meant_by(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
@@ -148,14 +229,6 @@ def _runs_of_parts(ids: Sequence[str]) -> set[str]:
         for start in range(len(parts)):
             runs.update(".".join(parts[start:end]) for end in range(start + 1, len(parts) + 1))
     return runs
-
-
-def _matches(test_id: str, patterns: Sequence[str]) -> bool:
-    """Whether a `-k` pattern matches: as a wildcard if it has a star, else anywhere in the name."""
-    return not patterns or any(
-        fnmatch.fnmatchcase(test_id, pattern if "*" in pattern else f"*{pattern}*")
-        for pattern in patterns
-    )
 
 
 def _flatten(suite: unittest.TestSuite | unittest.TestCase) -> Iterator[unittest.TestCase]:

@@ -7,11 +7,11 @@ import json
 import re
 import time
 import unittest
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from harness.model import notes
+from harness.model import notes, timeline
 from harness.model.clock import now
 from harness.model.timeline import RankTrack
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED
@@ -86,10 +86,41 @@ class TestRecord:
         return next(own, "")
 
     @property
+    def is_fixture(self) -> bool:
+        """Whether it is the set-up or tear-down of a class or module rather than a test."""
+        return _FIXTURE.match(self.test_id) is not None
+
+    def to_data(self) -> dict[str, Any]:
+        """As data that JSON can carry."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            **data,
+            "status": self.status.value if self.status else None,
+            "troubles": [asdict(trouble) for trouble in self.troubles],
+            "notes": [asdict(note) for note in self.notes],
+            "ranks": [track.to_data() for track in self.ranks],
+            "earlier": [record.to_data() for record in self.earlier],
+        }
+
+    @property
     def owner(self) -> str:
         """The class (or module) that the test or fixture belongs to."""
         fixture = _FIXTURE.match(self.test_id)
         return fixture[1] if fixture else self.test_id.rpartition(".")[0]
+
+
+def record_from_data(data: Mapping[str, Any]) -> TestRecord:
+    """The inverse of `TestRecord.to_data`. Raises KeyError or TypeError on anything else."""
+    return TestRecord(
+        **{
+            **data,
+            "status": Status(data["status"]) if data["status"] else None,
+            "troubles": [Trouble(**trouble) for trouble in data["troubles"]],
+            "notes": [notes.Note(**note) for note in data["notes"]],
+            "ranks": tuple(timeline.track_from_data(track) for track in data["ranks"]),
+            "earlier": [record_from_data(record) for record in data["earlier"]],
+        }
+    )
 
 
 # How unittest calls a class or module fixture that failed or skipped.
@@ -110,6 +141,7 @@ class RunResult:
         command: the command line, for a reader.
         seed: the seed of all random generators.
         jobs: how many tests ran at once; 0 for all in the runner's own process.
+        remarks: what else is to be said at the end.
     """
 
     records: list[TestRecord] = field(default_factory=list)
@@ -121,6 +153,7 @@ class RunResult:
     command: str = ""
     seed: int = 0
     jobs: int = 0
+    remarks: list[str] = field(default_factory=list)
 
     def count(self, status: Status) -> int:
         return sum(record.status is status for record in self.records)
@@ -151,32 +184,25 @@ class RecordingResult(unittest.TestResult):
     """Turns unittest's calls into records; tells a listener about each as it is finished.
 
     Args:
-        run: where the records go.
-        planned: the ids of all tests that are to run.
         on_record: the listener.
     """
 
-    def __init__(
-        self, run: RunResult, planned: Sequence[str], on_record: Callable[[TestRecord], None]
-    ) -> None:
+    def __init__(self, on_record: Callable[[TestRecord], None]) -> None:
         super().__init__()
-        self._run = run
-        self._planned = planned
         self._on_record = on_record
         self._current: TestRecord | None = None
-        self._started_s = 0.0
+        self._skipped_fixtures: dict[str, str] = {}
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
-        self._current = TestRecord(test.id())
-        self._started_s = now()
+        self._current = TestRecord(test.id(), started_s=now())
 
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
         current, self._current = self._current, None
         # A test that unittest calls neither good nor bad was interrupted: it has not been run.
         if current is not None and current.status is not None:
-            current.seconds = now() - self._started_s
+            current.seconds = now() - current.started_s
             self._finish(current)
 
     def addSuccess(self, test: unittest.TestCase) -> None:
@@ -217,10 +243,14 @@ class RecordingResult(unittest.TestResult):
             self._current.status, self._current.reason = Status.SKIPPED, reason
             return
         # A fixture skips all tests of its class or module; unittest reports it alone.
-        prefix = f"{TestRecord(test.id()).owner}."
-        for test_id in self._planned:
+        self._skipped_fixtures[f"{TestRecord(test.id()).owner}."] = reason
+
+    def settle_by_fixture(self, test_id: str) -> None:
+        """A test was not run by unittest: if it is because a fixture skipped, it was skipped."""
+        for prefix, reason in self._skipped_fixtures.items():
             if test_id.startswith(prefix):
-                self._finish(TestRecord(test_id, Status.SKIPPED, reason=reason))
+                self._finish(TestRecord(test_id, Status.SKIPPED, reason=reason, started_s=now()))
+                return
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
         super().addUnexpectedSuccess(test)
@@ -236,5 +266,5 @@ class RecordingResult(unittest.TestResult):
 
     def _finish(self, record: TestRecord) -> None:
         record.notes = notes.take()
-        self._run.records.append(record)
+        record.ranks = timeline.take()
         self._on_record(record)

@@ -1,4 +1,4 @@
-"""A head start: the fork server imports torch while the runner is still importing the tests."""
+"""A head start: the fork server imports torch and the tests as soon as it is known which."""
 
 from __future__ import annotations
 
@@ -7,25 +7,46 @@ from collections.abc import Sequence
 from harness.runner.files import TestFile
 
 # A look at the text is enough to decide about a head start; a wrong guess costs only time.
-_SIGNS = (b"MultiProc", b"DistributedTestBase")
+_RANKS = (b"MultiProc", b"DistributedTestBase")
+_TORCH = (b"torch", b"harness")
+
+_WORKER = "harness.runner.worker_main"
 
 
-def prewarm(files: Sequence[TestFile]) -> None:
-    """Start the fork server for these files if any of them looks as if it had rank tests."""
-    with_ranks = [file for file in files if _has_rank_tests(file)]
-    if not with_ranks:
+def prewarm(files: Sequence[TestFile], with_workers: bool) -> None:
+    """Start the fork server for these files.
+
+    Args:
+        files: the files of the run.
+        with_workers: whether the tests run in workers, which come out of the server, too; else it
+            is started only if some of the files look as if they had rank tests.
+    """
+    chosen = files if with_workers else [file for file in files if _has_any(file, _RANKS)]
+    if not chosen and not with_workers:
         return
     from harness.ranks.launcher import launcher
 
-    for file in with_ranks:
+    for file in chosen:
         file.put_on_path()
-    launcher().need(file.module for file in with_ranks)
+    if with_workers:
+        launcher().also_import(_WORKER)
+        if not any(_has_any(file, _TORCH) for file in files):
+            launcher().expect_no_ranks()
+    launcher().need(file.module for file in chosen)
     launcher().prewarm()
 
 
-def _has_rank_tests(file: TestFile) -> bool:
+def prewarm_for_script() -> None:
+    """Start the fork server for the tests of `__main__`, which are to run in workers."""
+    from harness.ranks.launcher import launcher
+
+    launcher().also_import(_WORKER, "__main__")
+    launcher().prewarm()
+
+
+def _has_any(file: TestFile, signs: Sequence[bytes]) -> bool:
     try:
         text = file.path.read_bytes()
     except OSError:
         return False
-    return any(sign in text for sign in _SIGNS)
+    return any(sign in text for sign in signs)

@@ -1,0 +1,78 @@
+"""Runs tests one after the other in the runner's own process, where a debugger can follow them."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Iterator, Mapping
+
+from harness.model.clock import now
+from harness.runner.crew import Limits
+from harness.runner.ledger import Ledger, Observer
+from harness.runner.performing import Performer, warnings_shown
+from harness.runner.results import TestRecord
+from harness.runner.schedule import Item
+from harness.runner.signals import Signals
+
+
+class Alone:
+    """The one "worker" of a run without workers.
+
+    Args:
+        tests: the tests by their ids.
+        signals: what the user asks for meanwhile.
+        observer: is told of everything.
+        failfast: leave a test at its first sub-test that fails.
+    """
+
+    def __init__(
+        self,
+        tests: Mapping[str, unittest.TestCase],
+        signals: Signals,
+        observer: Observer,
+        failfast: bool,
+    ) -> None:
+        self._tests = dict(tests)
+        self._signals = signals
+        self._observer = observer
+        self._failfast = failfast
+        self.stopped = ""
+        self.late: list[str] = []
+
+    def run(self, rounds: Iterator[list[Item]], ledger: Ledger, limits: Limits) -> None:
+        """Run all rounds, or until there is a reason to stop (which `stopped` then says)."""
+        self._ledger = ledger
+        performer = Performer(self._take, self._failfast)
+        self._signals.on_question = self._tell_where
+        with warnings_shown():
+            try:
+                self._signals.raise_on_interrupt(True)
+                self._run_all(rounds, performer, limits)
+                performer.rest()
+            except KeyboardInterrupt:
+                self.stopped = "interrupted"
+                self.late.append(self._item.test.test_id)
+            finally:
+                self._signals.raise_on_interrupt(False)
+                self._signals.on_question = None
+
+    def _run_all(self, rounds: Iterator[list[Item]], performer: Performer, limits: Limits) -> None:
+        for item in (item for items in rounds for item in items):
+            if self._ledger.has_enough:
+                self.stopped = "enough failures"
+            elif limits.run.expired:
+                self.stopped = "out of time"
+            if self.stopped:
+                return
+            self._item = item
+            self._observer.began(item, 0, now())
+            performer.perform(self._tests[item.test.test_id])
+            self._observer.done(item)
+
+    def _take(self, record: TestRecord) -> None:
+        self._ledger.take(self._item, record)
+
+    def _tell_where(self) -> None:
+        from harness.ranks import whereabouts
+
+        whereabouts.attend(self._observer.say)
+        whereabouts.ask()

@@ -1,0 +1,77 @@
+"""Which of the tests that the names mean are run after all, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.model import settings
+from harness.runner.history import History
+from harness.runner.lists import TestLists
+from harness.runner.options import Options
+from harness.runner.plan import PlannedTest
+from harness.runner.rounds import Placed, shuffled
+from harness.runner.sharding import plan_of, shard
+
+
+@dataclass
+class Choice:
+    """What is to be run.
+
+    Attributes:
+        tests: all tests of the report, in its order.
+        skipped: those that a list keeps from running: place, test, reason.
+        durations: what tests are expected to take, in seconds, by id.
+        remarks: lines for the reader about the choice.
+    """
+
+    tests: list[PlannedTest]
+    skipped: list[tuple[int, PlannedTest, str]] = field(default_factory=list)
+    durations: Mapping[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def placed(self) -> list[Placed]:
+        """Those that are to run, each with its place in the report."""
+        left_out = {place for place, _, _ in self.skipped}
+        return [(i, test) for i, test in enumerate(self.tests) if i not in left_out]
+
+
+def choose(
+    tests: Sequence[PlannedTest], options: Options, lists: TestLists, history: History | None
+) -> Choice:
+    """Apply what the user said about past failures, shards, order and lists."""
+    choice = Choice(list(tests), durations=history.durations() if history else {})
+    if options.rerun_failed or options.failed_first:
+        _prefer_failed(choice, options, history.last_failed() if history else [])
+    if options.shard is not None:
+        _take_shard(choice, *options.shard)
+    if options.shuffle:
+        seed = settings.SEED.value()
+        choice.tests = shuffled(choice.tests, seed)
+        choice.remarks.append(f"shuffled with --seed {seed}")
+    for place, test in enumerate(choice.tests):
+        reason = lists.skip_reason(test.test_id, test.is_slow)
+        if reason is not None:
+            choice.skipped.append((place, test, reason))
+    return choice
+
+
+def _prefer_failed(choice: Choice, options: Options, failed: Sequence[str]) -> None:
+    names = set(failed)
+    first = [test for test in choice.tests if test.test_id in names]
+    rest = [test for test in choice.tests if test.test_id not in names]
+    choice.tests = first if options.rerun_failed else [*first, *rest]
+    if options.rerun_failed:
+        counted = f"{len(first)} of {len(first) + len(rest)}"
+        choice.remarks.append(f"{counted} tests failed when they ran last")
+
+
+def _take_shard(choice: Choice, number: int, count: int) -> None:
+    costs = [(test.test_id, choice.durations.get(test.test_id)) for test in choice.tests]
+    kept = set(shard(costs, number, count))
+    choice.tests = [test for test in choice.tests if test.test_id in kept]
+    choice.remarks.append(
+        f"shard {number}/{count}: {len(choice.tests)} of {len(costs)} tests "
+        f"(plan {plan_of(costs, count)}, the same for all shards)"
+    )

@@ -1,0 +1,337 @@
+"""The command line: its options, what contradicts what, its help."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from harness._version import __version__
+from harness.model import settings
+from harness.model.errors import UsageError
+from harness.model.spec import ISOLATIONS
+from harness.runner.options import (
+    EXIT_FAILED,
+    EXIT_NOTHING_RAN,
+    EXIT_PASSED,
+    EXIT_USAGE,
+    Options,
+)
+
+_EPILOG = f"""\
+names:
+  a folder or file (suites, suites/test_ddp_gloo.py), a dotted name (suites.test_ddp_gloo,
+  suites.test_ddp_gloo.TestDDP.test_cpu), or the end of one (TestDDP, TestDDP.test_cpu, test_cpu)
+
+while it runs:
+  Ctrl-C stops it and reports what has run, Ctrl-C twice stops it at once; SIGUSR1, or Ctrl-\\ on a
+  terminal, prints where every running rank is
+
+past runs:
+  {{prog}} history shows the slowest, the flakiest and the newly failing tests
+
+exit codes:
+  {EXIT_PASSED}  at least one test ran and nothing failed
+  {EXIT_FAILED}  something failed, or the run was stopped
+  {EXIT_USAGE}  the command line cannot be carried out
+  {EXIT_NOTHING_RAN}  no test ran: nothing was found, or everything was skipped
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError for what it cannot parse."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parse(argv: Sequence[str], prog: str) -> Options:
+    """Options from the arguments after the program's name. Raises UsageError."""
+    parser = Parser(
+        prog=prog,
+        description="Run test suites, with or without ranks.",
+        epilog=_EPILOG.replace("{prog}", prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for add in (_add_selection, _add_execution, _add_limits, _add_output, _add_torchs):
+        add(parser)
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    found = vars(parser.parse_args(argv))
+    if found.pop("failfast"):
+        found["max_fail"] = 1
+    found["names"], found["patterns"] = tuple(found["names"]), tuple(found["patterns"])
+    options = Options(**found)
+    for is_wrong, message in _contradictions(options):
+        if is_wrong:
+            parser.error(message)
+    return options
+
+
+def _add_selection(parser: Parser) -> None:
+    group = parser.add_argument_group("which tests, and in which order")
+    group.add_argument("names", nargs="*", metavar="NAME", help="what to run (default: all suites)")
+    group.add_argument(
+        "-k",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        dest="patterns",
+        help="only tests whose name contains PATTERN or matches it as a wildcard; several of these "
+        "with and, or, not and parentheses are an expression; may be repeated",
+    )
+    group.add_argument(
+        "--list", action="store_true", dest="list_only", help="print the names of the tests only"
+    )
+    group.add_argument(
+        "--rerun-failed", action="store_true", help="only tests that failed when they ran last"
+    )
+    group.add_argument(
+        "--failed-first", action="store_true", help="tests that failed when they ran last go first"
+    )
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="K/N",
+        help="only the Kth of N parts, which take about as long as each other going by past runs",
+    )
+    group.add_argument(
+        "--shuffle", action="store_true", help="run in a random order, which hangs on the seed"
+    )
+    group.add_argument(
+        "--repeat", type=_positive, default=1, metavar="N", help="run every test N times"
+    )
+    group.add_argument(
+        "--stress",
+        type=_seconds,
+        dest="stress_s",
+        metavar="SECONDS",
+        help="go on running all of them, again and again, for so long",
+    )
+
+
+def _add_execution(parser: Parser) -> None:
+    group = parser.add_argument_group("how they run")
+    group.add_argument(
+        "-j",
+        "--jobs",
+        type=_natural,
+        metavar="N",
+        help="how many tests run at once, each in a worker process (default: twice the cores, at "
+        "most 16); 0 runs all in this process, where a debugger can follow",
+    )
+    group.add_argument(
+        "--max-ranks",
+        type=_positive,
+        metavar="N",
+        help="how many ranks may be alive at once (default: 8 a core); a test that needs more runs "
+        "without others that have ranks",
+    )
+    group.add_argument(
+        "--devices",
+        type=_names,
+        metavar="LIST",
+        help="devices (GPUs) to hand out to tests, separated by commas (default: all there are)",
+    )
+    group.add_argument(
+        "--isolation",
+        choices=ISOLATIONS,
+        help="how much of a world a test shares with the one before it: nothing, its processes, or "
+        f"these and their process group (default: {settings.ISOLATION.default})",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help=f"seed of all random generators (default: {settings.SEED.default})",
+    )
+    group.add_argument(
+        "--retries",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="try a test that fails up to N times more, in a fresh process with fresh ranks; one "
+        "that passes then is flaky",
+    )
+    group.add_argument(
+        "--flaky",
+        choices=("pass", "fail"),
+        dest="flaky_fails",
+        default=False,
+        action=_Flaky,
+        help="whether a flaky test fails the run (default: pass)",
+    )
+
+
+def _add_limits(parser: Parser) -> None:
+    group = parser.add_argument_group("when to stop")
+    group.add_argument("-f", "--failfast", action="store_true", help="stop at the first failure")
+    group.add_argument(
+        "--maxfail", type=_positive, metavar="N", dest="max_fail", help="stop after N failures"
+    )
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        dest="timeout_s",
+        help="what the body of a rank test may take, where neither the test nor its class says "
+        f"(default: {settings.TIMEOUT_S.default:g}); its ranks' stacks are reported, then they are "
+        "ended",
+    )
+    group.add_argument(
+        "--test-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        dest="test_timeout_s",
+        help="what any test may take in all, with ranks or without; where it was is reported, then "
+        "its worker is ended (default: no limit)",
+    )
+    group.add_argument(
+        "--run-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        dest="run_timeout_s",
+        help="after so long, end what runs, start nothing more, report, and fail (default: no "
+        "limit)",
+    )
+
+
+def _add_output(parser: Parser) -> None:
+    group = parser.add_argument_group("what is shown and written")
+    group.add_argument("-v", "--verbose", action="store_true", help="a line for every test")
+    group.add_argument(
+        "-s",
+        action="store_true",
+        dest="live_output",
+        help="show what tests and ranks print while they run, each line of a rank's with its rank "
+        "in front; one test at a time unless -j says otherwise",
+    )
+    group.add_argument(
+        "--slow-after",
+        type=_seconds_or_zero,
+        default=Options.slow_s,
+        metavar="SECONDS",
+        dest="slow_s",
+        help=f"point out tests that run for longer (default: {Options.slow_s:g}; 0 for never)",
+    )
+    group.add_argument("--junit", metavar="PATH", help="write a report in JUnit's XML")
+    group.add_argument(
+        "--html", metavar="PATH", help="write a report as one HTML file, with pictures of the ranks"
+    )
+    group.add_argument(
+        "--trace", metavar="PATH", help="write a trace for Perfetto or chrome://tracing"
+    )
+    group.add_argument(
+        "--history",
+        metavar="PATH",
+        help="file of the durations and outcomes of past runs (default: in your cache folder)",
+    )
+    group.add_argument(
+        "--no-history",
+        action="store_false",
+        dest="keeps_history",
+        help="neither read nor write that file",
+    )
+
+
+def _add_torchs(parser: Parser) -> None:
+    group = parser.add_argument_group("tests for PyTorch's own harness")
+    group.add_argument(
+        "--torch-checkout",
+        metavar="DIR",
+        dest="checkout",
+        help="run test files of this PyTorch checkout (or folder of such tests), unchanged, with "
+        "ranks of this harness; NAMEs that are files count from its folder test/",
+    )
+    group.add_argument(
+        "--compare",
+        action="store_true",
+        help="run each file under PyTorch's harness too, and tell which verdicts differ",
+    )
+    group.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    hidden: dict[str, dict[str, Any]] = {
+        "--with-torchs": {"action": "store_true"},
+        "--results": {"metavar": "FILE"},
+    }
+    for name, kwargs in hidden.items():
+        parser.add_argument(name, help=argparse.SUPPRESS, **kwargs)
+
+
+def _contradictions(options: Options) -> list[tuple[bool, str]]:
+    alone = options.jobs == 0
+    return [
+        (options.compare and not options.checkout, "--compare needs --torch-checkout DIR"),
+        (options.json and not options.compare, "--json needs --compare"),
+        (alone and options.retries > 0, "--retries needs worker processes, which -j 0 has not"),
+        (
+            alone and options.test_timeout_s is not None,
+            "--test-timeout needs worker processes, which -j 0 has not",
+        ),
+        (
+            options.repeat > 1 and options.stress_s is not None,
+            "--repeat and --stress cannot both say how often",
+        ),
+        (
+            options.rerun_failed and options.failed_first,
+            "--rerun-failed leaves nothing for --failed-first to put after",
+        ),
+        (
+            options.failed_first and options.shuffle,
+            "--failed-first and --shuffle cannot both say in which order",
+        ),
+        (
+            not options.keeps_history
+            and (options.rerun_failed or options.failed_first or options.history is not None),
+            "--no-history leaves nothing to look up what failed",
+        ),
+        (
+            options.flaky_fails and not options.retries,
+            "--flaky=fail needs --retries N: without it no test can be found flaky",
+        ),
+        (
+            options.list_only and options.wants_timeline,
+            "--list runs nothing that --junit, --html or --trace could report",
+        ),
+    ]
+
+
+class _Flaky(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, values == "fail")
+
+
+def _checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The conversion, with the offending text in front of what is wrong with it."""
+
+    def checked(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+    return checked
+
+
+_seconds = _checked(settings.seconds)
+_seconds_or_zero = _checked(settings.seconds_or_zero)
+_positive = _checked(settings.positive_number)
+
+
+@_checked
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("is not a whole number, 0 or more")
+    return int(text)
+
+
+@_checked
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@_checked
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise ValueError("is not K/N with K from 1 to N, such as 1/3")
+    return int(part), int(parts)

@@ -1,0 +1,406 @@
+"""Runs tests in several workers at once: hands out, hears, replaces, ends. One loop, no threads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from harness.model import invocation, settings
+from harness.model.clock import NEVER, Deadline, now
+from harness.model.errors import UsageError
+from harness.ranks import folders
+from harness.ranks.channel import Message
+from harness.ranks.descriptors import readable
+from harness.ranks.launcher import launcher
+from harness.runner.ledger import Ledger, Observer, lost
+from harness.runner.orders import Wanted, WorkerSpec
+from harness.runner.results import TestRecord, record_from_data
+from harness.runner.schedule import Item, Schedule
+from harness.runner.signals import Signals
+from harness.runner.worker import Worker
+
+# How long a worker may take to say where its test is, and then to end it.
+_WHERE_S = 1.5
+_TERM_GRACE_S = 5.0
+# How often the observer is shown that time passes.
+_TICK_S = 0.2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long things may take.
+
+    Attributes:
+        test_s: seconds that a test may take in all, its fixtures included; None for no limit.
+        run: when the run must end.
+    """
+
+    test_s: float | None = None
+    run: Deadline = NEVER
+
+
+class Crew:
+    """The workers of a run.
+
+    Args:
+        wanted: which tests it is about.
+        jobs: how many workers, at least 1.
+        capture: keep what tests print, rather than have it printed at once.
+        failfast: have tests end at their first sub-test that fails.
+        signals: what the user asks for meanwhile.
+        observer: is told of everything.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        jobs: int,
+        *,
+        capture: bool,
+        failfast: bool,
+        signals: Signals,
+        observer: Observer,
+    ) -> None:
+        self._wanted = wanted
+        self._jobs = jobs
+        self._capture = capture
+        self._failfast = failfast
+        self._signals = signals
+        self._observer = observer
+        self._workers: list[Worker] = []
+        self._leaving: list[Worker] = []
+        self._count = 0
+        self._resting: set[int] = set()
+        self._warned: set[str] = set()
+        self.stopped = ""
+        self.late: list[str] = []
+
+    # Before the tests
+
+    def discover(self) -> Message:
+        """Have the first worker import and select the tests; returns its answer.
+
+        Raises:
+            UsageError: if a name means nothing, or the worker dies over it.
+        """
+        worker = self._start(1)
+        worker.tell({"kind": "discover"})
+        while worker.exit_code is None:
+            readable(worker.open_fds, Deadline.after(_TICK_S))
+            for message in worker.messages():
+                if message["kind"] == "unusable":
+                    raise UsageError(message["text"])
+                if message["kind"] == "plan":
+                    return message
+                self._hear(worker, message)
+            self._observer.tick()
+        out, err = worker.unread_output()
+        raise UsageError(
+            f"importing the tests ended the process that did it ({_how(worker.exit_code)}): "
+            f"do not exit in a module that is imported\n{out}{err}".rstrip()
+        )
+
+    def _start(self, number: int) -> Worker:
+        """Start the worker with this number."""
+        deadline = Deadline.after(settings.START_TIMEOUT_S.value())
+        self._count += 1
+        session = folders.session_folder()
+        output = session / f"output-{self._count}"
+        output.mkdir(mode=0o700)
+        spec = WorkerSpec(
+            number=number,
+            session=str(session),
+            output=str(output) if self._capture else "",
+            environ=dict(os.environ),
+            cwd=os.getcwd(),
+            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
+            argv=tuple(sys.argv),
+            threads=max(1, (os.cpu_count() or 1) // self._jobs) if self._jobs > 1 else 0,
+            unsafe=launcher().why_not_to_fork(deadline),
+            terminal=os.getpgrp(),
+            command=tuple(invocation.runner()),
+            failfast=self._failfast,
+        )
+        worker = Worker(spec, self._wanted, launcher().factory(deadline))
+        self._workers.append(worker)
+        return worker
+
+    # While they run
+
+    def run(
+        self, rounds: Iterator[list[Item]], schedule: Schedule, ledger: Ledger, limits: Limits
+    ) -> None:
+        """Run all rounds, or until there is a reason to stop (which `stopped` then says)."""
+        self._schedule, self._ledger, self._limits = schedule, ledger, limits
+        self._rounds = rounds
+        self._more()
+        wanted = min(self._jobs, max(1, schedule.waiting))
+        while len(self._workers) < wanted:
+            self._start(len(self._workers) + 1)
+        while self._goes_on():
+            self._hand_out()
+            self._turn()
+        for worker in self._workers:
+            worker.leave(settings.EXIT_TIMEOUT_S.value() + settings.START_TIMEOUT_S.value() / 10)
+        self._leaving += self._workers
+        self._workers = []
+        while self._leaving:
+            self._turn()
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        for worker in [*self._workers, *self._leaving]:
+            worker.kill()
+
+    def _more(self) -> None:
+        """Take the next round when this one has been handed out."""
+        while not self._schedule.waiting:
+            items = next(self._rounds, None)
+            if items is None:
+                return
+            self._schedule.add(items)
+
+    def _goes_on(self) -> bool:
+        self._look_for_reasons_to_stop()
+        if not self.stopped:
+            self._more()
+        return bool(self._schedule.waiting or self._schedule.running)
+
+    def _look_for_reasons_to_stop(self) -> None:
+        if self._signals.interrupts and self.stopped != "interrupted":
+            self._stop("interrupted")
+            self._end_running()
+        elif self.stopped:
+            return
+        elif self._ledger.has_enough:
+            self._stop("enough failures")
+        elif self._limits.run.expired:
+            self._stop("out of time")
+            self._end_running()
+
+    def _stop(self, why: str) -> None:
+        """Start nothing more."""
+        self.stopped = why
+        self._schedule.clear()
+        for worker in self._workers:
+            while len(worker.items) > (1 if worker.began_s is not None else 0):
+                self._schedule.done(worker.items.pop(), 0.0)
+
+    def _end_running(self) -> None:
+        for worker in self._workers:
+            if worker.items:
+                worker.terminate(_TERM_GRACE_S)
+
+    def _hand_out(self) -> None:
+        """Give every worker that has nothing to do what it may run now."""
+        if self.stopped:
+            return
+        if self._schedule.only_serial_left and not self._all_rest():
+            return
+        for worker in list(self._workers):
+            if worker.items or worker.is_leaving:
+                continue
+            items = self._schedule.take(worker.number)
+            if items and items[0].attempt > 1 and not worker.is_new:
+                worker = self._replace(worker)
+            if items:
+                worker.run(items)
+
+    def _all_rest(self) -> bool:
+        """Whether no worker holds a fixture; those that do are told to take it down."""
+        if self._schedule.running:
+            return False
+        for worker in self._workers:
+            if not worker.is_resting and not worker.is_leaving:
+                worker.is_resting = True
+                worker.began_s = None
+                worker.tell({"kind": "rest"})
+                self._resting.add(worker.number)
+        return not self._resting
+
+    def _replace(self, worker: Worker) -> Worker:
+        """Let a worker go that has run tests, and have a fresh one in its place."""
+        self._workers.remove(worker)
+        worker.leave(settings.EXIT_TIMEOUT_S.value())
+        self._leaving.append(worker)
+        self._schedule.leave_fixtures(worker.number)
+        return self._start(worker.number)
+
+    def _turn(self) -> None:
+        """Wait for news, and take them in."""
+        workers = [*self._workers, *self._leaving]
+        fds = [fd for worker in workers for fd in worker.open_fds]
+        ready = readable([*fds, self._signals.fd], self._next_deadline(workers))
+        self._signals.heed()
+        if self._signals.interrupts > 1:
+            self.kill()
+        for worker in workers:
+            if not ready.isdisjoint(worker.open_fds):
+                self._take_in(worker)
+        if self._signals.take_question():
+            for worker in self._workers:
+                worker.tell({"kind": "where"})
+        self._see_to_deadlines()
+        self._observer.tick()
+
+    def _next_deadline(self, workers: list[Worker]) -> Deadline:
+        soonest = Deadline.after(_TICK_S).sooner(self._limits.run if not self.stopped else NEVER)
+        for worker in workers:
+            soonest = soonest.sooner(worker.deadline)
+        return soonest
+
+    def _take_in(self, worker: Worker) -> None:
+        code = worker.exit_code
+        for message in worker.messages():
+            self._hear(worker, message)
+        if code is not None:
+            for message in worker.messages():  # what it said last
+                self._hear(worker, message)
+            self._bury(worker, code)
+
+    def _hear(self, worker: Worker, message: Message) -> None:
+        handler: Callable[[Worker, Message], None] = getattr(self, f"_hear_{message['kind']}")
+        handler(worker, message)
+
+    def _hear_started(self, worker: Worker, message: Message) -> None:
+        if not worker.items:
+            return
+        worker.began_s = message["at"]
+        worker.printed = message["printed"]
+        if self._limits.test_s is not None and not worker.is_leaving:
+            worker.deadline = Deadline(message["at"] + self._limits.test_s)
+        self._observer.began(worker.items[0], worker.number, message["at"])
+
+    def _hear_ended(self, worker: Worker, message: Message) -> None:
+        record = record_from_data(message["record"])
+        if worker.current is None:
+            self._take_late(worker, record)
+        elif not worker.is_overdue:
+            self._ledger.take(worker.current, record)
+
+    def _take_late(self, worker: Worker, record: TestRecord) -> None:
+        """A fixture that was taken down after the last test of its class."""
+        if worker.last is not None:
+            self._ledger.take(worker.last, record)
+
+    def _hear_done(self, worker: Worker, message: Message) -> None:
+        if worker.current is None or worker.is_overdue:
+            return
+        item = worker.items.popleft()
+        worker.last = item
+        seconds = now() - (worker.began_s or now())
+        worker.began_s = None
+        if not worker.is_leaving:
+            worker.deadline = NEVER
+        self._finish(item, seconds)
+
+    def _finish(self, item: Item, seconds: float) -> None:
+        self._schedule.done(item, seconds)
+        if self._ledger.is_to_be_tried_again(item) and not self.stopped:
+            self._schedule.add([item.again()])
+        else:
+            self._observer.done(item)
+
+    def _hear_rested(self, worker: Worker, message: Message) -> None:
+        self._resting.discard(worker.number)
+
+    def _hear_warning(self, worker: Worker, message: Message) -> None:
+        if message["text"] not in self._warned:
+            self._warned.add(message["text"])
+            self._observer.warn(message["text"])
+
+    def _hear_where(self, worker: Worker, message: Message) -> None:
+        worker.where = message["text"]
+        if worker.is_overdue:
+            if not worker.was_terminated:
+                worker.terminate(_TERM_GRACE_S)
+            return
+        current = worker.current
+        if current is not None and worker.began_s is not None:
+            lasted = f"{now() - worker.began_s:.1f} s"
+            self._observer.say(f"{current.test.test_id}, for {lasted}:\n{worker.where}")
+
+    # When something goes wrong
+
+    def _see_to_deadlines(self) -> None:
+        for worker in [*self._workers, *self._leaving]:
+            if not worker.deadline.expired:
+                continue
+            if worker.is_leaving:
+                worker.kill()
+            elif not worker.is_overdue:
+                worker.is_overdue = True
+                worker.deadline = Deadline.after(_WHERE_S)
+                worker.tell({"kind": "where"})
+            else:  # it does not answer
+                worker.terminate(_TERM_GRACE_S)
+
+    def _bury(self, worker: Worker, code: int) -> None:
+        """A worker has ended: report what it was at, and put another in its place."""
+        is_extra = worker in self._leaving
+        (self._leaving if is_extra else self._workers).remove(worker)
+        self._resting.discard(worker.number)
+        current = worker.current
+        if current is not None:
+            worker.items.popleft()
+            if worker.is_overdue or not worker.was_terminated:
+                self._ledger.take(current, self._record_of_death(worker, current, code))
+                self._finish(current, 0.0)
+            else:
+                self._schedule.done(current, 0.0)
+                self.late.append(current.test.test_id)
+        for item in worker.items:
+            if self.stopped:
+                self._schedule.done(item, 0.0)
+            else:
+                self._schedule.give_back(item)
+        if current is None and (code != 0 or worker.was_terminated) and not self._was_interrupted:
+            self._blame_for_its_end(worker, code)
+        self._schedule.leave_fixtures(worker.number)
+        worker.close()
+        if not is_extra and not self.stopped:
+            self._start(worker.number)
+
+    @property
+    def _was_interrupted(self) -> bool:
+        return self.stopped in {"interrupted", "out of time"}
+
+    def _record_of_death(self, worker: Worker, item: Item, code: int) -> TestRecord:
+        began_s = worker.began_s or now()
+        if worker.is_overdue:
+            told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
+            text = f"TestTimedOut: not done after {self._limits.test_s:g} s (--test-timeout){told}"
+        else:
+            text = f"WorkerDied: the process that ran the test ended in the midst of it: {_how(code)}"
+        record = lost(item, text, worker.number, began_s, now() - began_s)
+        record.stdout, record.stderr = worker.unread_output()
+        return record
+
+    def _blame_for_its_end(self, worker: Worker, code: int) -> None:
+        """A worker whose tests were all done did not end well: a fixture or an exit handler."""
+        if worker.last is None:
+            return
+        how = "it did not end in time" if worker.was_terminated else _how(code)
+        title = f"tearDownClass ({worker.last.test.owner})"
+        text = (
+            f"WorkerDied: after its last test, {worker.last.test.test_id}, the process did not end "
+            f"well ({how}): see to the tear-down of classes and modules, to exit handlers and to "
+            "threads that do not end"
+        )
+        record = lost(worker.last, text, worker.number, now(), 0.0)
+        record.test_id = title
+        record.stdout, record.stderr = worker.unread_output()
+        self._ledger.take(worker.last, record)
+
+
+def _how(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

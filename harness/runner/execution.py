@@ -1,0 +1,264 @@
+"""One run from the options to the exit code: find, choose, run, report, remember."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unittest
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.model import invocation, settings
+from harness.model.clock import NEVER, Deadline, now
+from harness.model.errors import UsageError
+from harness.runner import discovery
+from harness.runner.alone import Alone
+from harness.runner.choice import Choice, choose
+from harness.runner.console import Console
+from harness.runner.crew import Crew, Limits
+from harness.runner.history import History, open_history
+from harness.runner.ledger import Ledger
+from harness.runner.lists import TestLists
+from harness.runner.live import console_for
+from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED, Options
+from harness.runner.orders import Wanted
+from harness.runner.plan import PlannedTest, planned_from_data
+from harness.runner.results import RunResult, Status, TestRecord, Trouble, write_results
+from harness.runner.rounds import rounds
+from harness.runner.schedule import Item, Schedule
+from harness.runner.signals import Signals
+
+_MAX_JOBS = 16
+_RANKS_PER_CORE = 8
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is to run.
+
+    Attributes:
+        tests: in the order of the names on the command line.
+        broken, skipped: module to why it gave no tests.
+        devices: the machine's devices, if any test uses some.
+    """
+
+    tests: list[PlannedTest]
+    broken: Mapping[str, str]
+    skipped: Mapping[str, str]
+    devices: tuple[str, ...]
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> _Found:
+        tests = [planned_from_data(test) for test in data["tests"]]
+        return cls(tests, data["broken"], data["skipped"], tuple(data["devices"]))
+
+
+def jobs_for(options: Options, is_script: bool) -> int:
+    """How many tests run at once; 0 for all in this process."""
+    if options.jobs is not None:
+        return options.jobs
+    if options.list_only or (is_script and not _needs_workers(options)):
+        return 0
+    if options.live_output:
+        return 1
+    return min(2 * (os.cpu_count() or 1), _MAX_JOBS)
+
+
+def _needs_workers(options: Options) -> bool:
+    return options.retries > 0 or options.test_timeout_s is not None
+
+
+class Execution:
+    """A run.
+
+    Args:
+        options: what the user asked for.
+        wanted: which tests it is about.
+    """
+
+    def __init__(self, options: Options, wanted: Wanted) -> None:
+        self._options = options
+        self._wanted = wanted
+        self._jobs = jobs_for(options, wanted.is_script)
+        self._run = RunResult(
+            command=" ".join([*invocation.runner(), *sys.argv[1:]]),
+            seed=settings.SEED.value(),
+            jobs=self._jobs,
+        )
+        is_alone = self._jobs == 0
+        self._console = console_for(
+            options.verbose or options.live_output,
+            options.slow_s,
+            live=not is_alone and not options.live_output,
+        )
+        self._tests: dict[str, unittest.TestCase] = {}
+
+    def run(self) -> int:
+        """Run it all; returns the exit code. Raises UsageError before any test has run."""
+        reports = _checked_reports(self._options)
+        lists = TestLists.from_environ()
+        history = self._open_history()
+        for problem in (*lists.problems, *([history.problem] if history else [])):
+            if problem:
+                self._console.warn(problem)
+        with Signals() as signals:
+            found = self._find(signals)
+            choice = choose(found.tests, self._options, lists, history)
+            if self._options.list_only:
+                return self._list(choice, found)
+            self._record_modules(found)
+            self._run_all(choice, found, signals)
+        self._finish(history, reports)
+        return self._exit_code(reports)
+
+    def _open_history(self) -> History | None:
+        if not self._options.keeps_history or self._options.list_only and not self._looks_back:
+            return None
+        return open_history(self._options.history)
+
+    @property
+    def _looks_back(self) -> bool:
+        options = self._options
+        return bool(options.rerun_failed or options.failed_first or options.shard)
+
+    def _find(self, signals: Signals) -> _Found:
+        """The tests, from the first worker or from this process."""
+        signals.raise_on_interrupt(True)
+        try:
+            if self._jobs == 0:
+                return _Found.from_data(discovery.discover(self._wanted, self._tests.update))
+            self._crew = Crew(
+                self._wanted,
+                self._jobs,
+                capture=not self._options.live_output,
+                failfast=self._options.max_fail == 1,
+                signals=signals,
+                observer=self._console,
+            )
+            return _Found.from_data(self._crew.discover())
+        finally:
+            signals.raise_on_interrupt(False)
+
+    def _list(self, choice: Choice, found: _Found) -> int:
+        for test in choice.tests:
+            self._console.say(test.test_id)
+        for module, text in found.broken.items():
+            print(f"{module} cannot be imported:\n{text}", file=sys.stderr)
+        if found.broken:
+            return EXIT_FAILED
+        return EXIT_PASSED if choice.tests else EXIT_NOTHING_RAN
+
+    def _record_modules(self, found: _Found) -> None:
+        """Records for the modules that gave no tests, with the reason."""
+        for name, text in found.broken.items():
+            trouble = Trouble("ERROR", f"import of {name}", text)
+            self._run.records.append(TestRecord(name, Status.FAILED, troubles=[trouble]))
+        for name, reason in found.skipped.items():
+            self._run.records.append(TestRecord(name, Status.SKIPPED, reason=reason))
+        for record in self._run.records:
+            self._console.module(record)
+
+    def _run_all(self, choice: Choice, found: _Found, signals: Signals) -> None:
+        options = self._options
+        self._planned = 0
+        ledger = Ledger(options.retries, options.max_fail, self._console)
+        for remark in choice.remarks:
+            self._console.say(remark)
+        limits = Limits(options.test_timeout_s, _deadline(options.run_timeout_s))
+        try:
+            for place, test, reason in choice.skipped:
+                self._skip(ledger, Item(place, test), reason)
+            crew = self._perform(choice, found, signals, ledger, limits)
+        finally:
+            self._console.close()
+        ledger.close(self._run, self._planned)
+        self._run.interrupted = crew.stopped in {"interrupted", "out of time"}
+        if crew.stopped == "out of time":
+            self._run.remarks.append(f"stopped after {options.run_timeout_s:g} s (--run-timeout)")
+        self._run.remarks += [f"ended while it ran: {test_id}" for test_id in crew.late]
+        self._run.seconds = now() - self._run.started_s
+
+    def _perform(
+        self,
+        choice: Choice,
+        found: _Found,
+        signals: Signals,
+        ledger: Ledger,
+        limits: Limits,
+    ) -> Crew | Alone:
+        options = self._options
+        items = self._expected(
+            rounds(choice.placed, options.repeat, _stress(options.stress_s))
+        )
+        if self._jobs == 0:
+            alone = Alone(self._tests, signals, self._console, options.max_fail == 1)
+            alone.run(items, ledger, limits)
+            return alone
+        schedule = Schedule(
+            choice.durations,
+            self._jobs,
+            options.max_ranks or _RANKS_PER_CORE * (os.cpu_count() or 1),
+            found.devices if options.devices is None else options.devices,
+            in_order=options.shuffle or options.failed_first,
+        )
+        self._crew.run(items, schedule, ledger, limits)
+        return self._crew
+
+    def _expected(self, items: Iterator[list[Item]]) -> Iterator[list[Item]]:
+        """The same items; the console is told of each round, and the plan counts it."""
+        for each in items:
+            self._planned += len(each)
+            self._console.expect(each)
+            yield each
+
+    def _skip(self, ledger: Ledger, item: Item, reason: str) -> None:
+        """A list says that this test shall not run."""
+        self._planned += 1
+        self._console.expect([item])
+        record = TestRecord(item.test.test_id, Status.SKIPPED, reason=reason, started_s=now())
+        ledger.take(item, record)
+        self._console.done(item)
+
+    def _finish(self, history: History | None, reports: Mapping[str, Any]) -> None:
+        """Everything that is written after the tests, the summary last."""
+        if history is not None:
+            before = history.problem
+            history.record(self._run)
+            if history.problem != before:
+                self._console.warn(history.problem)
+        self._unwritten: list[str] = []
+        if reports:
+            from harness.runner.reports import write_reports
+
+            self._unwritten = write_reports(self._run, **reports)
+        if self._options.results is not None:
+            write_results(self._run, self._options.results)
+        self._run.remarks += self._unwritten
+        self._console.summary(self._run)
+
+    def _exit_code(self, reports: Mapping[str, Any]) -> int:
+        is_flaky = any(record.is_flaky for record in self._run.records)
+        if self._unwritten or (is_flaky and self._options.flaky_fails):
+            return EXIT_FAILED
+        return self._run.exit_code
+
+
+def _checked_reports(options: Options) -> Mapping[str, Any]:
+    """The paths of the reports that are asked for; raises UsageError if one cannot be written."""
+    asked = {"junit": options.junit, "html": options.html, "trace": options.trace}
+    if not any(asked.values()):
+        return {}
+    from harness.runner.reports import check_reports
+
+    if options.results is not None and options.results in asked.values():
+        raise UsageError(f"two reports cannot both be {options.results}")
+    return check_reports(**asked)
+
+
+def _deadline(seconds: float | None) -> Deadline:
+    return NEVER if seconds is None else Deadline.after(seconds)
+
+
+def _stress(seconds: float | None) -> Deadline | None:
+    return None if seconds is None else Deadline.after(seconds)

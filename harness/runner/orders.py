@@ -1,0 +1,54 @@
+"""What the runner and its workers say to each other, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.runner.files import TestFile
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """The frozen request to one worker.
+
+    Attributes:
+        number: the worker, from 1.
+        session: the folder of the run's session.
+        output: the folder in which it keeps what its tests print; empty to print it at once.
+        environ, cwd, sys_path, argv: the runner's.
+        threads: how many threads torch may use in the worker itself; 0 for as many as it likes.
+        unsafe: why ranks cannot be forked; empty if they can.
+        terminal: the process group of the runner, whose the terminal is.
+        command: how the user started the runner.
+        failfast: leave a test at its first sub-test that fails.
+    """
+
+    number: int
+    session: str
+    output: str
+    environ: dict[str, str]
+    cwd: str
+    sys_path: tuple[str, ...]
+    argv: tuple[str, ...]
+    threads: int
+    unsafe: str
+    terminal: int
+    command: tuple[str, ...]
+    failfast: bool
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which tests a run is about.
+
+    Attributes:
+        files: the test files to import.
+        is_script: whether it is about the tests of `__main__` instead.
+        names: dotted names and paths, as on the command line.
+        patterns: of `-k`.
+    """
+
+    files: tuple[TestFile, ...]
+    names: tuple[str, ...]
+    patterns: tuple[str, ...]
+    is_script: bool = False

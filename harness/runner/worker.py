@@ -1,0 +1,139 @@
+"""A worker in the runner's hands: started, told what to run, heard, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+from harness.model.clock import NEVER, Deadline
+from harness.ranks.channel import FrameReader, FrameWriter, Message
+from harness.ranks.world import pidfd_of
+from harness.runner.orders import Wanted, WorkerSpec
+from harness.runner.schedule import Item
+from harness.runner.worker_main import worker_main
+from harness.runner.worker_output import Reader
+
+
+class Worker:
+    """One worker process.
+
+    Attributes:
+        number: which of the workers it is, from 1; its successor has the same.
+        items: what it has been given and has not done, the one that it runs first.
+        last: what it has done last.
+        began_s: when it began with that; None if it has not yet.
+        is_new: whether it has run nothing yet.
+        is_resting: whether it holds no fixture.
+        is_leaving: whether it has been told to leave.
+        is_overdue: whether its test has taken longer than it may.
+        was_terminated: whether the runner has ended it.
+        deadline: when the runner's patience with it ends.
+        where: what it has said of where its test is.
+        printed: how much of its output, on stdout and stderr, it has told of.
+    """
+
+    def __init__(self, spec: WorkerSpec, wanted: Wanted, factory: Callable[..., Any]) -> None:
+        self.number = spec.number
+        self.items: deque[Item] = deque()
+        self.began_s: float | None = None
+        self.is_new = self.is_resting = True
+        self.last: Item | None = None
+        self.is_leaving = False
+        self.is_overdue = False
+        self.was_terminated = False
+        self.deadline = NEVER
+        self.where = ""
+        self._output = spec.output
+        self.printed = [0, 0]
+        ours, theirs = Pipe(duplex=True)
+        self._connection = ours
+        self._reader = FrameReader(ours.fileno())
+        self._writer = FrameWriter(ours.fileno())
+        name = f"worker {spec.number}"
+        self._process = factory(target=worker_main, name=name, args=(spec, theirs, wanted))
+        try:
+            self._process.start()
+        finally:
+            theirs.close()
+        self._pidfd = pidfd_of(self._process)
+
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid or 0)
+
+    @property
+    def exit_code(self) -> int | None:
+        code: int | None = self._process.exitcode
+        return code
+
+    @property
+    def exit_fd(self) -> int:
+        return int(self._process.sentinel) if self._pidfd is None else self._pidfd
+
+    @property
+    def open_fds(self) -> list[int]:
+        """Those become readable when there is news."""
+        channel = [] if self._reader.closed else [self._connection.fileno()]
+        return [self.exit_fd, *channel]
+
+    @property
+    def current(self) -> Item | None:
+        """What it runs now."""
+        return self.items[0] if self.items and self.began_s is not None else None
+
+    def messages(self) -> Iterator[Message]:
+        yield from self._reader.read()
+
+    def run(self, items: list[Item]) -> None:
+        """Give it tests to run."""
+        self.items.extend(items)
+        self.is_new = self.is_resting = False
+        orders = [
+            {"item": item.number, "id": item.test.test_id, "devices": item.devices}
+            for item in items
+        ]
+        self.tell({"kind": "run", "items": orders})
+
+    def tell(self, message: Message) -> None:
+        with contextlib.suppress(OSError):  # it has died, which its exit code will tell
+            self._writer.send(message)
+
+    def leave(self, limit_s: float) -> None:
+        """Have it take down its fixtures and leave."""
+        if not self.is_leaving:
+            self.is_leaving = True
+            self.deadline = Deadline.after(limit_s)
+            self.tell({"kind": "bye"})
+
+    def terminate(self, grace_s: float) -> None:
+        """Have it end what it runs, as Ctrl-C would, and leave; it is killed after the grace."""
+        self.is_leaving = self.was_terminated = True
+        self.deadline = Deadline.after(grace_s)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it and what it has started at once; its ranks end with it."""
+        self.is_leaving = self.was_terminated = True
+        self.deadline = NEVER
+        for send in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                send(self.pid, signal.SIGKILL)
+
+    def unread_output(self) -> tuple[str, str]:
+        """What has been printed since the last test that it told of."""
+        return Reader(Path(self._output), self.printed).take() if self._output else ("", "")
+
+    def close(self) -> None:
+        """Give back the descriptors. The process must have ended."""
+        self._connection.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None

@@ -1,0 +1,216 @@
+"""The entry of a worker: a process that runs the tests that the runner gives it, one at a time.
+
+It is a fork of the preloaded fork server, or a fresh interpreter where forking is not safe. What a
+test does to it, down to killing it, the runner survives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import traceback
+import unittest
+import warnings
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from harness.model import invocation, settings
+from harness.model.clock import now
+from harness.model.errors import HarnessError
+from harness.ranks import child_lifeline, folders, terminal
+from harness.ranks.becoming import become
+from harness.ranks.channel import FrameReader, FrameWriter, Message
+from harness.ranks.child_preload import forget_exit_handlers_of_the_server, plan_of_this_server
+from harness.ranks.launcher import launcher
+from harness.ranks.leaving import end_as_an_interpreter_does, leave
+from harness.ranks.plan import DROPIN_MODULE
+from harness.runner import discovery, worker_output
+from harness.runner.orders import Wanted, WorkerSpec
+from harness.runner.performing import Performer, warnings_shown
+from harness.runner.results import TestRecord
+
+
+def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoReturn:
+    """Serve the runner until it says goodbye, and end the process."""
+    code = 1
+    try:
+        _settle_in(spec)
+        _Worker(spec, connection, wanted).serve()
+        code = 0
+    except KeyboardInterrupt:
+        pass
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def _settle_in(spec: WorkerSpec) -> None:
+    """Be a process of its own that ends with the runner, in the runner's surroundings."""
+    os.setpgid(0, 0)
+    child_lifeline.attach()
+    forget_exit_handlers_of_the_server()
+    become(environ=spec.environ, cwd=spec.cwd, sys_path=spec.sys_path, argv=spec.argv)
+    invocation.tell(list(spec.command))
+    folders.use_part_of_session(Path(spec.session), f"w{spec.number}-{os.getpid()}")
+    terminal.use_terminal_of(spec.terminal)
+    if spec.output:
+        worker_output.redirect(Path(spec.output))
+    faulthandler.enable()
+    if spec.unsafe:
+        launcher().never_fork(spec.unsafe)
+    elif plan_of_this_server() is not None:
+        launcher().adopt()
+    if settings.DROPIN.value():
+        importlib.import_module(DROPIN_MODULE)
+    torch = sys.modules.get("torch")
+    if torch is not None and spec.threads:
+        torch.set_num_threads(spec.threads)
+    _run_main_as_main()
+
+
+def _run_main_as_main() -> None:
+    """Have the tests of the script that was started be found under the name that it has there."""
+    script = sys.modules.get("__mp_main__")
+    if script is None:
+        return
+    sys.modules["__main__"] = script
+    for value in vars(script).values():
+        if isinstance(value, type) and value.__module__ == "__mp_main__":
+            value.__module__ = "__main__"
+
+
+class _Worker:
+    def __init__(self, spec: WorkerSpec, connection: Connection, wanted: Wanted) -> None:
+        self._connection = connection
+        self._writer = FrameWriter(connection.fileno())
+        self._wanted = wanted
+        self._tests: dict[str, unittest.TestCase] = {}
+        self._performer = Performer(self._ended, spec.failfast)
+        self._item = 0
+        self._output = worker_output.Reader(Path(spec.output)) if spec.output else None
+        self._number = spec.number
+        self._orders: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        listener = threading.Thread(target=self._listen, name="harness-worker", daemon=True)
+        listener.start()
+
+    def serve(self) -> None:
+        """Do what the runner says until it says nothing more."""
+        signal.signal(signal.SIGTERM, _interrupt)
+        with warnings_shown():
+            self._tell_warnings()
+            while (order := self._orders.get()) is not None and order["kind"] != "bye":
+                getattr(self, f"_do_{order['kind']}")(order)
+            self._performer.rest()
+            # Within reach of the runner's ears: what is warned of at the exit is told, too.
+            end_as_an_interpreter_does()
+
+    def _listen(self) -> None:
+        """A thread: hear the runner while the main thread runs a test."""
+        reader = FrameReader(self._connection.fileno())
+        poller = select.poll()
+        poller.register(self._connection.fileno(), select.POLLIN)
+        while not reader.closed:
+            poller.poll()
+            for message in reader.read():
+                if message["kind"] == "where":
+                    self._tell_where()
+                else:
+                    self._orders.put(message)
+        self._orders.put(None)
+
+    def _tell_where(self) -> None:
+        from harness.ranks import whereabouts
+
+        whereabouts.attend(lambda text: self._send({"kind": "where", "text": text}))
+        whereabouts.ask()
+
+    def _tell_warnings(self) -> None:
+        """Have the runner print warnings: once, though several workers may give the same one."""
+
+        def show(
+            message: Any, category: Any, file: str, line: int, out: Any = None, text: Any = None
+        ) -> None:
+            shown = warnings.formatwarning(message, category, file, line, text)
+            self._send({"kind": "warning", "text": shown})
+
+        warnings.showwarning = show
+
+    def _do_discover(self, order: Message) -> None:
+        try:
+            answer = discovery.discover(self._wanted, self._keep)
+        except HarnessError as error:
+            self._send({"kind": "unusable", "text": str(error)})
+            return
+        self._send({"kind": "plan", **answer})
+
+    def _keep(self, tests: Mapping[str, unittest.TestCase]) -> None:
+        self._tests.update(tests)
+
+    def _do_run(self, order: Message) -> None:
+        for item in order["items"]:
+            self._item = item["item"]
+            self._begin()
+            with _devices(item["devices"]):
+                self._performer.perform(self._find(item["id"]))
+            self._send({"kind": "done", "item": self._item})
+
+    def _begin(self) -> None:
+        printed = [0, 0]
+        if self._output is not None:
+            self._output.make_room()
+            printed = self._output.printed
+        self._send({"kind": "started", "item": self._item, "at": now(), "printed": printed})
+
+    def _do_rest(self, order: Message) -> None:
+        self._performer.rest()
+        self._send({"kind": "rested"})
+
+    def _find(self, test_id: str) -> unittest.TestCase:
+        """The test; a fresh instance for each time that it is run."""
+        if test_id not in self._tests:
+            self._keep(discovery.tests_by_id(self._wanted, test_id))
+        return self._tests.pop(test_id)
+
+    def _ended(self, record: TestRecord) -> None:
+        record.worker = self._number
+        if self._output is not None:
+            record.stdout, record.stderr = self._output.take()
+        self._send({"kind": "ended", "item": self._item, "record": record.to_data()})
+
+    def _send(self, message: Message) -> None:
+        with contextlib.suppress(OSError):  # the runner has gone, and this process will
+            self._writer.send(message)
+
+
+@contextlib.contextmanager
+def _devices(lent: list[str]) -> Iterator[None]:
+    """Have the test and its ranks see only the devices that were lent to it."""
+    before = os.environ.get(_VISIBLE)
+    if lent:
+        os.environ[_VISIBLE] = ",".join(lent)
+    try:
+        yield
+    finally:
+        if lent and before is None:
+            del os.environ[_VISIBLE]
+        elif lent and before is not None:
+            os.environ[_VISIBLE] = before
+
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The runner has the running test ended, as Ctrl-C would."""
+    raise KeyboardInterrupt

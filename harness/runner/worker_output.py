@@ -1,0 +1,76 @@
+"""What a worker's tests print: kept apart from the runner's own output, and told test by test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+STREAMS = ("stdout", "stderr")
+# What a report keeps of each stream of one test: the end of it.
+_MAX_BYTES = 1 << 16
+# From this size on, a file whose end has been told is emptied.
+_MAX_FILE = 1 << 20
+
+
+def redirect(folder: Path) -> None:
+    """In a worker: send stdout and stderr, what native code writes included, to files."""
+    for fd, name in enumerate(STREAMS, start=1):
+        getattr(sys, name).flush()
+        target = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(target, fd)
+        os.close(target)
+        # A new object: the old one remembers what kind of file it was made for.
+        text = open(fd, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
+
+
+class Reader:
+    """Reads what has been printed since it was asked last.
+
+    Args:
+        folder: where the files are.
+        printed: how much of each has been told.
+    """
+
+    def __init__(self, folder: Path, printed: Sequence[int] = (0, 0)) -> None:
+        self._folder = folder
+        self._read = dict(zip(STREAMS, printed, strict=True))
+
+    @property
+    def printed(self) -> list[int]:
+        """How much of each has been told."""
+        return list(self._read.values())
+
+    def make_room(self) -> None:
+        """In the worker: empty files that have grown large. All that is in them has been told."""
+        for fd, name in enumerate(STREAMS, start=1):
+            if self._read[name] > _MAX_FILE:
+                os.ftruncate(fd, 0)
+                self._read[name] = 0
+
+    def take(self) -> tuple[str, str]:
+        """The last of what has come on stdout and on stderr."""
+        for name in STREAMS:
+            with contextlib.suppress(OSError, ValueError):
+                getattr(sys, name).flush()
+        out, err = (self._take(name) for name in STREAMS)
+        return out, err
+
+    def _take(self, name: str) -> str:
+        try:
+            with open(self._folder / name, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                begin = max(self._read[name], size - _MAX_BYTES)
+                if size == self._read[name]:
+                    return ""
+                file.seek(begin)
+                data = file.read()
+        except OSError:
+            return ""
+        left_out, self._read[name] = begin - self._read[name], size
+        text = data.decode("utf-8", "backslashreplace")
+        return f"({left_out} bytes before this are left out)\n{text}" if left_out else text
