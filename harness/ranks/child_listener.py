@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from harness.diagnosis import snapshot
@@ -72,4 +73,13 @@ def _answer(question: Message) -> Message:
     except Exception as error:  # a test may have replaced anything we look at
         print(f"harness: no snapshot: {error!r}", file=sys.stderr)
         taken = None
-    return {"kind": "snapshot", "round": question["round"], "snapshot": taken}
+    answer = {"kind": "snapshot", "round": question["round"], "snapshot": taken}
+    return {**answer, "spans": spans()} if question.get("spans") else answer
+
+
+def spans() -> list[dict[str, Any]]:
+    """The collectives of this process over time, as data."""
+    try:
+        return [asdict(span) for span in snapshot.spans()]
+    except Exception:  # a test may have replaced anything we look at
+        return []

@@ -14,6 +14,7 @@ import psutil
 
 from harness.diagnosis.native import native_frames
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
+from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.evidence import Evidence, ThreadStack
 from harness.model.outcome import Ended, Killed, Passed
@@ -53,8 +54,11 @@ class Interrogator:
         """
         # Never the same twice: a rank that stays may answer late, in the middle of the next test.
         self._round = next(_rounds)
+        question = {"kind": "snapshot", "full": full, "round": self._round}
+        if full and settings.TIMELINE.value():
+            question["spans"] = True
         for rank in self._living():
-            rank.handle.ask({"kind": "snapshot", "full": full, "round": self._round})
+            rank.handle.ask(question)
         return self._round
 
     def all_have_answered(self, round_number: int) -> bool:

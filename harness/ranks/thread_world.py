@@ -37,9 +37,11 @@ from harness.model.outcome import (
 )
 from harness.model.rank_report import RankReport
 from harness.model.skips import skip_reason_of_exit
+from harness.model.timeline import EXIT, SET_UP
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import exit_code_of
 from harness.ranks.meetings import Answer, Meetings
+from harness.ranks.progress import Progress
 from harness.ranks.thread_ledger import TERMINATED
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class RankThread(threading.Thread):
         self.outcome: Outcome | None = None
         self.at_s = 0.0
         self.done = False
+        self.progress = Progress()
+        self.ended_s: float | None = None
         self.groups = world.groups
         self._generators = generators
         self._body = body
@@ -86,6 +90,7 @@ class RankThread(threading.Thread):
 
     def report(self, outcome: Outcome) -> None:
         """Say what became of the body. What goes wrong afterwards still counts."""
+        self.progress.enter(EXIT)
         with self._lock:
             self._take(outcome)
             self._is_preliminary = False
@@ -119,6 +124,7 @@ class RankThread(threading.Thread):
         return True
 
     def run(self) -> None:
+        self.progress.enter(SET_UP)
         try:
             with self._generators.in_use():
                 self._body(self.rank)
@@ -133,7 +139,7 @@ class RankThread(threading.Thread):
         if not isinstance(self.outcome, _GOOD):
             self._world.let_go()
         with self._lock:
-            self.done = True
+            self.done, self.ended_s = True, now()
         self._world.news.put(self.rank)
 
 
@@ -216,6 +222,10 @@ class ThreadWorld:
             elif watch.is_stuck(body.remaining_s() or 0.0):
                 self._blame(Deadlocked(now() - self._began_s))
         self.end()
+        return self.reports()
+
+    def reports(self) -> tuple[RankReport, ...]:
+        """All that is known of the ranks by now."""
         snapshots = self._at_fault or {}
         return tuple(_report(thread, snapshots.get(thread.rank)) for thread in self.threads)
 
