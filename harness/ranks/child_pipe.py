@@ -90,7 +90,8 @@ class RankPipe:
         """
         snapshot.begin()
         if self._orders is None:
-            self._orders = child_listener.start(self._connection.fileno(), self._send)
+            fd = self._connection.fileno()
+            self._orders = child_listener.start(fd, self._send, lambda: self.progress)
             self._send({"kind": "hello"})
 
     def report(self, outcome: Spoken) -> None:

@@ -71,7 +71,7 @@ class Interrogator:
             deep: also take native stacks, which costs about a second.
         """
         living = self._living()
-        self._states = {rank.rank: _state(rank.handle.pid) for rank in living}
+        self._states = {rank.rank: process_state(rank.handle.pid) for rank in living}
         mute = [rank for rank in living if not self._has_answered(rank)]
         for rank in mute:
             if rank.phase_before_end is not Phase.STARTING:
@@ -130,7 +130,8 @@ class Interrogator:
         return rank.answered_round >= self._round
 
 
-def _state(pid: int | None) -> str:
+def process_state(pid: int | None) -> str:
+    """The operating system's word for what a process does; empty if there is none."""
     try:
         return psutil.Process(pid).status() if pid is not None else ""
     except psutil.Error:

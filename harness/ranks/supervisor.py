@@ -8,15 +8,18 @@ still runs after it is ended.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.rank_report import RankReport
 from harness.model.verdict import ExitRule
+from harness.ranks import whereabouts
 from harness.ranks.channel import encode
 from harness.ranks.deadlock_watch import DeadlockWatch
 from harness.ranks.descriptors import readable
+from harness.ranks.inquiry import RankInquiry
 from harness.ranks.interrogation import Interrogator
 from harness.ranks.meetings import Answer, Meetings
 from harness.ranks.remains import are_in_step
@@ -66,6 +69,7 @@ class Supervisor:
         self._rule = rule
         self.ranks = [WatchedRank(handle) for handle in world.handles]
         self._interrogator = Interrogator(self.ranks, world.folder)
+        self._inquiry = RankInquiry(self.ranks)
         self._watch = DeadlockWatch(self.ranks, self._interrogator, limits.deadlock_s)
         self._start = Deadline.after(limits.start_s)
         self._body = NEVER
@@ -84,9 +88,8 @@ class Supervisor:
         """
         self._set_deadlines()  # ranks that have run a test before are up already
         try:
-            while self._unsettled():
-                self._take_in(self._wait())
-                self._advance()
+            with contextlib.closing(self._inquiry), whereabouts.witnessed_by(self._inquiry):
+                self._see_through()
             if self._end is not None:
                 self._interrogator.look_from_outside(deep=self._is_hang)
         finally:
@@ -99,6 +102,13 @@ class Supervisor:
         self._world.is_clean = are_in_step(self.ranks) and all(rank.is_clean for rank in self.ranks)
         self._settle_survivors(stuck)
         return self.reports()
+
+    def _see_through(self) -> None:
+        while self._unsettled():
+            ready = self._wait()
+            self._take_in(ready)
+            self._inquiry.advance(ready)
+            self._advance()
 
     def reports(self) -> tuple[RankReport, ...]:
         """All that is known of the ranks by now."""
@@ -124,7 +134,7 @@ class Supervisor:
         """Wait for news or the next deadline; returns the descriptors that have some."""
         handles = [rank.handle for rank in self._unsettled()]
         fds = [fd for handle in handles for fd in handle.open_fds]
-        ready = readable(fds, self._next())
+        ready = readable([*fds, *self._inquiry.fds], self._next().sooner(self._inquiry.deadline))
         for handle in self._world.handles:
             handle.pass_on_output()
         return ready

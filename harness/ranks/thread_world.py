@@ -17,7 +17,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.diagnosis import deadlock
+from harness.diagnosis.position import Position, position_of_rank, table
 from harness.diagnosis.snapshot import take_of_thread
+from harness.diagnosis.words import state
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import PeerLeftError
@@ -38,6 +40,7 @@ from harness.model.outcome import (
 from harness.model.rank_report import RankReport
 from harness.model.skips import skip_reason_of_exit
 from harness.model.timeline import EXIT, SET_UP
+from harness.ranks import whereabouts
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import exit_code_of
 from harness.ranks.meetings import Answer, Meetings
@@ -201,6 +204,7 @@ class ThreadWorld:
             raise RuntimeError("a thread rank cannot have thread ranks of its own")  # noqa: TRY004
         self.groups.install()
         self._undo.enter_context(by_thread())
+        self._undo.enter_context(whereabouts.witnessed_by(self))
         self._began_s = now()
         for thread in self.threads:
             thread.start()
@@ -272,6 +276,11 @@ class ThreadWorld:
         self.groups.uninstall()
         self._undo.close()
 
+    def tell(self, limit_s: float) -> str:
+        """Where every rank is, as text; asked for by another thread."""
+        taken = self.snapshots()
+        return table([_position(thread, taken[thread.rank]) for thread in self.threads])
+
     def snapshots(self) -> dict[int, Snapshot]:
         """Where every rank is, and what it has called."""
         groups = dict(self.groups.ledger.groups)
@@ -330,6 +339,13 @@ class _Watch:
         confirmed = stuck and deadlock.has_not_moved(self._last, living, self._confirm_s)
         self._last = living if stuck else {}
         return confirmed
+
+
+def _position(thread: RankThread, snapshot: Snapshot) -> Position:
+    if thread.done and thread.outcome is not None:
+        return Position(f"rank {thread.rank}", state(thread.outcome))
+    progress = thread.progress
+    return position_of_rank(thread.rank, progress.phase, progress.since_s, snapshot)
 
 
 def _report(thread: RankThread, snapshot: Snapshot | None) -> RankReport:

@@ -38,6 +38,10 @@ class Phase(enum.Enum):
     PARKED = "between tests"
 
 
+# Answers of the rank's listener, which say nothing of what the test does.
+_NO_NEWS = frozenset({"snapshot", "where"})
+
+
 class WatchedRank:
     """A rank and all that is known of it so far."""
 
@@ -60,6 +64,8 @@ class WatchedRank:
         self.at_s = 0.0
         self.snapshot: Snapshot | None = None
         self.answered_round = 0
+        self.is_sought = False
+        self.position: Message | None = None
         self.progress = Progress(handle.asked_s)
         self.spans: tuple[CollectiveSpan, ...] = ()
         self.ended_s: float | None = None
@@ -80,7 +86,7 @@ class WatchedRank:
         news = False
         for message in self.handle.messages():
             self._hear(message)
-            news = news or message["kind"] != "snapshot"
+            news = news or message["kind"] not in _NO_NEWS
         return news
 
     def _hear(self, message: Message) -> None:
@@ -98,6 +104,8 @@ class WatchedRank:
             self._keep_snapshot(message)
         elif kind == "phase":
             self.progress.enter(message["name"], message["at_s"])
+        elif kind == "where":
+            self.position, self.is_sought = message, False
         elif kind == "leaving":
             self.left_from = Place(**message["where"]) if message["where"] else None
         elif kind == "goodbye":

@@ -124,9 +124,9 @@ class RankHandle:
         with contextlib.suppress(OSError):  # it has died, which its exit code will tell
             self._writer.send_frame(frame)
 
-    def ask(self, message: Message) -> None:
-        """Put a question to the rank; one that has gone or does not listen is not waited for."""
-        self._writer.send_at_once(message)
+    def ask(self, message: Message) -> bool:
+        """Put a question to the rank, if it still listens; one that does not is not waited for."""
+        return self._writer.send_at_once(message)
 
     def written_stacks(self, deadline: Deadline) -> str:
         """What faulthandler writes of the rank's threads, whoever holds the GIL; empty if nothing.
