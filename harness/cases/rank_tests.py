@@ -22,7 +22,7 @@ from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import NONE, PROCESS, LaunchSpec, check_world_size
 from harness.model.verdict import ExitRule, Verdict, judge
-from harness.ranks import child_kept_group, child_pipe, folders
+from harness.ranks import child_kept_group, child_pipe, folders, tracks
 from harness.ranks.child_body import run_body
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_store import store_for_group
@@ -30,6 +30,7 @@ from harness.ranks.launcher import ProcessFactory, launcher
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
 from harness.ranks.pool import pool
+from harness.ranks.remains import imported_by, left_in
 from harness.ranks.supervisor import Limits, Supervisor
 from harness.ranks.world import World
 
@@ -211,13 +212,15 @@ class RankTestMixin(WorldTestMixin):
         )
         rule = self._exit_rule(fn)
         supervisor = Supervisor(self._world, limits, rule)
-        verdict = judge(supervisor.run(), rule)
+        with tracks.left_behind(supervisor, self._world.folder, rule, self._testMethodName):  # type: ignore[attr-defined]
+            verdict = judge(supervisor.run(), rule)
         running: list[Leftover] = []
         if not self._stays:
             running = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
-        if len(supervisor.imported) >= _WORTH_LEARNING:
-            launcher().learn(supervisor.imported)
-        return verdict, Leaks(running, supervisor.left)
+        imported = imported_by(supervisor.ranks)
+        if len(imported) >= _WORTH_LEARNING:
+            launcher().learn(imported)
+        return verdict, Leaks(running, left_in(supervisor.ranks))
 
     def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:
         return ExitRule(
@@ -267,7 +270,12 @@ class RankTestMixin(WorldTestMixin):
     def run_test(self, test_name: str, parent_pipe: RankPipe) -> None:
         """Run the body in this rank and report what became of it; exits unless it passed."""
         set_rng_seed()
-        outcome = run_body(self, self.perRankSetUp, self.perRankTearDown)  # type: ignore[arg-type]
+        outcome = run_body(
+            self,  # type: ignore[arg-type]
+            self.perRankSetUp,
+            self.perRankTearDown,
+            parent_pipe.enter,
+        )
         parent_pipe.report(outcome)
         if isinstance(outcome, Skipped):
             if parent_pipe.stays:

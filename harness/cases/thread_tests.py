@@ -18,10 +18,12 @@ from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMi
 from harness.model import settings
 from harness.model.outcome import Passed
 from harness.model.spec import check_world_size
+from harness.model.timeline import BODY, TEAR_DOWN
 from harness.model.verdict import judge
 from harness.ranks import folders
 from harness.ranks.child_body import run_body
 from harness.ranks.thread_world import ThreadWorld, current_rank
+from harness.ranks.tracks import threads_left_behind
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -138,6 +140,7 @@ class ThreadTestMixin(WorldTestMixin):
                 self,  # type: ignore[arg-type]
                 self.perThreadSetUp,
                 self.perThreadTearDown,
+                thread.progress.enter,
                 on_problem=thread.fails,
             )
             thread.report(outcome)
@@ -171,7 +174,9 @@ def spawn_threads_and_init_comms(
             thread = current_rank()
             with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
                 thread.seed()
+                thread.progress.enter(BODY)
                 method(self, *args, **kwargs)
+                thread.progress.enter(TEAR_DOWN)
             thread.report(Passed())
 
         world = ThreadWorld(check_world_size(world_size, method.__qualname__), body)
@@ -186,7 +191,7 @@ def spawn_threads_and_init_comms(
 
 def _see_through(world: ThreadWorld, limit_s: float, case: Any) -> None:
     """Wait for the ranks, at most for so many seconds, and raise what they add up to."""
-    with as_no_fault_of_the_test(case):
+    with as_no_fault_of_the_test(case), threads_left_behind(world, case._testMethodName):
         reports = world.wait(limit_s, settings.DEADLOCK_S.value())
     report_stuck_threads(case, [thread.name for thread in world.running()])
     raise_verdict(case, judge(reports))

@@ -1,6 +1,8 @@
 """Reads torch's flight recorder: the last collectives of this process, for gloo too.
 
-Seen with torch 2.13; a torch without the recorder, or with another one, gives no collectives.
+Seen with torch 2.13; a torch without the recorder, or with another one, gives no collectives. Of
+gloo's it has the time at which they were issued (`time_created_ns`) and whether they have completed
+(`retired`), but not when: `time_discovered_completed_ns` is for backends with a watchdog.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+from harness.diagnosis.calls import group_label, tensors_text
+from harness.model.clock import now
 from harness.model.evidence import Collective
 from harness.model.outcome import Place
+from harness.model.timeline import CollectiveSpan
 
 # More than anybody reads, and enough to find where ranks part that part late.
 _MAX_COLLECTIVES = 200
@@ -27,16 +32,26 @@ def collectives(since_ns: int, issued_where: bool) -> tuple[Collective, ...]:
         since_ns: leave out what is older, in nanoseconds since the epoch.
         issued_where: whether to say of each where in the code it was issued.
     """
+    now_ns = time.time_ns()
+    return tuple(_collective(entry, now_ns) for entry in _entries(since_ns, issued_where))
+
+
+def spans(since_ns: int) -> tuple[CollectiveSpan, ...]:
+    """The same over time, on the clock of `now()`; torch.distributed must be imported."""
+    offset_s = now() - time.time_ns() / 1e9
+    return tuple(_span(entry, offset_s) for entry in _entries(since_ns, issued_where=False))
+
+
+def _entries(since_ns: int, issued_where: bool) -> list[dict[str, Any]]:
     try:
         from torch._C import _distributed_c10d
 
         with _without_inductor() if issued_where else contextlib.nullcontext():
             dump = pickle.loads(_distributed_c10d._dump_fr_trace(True, issued_where, False))  # type: ignore[attr-defined]
     except (ImportError, AttributeError, RuntimeError, TypeError):
-        return ()
-    now_ns = time.time_ns()
+        return []
     entries = [e for e in dump.get("entries", ()) if e["time_created_ns"] >= since_ns]
-    return tuple(_collective(e, now_ns) for e in entries[-_MAX_COLLECTIVES:] if not e["is_p2p"])
+    return [entry for entry in entries[-_MAX_COLLECTIVES:] if not entry["is_p2p"]]
 
 
 @contextlib.contextmanager
@@ -66,18 +81,39 @@ def _without_inductor() -> Iterator[None]:
 
 def _collective(entry: dict[str, Any], now_ns: int) -> Collective:
     backend, _, op = entry["profiling_name"].rpartition(":")
+    sizes, dtypes = _tensors(entry)
     return Collective(
         group=str(entry["process_group"][0]),
         seq=entry["collective_seq_id"],
         op=op,
         backend=backend,
-        sizes=tuple(tuple(size) for size in entry["input_sizes"]),
-        dtypes=tuple(_DTYPES.get(name, name.lower()) for name in entry["input_dtypes"]),
+        sizes=sizes,
+        dtypes=dtypes,
         pending=not entry["retired"],
         waited_s=max(0.0, (now_ns - entry["time_created_ns"]) / 1e9),
         timeout_s=entry["timeout_ms"] / 1000,
         frames=tuple(Place(f["filename"], f["line"], f["name"]) for f in entry.get("frames", ())),
     )
+
+
+def _span(entry: dict[str, Any], offset_s: float) -> CollectiveSpan:
+    name, description = map(str, entry["process_group"])
+    completed_ns = entry.get("time_discovered_completed_ns")
+    return CollectiveSpan(
+        op=entry["profiling_name"].rpartition(":")[2],
+        group=group_label(name, description),
+        seq=entry["collective_seq_id"],
+        shapes=tensors_text(*_tensors(entry)),
+        began_s=entry["time_created_ns"] / 1e9 + offset_s,
+        ended_s=completed_ns / 1e9 + offset_s if completed_ns else None,
+        pending=not entry["retired"],
+    )
+
+
+def _tensors(entry: dict[str, Any]) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:
+    """Sizes and dtypes of the tensors that the rank brings."""
+    sizes = tuple(tuple(size) for size in entry["input_sizes"])
+    return sizes, tuple(_DTYPES.get(name, name.lower()) for name in entry["input_dtypes"])
 
 
 # The recorder has C++'s names.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from harness.diagnosis.calls import awaited, tensors_text
 from harness.diagnosis.collectives import Parting, find_parting
 from harness.diagnosis.stacks import shown_place, shown_stack
 from harness.diagnosis.words import count, explain, grouped, rank_list, shortened, state
@@ -114,9 +115,7 @@ def _parting_rows(parting: Parting) -> Iterator[str]:
 
 
 def _call_text(call: Collective) -> str:
-    tensors = ", ".join(
-        f"{dtype} {list(size)}" for dtype, size in zip(call.dtypes, call.sizes, strict=False)
-    )
+    tensors = tensors_text(call.sizes, call.dtypes)
     stack = shown_stack(call.frames)
     # The first line names torch's function, which the operation says already.
     where = next((line for line in stack if not line.endswith("in torch")), "")
@@ -124,6 +123,18 @@ def _call_text(call: Collective) -> str:
 
 
 # Ranks
+
+
+def stacks_text(report: RankReport, test: str = "") -> str:
+    """Where a rank was when its test ended; empty for one that came to an end by itself.
+
+    Args:
+        report: of the rank.
+        test: name of the test method, whose frames are marked.
+    """
+    if isinstance(report.outcome, TimedOut | Deadlocked | Ended):
+        return "\n".join(_whereabouts(report, test))
+    return "\n".join(_crash(report, test))
 
 
 def _rank_sections(verdict: Verdict, test: str) -> Iterator[str]:
@@ -142,11 +153,13 @@ def _story(verdict: Verdict, rank: int, test: str) -> str:
         return _story_of_problems(outcome.problems)
     if isinstance(outcome, TimedOut | Deadlocked):
         return "\n".join(_whereabouts(report, test))
-    lines = [explain(outcome)]
-    if isinstance(outcome, Killed):
-        for thread in report.evidence.stacks[:1]:
-            lines += shown_stack(thread.frames, test)
-    return "\n".join(lines)
+    return "\n".join([explain(outcome), *_crash(report, test)])
+
+
+def _crash(report: RankReport, test: str) -> list[str]:
+    """The stack that a rank which crashed has written."""
+    stacks = report.evidence.stacks[:1] if isinstance(report.outcome, Killed) else ()
+    return [line for thread in stacks for line in shown_stack(thread.frames, test)]
 
 
 def _story_of_echo(problem: Problem) -> str:
@@ -216,23 +229,8 @@ def _doing(report: RankReport) -> str:
         return "its body has passed, its process does not exit"
     snapshot = evidence.snapshot
     if evidence.answered and snapshot is not None and snapshot.waiting is not None:
-        return _waiting_text(snapshot)
+        return f"waiting in {awaited(snapshot)}"
     return "running"
-
-
-def _waiting_text(snapshot: Snapshot) -> str:
-    assert snapshot.waiting is not None
-    pending = snapshot.pending
-    if pending:
-        longest = max(call.waited_s for call in pending)
-        names = ", ".join(dict.fromkeys(f"{call.op} ({call.backend})" for call in pending))
-        return f"waiting in {names} for {longest:.1f} s"
-    peers = snapshot.waiting.peers
-    if snapshot.waiting.kind in {"send", "recv"}:
-        towards = "to" if snapshot.waiting.kind == "send" else "from"
-        whom = rank_list(peers) if peers else "any rank"
-        return f"waiting in {snapshot.waiting.call} {towards} {whom}"
-    return f"waiting in {snapshot.waiting.call}"
 
 
 # Logs

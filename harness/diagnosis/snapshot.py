@@ -19,6 +19,7 @@ from harness.diagnosis import recorder
 from harness.diagnosis.sources import is_machinery, is_torch
 from harness.model.evidence import Collective, Group, Snapshot, Stack, ThreadStack, Waiting
 from harness.model.outcome import Place
+from harness.model.timeline import CollectiveSpan
 
 #: Threads of the harness itself in a rank; left out of every account.
 LISTENER, LIFELINE = "harness-listener", "harness-lifeline"
@@ -53,6 +54,26 @@ def take(issued_where: bool = True) -> Snapshot:
         waiting=_waiting(main) if main is not None else None,
         cpu_s=time.process_time(),
     )
+
+
+def take_lightly() -> Snapshot:
+    """Of a snapshot, what a reader wants to know who only looks in: the main thread, and its call.
+
+    Called often and at any time, also while the test is in full swing.
+    """
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    waiting = _waiting(main) if main is not None else None
+    called = recorder.collectives(_since_ns, False) if waiting and _distributed() else ()
+    return Snapshot(
+        threads=(ThreadStack("MainThread", tuple(_stack_of(main))),),
+        collectives=tuple(call for call in called if call.pending),
+        waiting=waiting,
+    )
+
+
+def spans() -> tuple[CollectiveSpan, ...]:
+    """The last collectives that this process has issued since `begin()`, over time."""
+    return recorder.spans(_since_ns) if _distributed() else ()
 
 
 def take_groups(issued_where: bool = True) -> Snapshot:

@@ -79,6 +79,27 @@ def state(outcome: Outcome) -> str:
     assert_never(outcome)
 
 
+def word(outcome: Outcome) -> str:
+    """An outcome in a word, for a column: `state` says more."""
+    if isinstance(outcome, Sabotaged):
+        return state(outcome)
+    return _WORDS[type(outcome)]
+
+
+_WORDS: dict[type[Outcome], str] = {
+    Passed: "passed",
+    Skipped: "skipped",
+    Failed: "failed",
+    Raised: "raised",
+    Exited: "exited",
+    Killed: "killed",
+    TimedOut: "timed out",
+    Deadlocked: "deadlocked",
+    Lost: "lost",
+    Ended: "ended",
+}
+
+
 def _explain_exit(outcome: Exited) -> str:
     if outcome.after_body:
         return (

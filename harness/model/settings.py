@@ -211,6 +211,13 @@ KEEP_FOLDERS = Setting(
     switch,
     "Keep the temp folder (logs, stores) of every test that did not pass, and say where it is.",
 )
+TIMELINE = Setting(
+    "HARNESS_TIMELINE",
+    False,
+    switch,
+    "Have every rank say when it went from one phase of its test to the next, and what its "
+    "collectives were, for reports that show time (which set it themselves).",
+)
 
 
 def row_for_the_manual(setting: Setting[Any]) -> str:

@@ -41,7 +41,9 @@ class CollectiveSpan:
         seq: the collective's number within its group, from 1.
         shapes: dtypes and sizes of its tensors, as a reader would write them: `float32 [4, 2]`.
         began_s: when it was issued, on the clock.
-        ended_s: when it had completed; None if it never did, or if the backend does not say.
+        ended_s: when it had completed; None if it never did, or if the backend does not say. gloo
+            does not: for what needs every rank (`all_reduce`, `barrier`, …) it is then the moment
+            at which the last rank had issued it, before which it cannot have completed.
         pending: whether it had not completed by the end of the test.
     """
 

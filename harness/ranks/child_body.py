@@ -5,9 +5,11 @@ from __future__ import annotations
 import types
 import unittest
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from harness.model.outcome import Passed, Problem, Skipped, Spoken, SubTest, outcome_of_problems
+from harness.model.timeline import BODY, TEAR_DOWN
 from harness.ranks.child_problems import ExcInfo, problem_of, subtest_of
 
 
@@ -15,6 +17,7 @@ def run_body(
     test: unittest.TestCase,
     set_up: Callable[[], None],
     tear_down: Callable[[], None],
+    enter: Callable[[str], object],
     on_problem: Callable[[Problem], None] | None = None,
 ) -> Spoken:
     """Run the test's method once, with everything unittest gives a test around it.
@@ -25,6 +28,7 @@ def run_body(
     Args:
         test: an instance made for the method to run.
         set_up, tear_down: what runs in this rank before and after the method.
+        enter: told when the body begins, and when its tear-down does.
         on_problem: told what went wrong when the body goes no further, before its cleanups run.
 
     Returns:
@@ -34,14 +38,40 @@ def run_body(
         SystemExit: if the body asked to exit before anything went wrong; cleanups have run.
         KeyboardInterrupt: likewise.
     """
-    test.setUp = set_up  # type: ignore[method-assign]
-    test.tearDown = tear_down  # type: ignore[method-assign]
+
+    test.setUp = _Fixture(set_up, after=partial(enter, BODY))  # type: ignore[method-assign]
+    test.tearDown = _Fixture(tear_down, before=partial(enter, TEAR_DOWN))  # type: ignore[method-assign]
     _judge_expected_failures_in_the_parent(test)
     result = _Collector(on_problem)
     unittest.TestCase.run(test, result)
     if result.exit_request is not None and not result.problems:
         raise result.exit_request
     return result.outcome()
+
+
+class _Fixture:
+    """A rank's set-up or tear-down, and what is done just before or after it."""
+
+    def __init__(
+        self,
+        run: Callable[[], None],
+        before: Callable[[], object] | None = None,
+        after: Callable[[], object] | None = None,
+    ) -> None:
+        self._run = run
+        self._steps = [step for step in (before, run, after) if step is not None]
+
+    def __call__(self) -> None:
+        for step in self._steps:
+            step()
+
+    def __reduce__(self) -> Any:
+        # Tests send themselves to other ranks, where nobody wants to hear of phases.
+        return _itself, (self._run,)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:

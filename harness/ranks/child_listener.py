@@ -13,10 +13,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from harness.diagnosis import snapshot
+from harness.model.evidence import Snapshot
 from harness.ranks.channel import FrameReader, Message
+from harness.ranks.progress import Progress
 
 #: What makes a rank write its stacks to its stacks file, GIL or no GIL. Tests are free to use the
 #: ordinary signals, so it is a real-time one where there are any.
@@ -39,20 +42,26 @@ _pipes: list[Any] = []
 Orders = queue.SimpleQueue[Message | None]
 
 
-def start(fd: int, send: Callable[[Message], None]) -> Orders:
+def start(fd: int, send: Callable[[Message], None], progress: Callable[[], Progress]) -> Orders:
     """Start answering the parent's questions, which come from `fd`, with `send`.
+
+    Args:
+        fd, send: the channel.
+        progress: how far the present test has come.
 
     Returns:
         where everything else that the parent says arrives.
     """
     orders: Orders = queue.SimpleQueue()
-    arguments = (fd, send, orders)
+    arguments = (fd, send, orders, progress)
     thread = threading.Thread(target=_listen, args=arguments, name=snapshot.LISTENER, daemon=True)
     thread.start()
     return orders
 
 
-def _listen(fd: int, send: Callable[[Message], None], orders: Orders) -> None:
+def _listen(
+    fd: int, send: Callable[[Message], None], orders: Orders, progress: Callable[[], Progress]
+) -> None:
     reader = FrameReader(fd)
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -61,6 +70,8 @@ def _listen(fd: int, send: Callable[[Message], None], orders: Orders) -> None:
         for message in reader.read():
             if message["kind"] == "snapshot":
                 send(_answer(message))
+            elif message["kind"] == "where":
+                send(_where(progress()))
             else:
                 orders.put(message)
     orders.put(None)
@@ -72,4 +83,26 @@ def _answer(question: Message) -> Message:
     except Exception as error:  # a test may have replaced anything we look at
         print(f"harness: no snapshot: {error!r}", file=sys.stderr)
         taken = None
-    return {"kind": "snapshot", "round": question["round"], "snapshot": taken}
+    answer = {"kind": "snapshot", "round": question["round"], "snapshot": taken}
+    return {**answer, "spans": spans()} if question.get("spans") else answer
+
+
+def _where(progress: Progress) -> Message:
+    try:
+        taken = snapshot.take_lightly()
+    except Exception:  # a test may have replaced anything we look at
+        taken = Snapshot()
+    return {
+        "kind": "where",
+        "phase": progress.phase,
+        "since_s": progress.since_s,
+        "snapshot": taken.to_data(),
+    }
+
+
+def spans() -> list[dict[str, Any]]:
+    """The collectives of this process over time, as data."""
+    try:
+        return [asdict(span) for span in snapshot.spans()]
+    except Exception:  # a test may have replaced anything we look at
+        return []

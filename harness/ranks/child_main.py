@@ -92,6 +92,8 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
     pipe.begin(spec.stays)
     with _reporting(pipe):
         _become(spec)
+        if settings.TIMELINE.value():
+            pipe.keep_time()
         cls = _find_class(spec)
         _configure_torch(spec)
         _fix_what_was_launched(cls, spec)

@@ -23,9 +23,11 @@ from harness.model.outcome import (
     spoken_to_data,
 )
 from harness.model.spec import LaunchSpec
+from harness.model.timeline import EXIT, SET_UP
 from harness.ranks import child_listener, child_torch_state
-from harness.ranks.channel import FrameWriter, encode
+from harness.ranks.channel import FrameWriter, Message, encode
 from harness.ranks.child_problems import problem_of
+from harness.ranks.progress import Progress
 
 _current: RankPipe | None = None
 
@@ -41,6 +43,7 @@ class RankPipe:
     """The rank's end of the channel; the `pipe` that the `_run` and `run_test` hooks are given.
 
     Attributes:
+        progress: how far the present test has come.
         stays: whether the rank stays for another test.
         outcome: what the rank has reported of the present test; None if nothing yet.
     """
@@ -52,7 +55,9 @@ class RankPipe:
         self._pid = os.getpid()
         self._held = b""
         self._meetings = 0
+        self._keeps_time = False
         self._sending = threading.Lock()
+        self.progress = Progress()
         self.stays = False
         self.outcome: Spoken | None = None
 
@@ -61,6 +66,22 @@ class RankPipe:
         global _current
         _current, self.stays, self.outcome = self, stays, None
         self._meetings = 0
+        self._keeps_time, self.progress = False, Progress()
+        self.enter(SET_UP)
+
+    def keep_time(self) -> None:
+        """From here on, tell the parent of every phase when it begins: a rank may die in any."""
+        self._keeps_time = True
+        self._tell_phase()
+
+    def enter(self, phase: str) -> None:
+        """The test has come to its next phase."""
+        if self.progress.enter(phase) and self._keeps_time:
+            self._tell_phase()
+
+    def _tell_phase(self) -> None:
+        progress = self.progress
+        self._send({"kind": "phase", "name": progress.phase, "at_s": progress.since_s})
 
     def hello(self) -> None:
         """The rank is up: its class is found and the body is about to start.
@@ -69,27 +90,36 @@ class RankPipe:
         """
         snapshot.begin()
         if self._orders is None:
-            self._orders = child_listener.start(self._connection.fileno(), self._send)
+            fd = self._connection.fileno()
+            self._orders = child_listener.start(fd, self._send, lambda: self.progress)
             self._send({"kind": "hello"})
 
     def report(self, outcome: Spoken) -> None:
         """Say what became of the body. The first report counts, or the first that is not good."""
         if self.outcome is None or is_worse(outcome, self.outcome):
             self.outcome = outcome
+            self.enter(EXIT)
             is_good = isinstance(outcome, Passed | Skipped)
-            # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
-            take = snapshot.take_groups if is_good and self.stays else snapshot.take
-            taken = _taken(take, not is_good)
-            message = {"kind": "outcome", "outcome": spoken_to_data(outcome), "snapshot": taken}
+            message = self._outcome_message(outcome, is_good)
             if is_good and self.stays and not child_torch_state.groups():
                 # Nothing is left to do that could hang: it can go with what comes right after.
                 self._held = encode(message)
             else:
                 self._send(message)
 
+    def _outcome_message(self, outcome: Spoken, is_good: bool) -> Message:
+        # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
+        take = snapshot.take_groups if is_good and self.stays else snapshot.take
+        message: Message = {"kind": "outcome", "outcome": spoken_to_data(outcome)}
+        message["snapshot"] = _taken(take, not is_good)
+        if self._keeps_time:
+            message["spans"] = child_listener.spans()
+        return message
+
     def leaving(self, request: SystemExit) -> None:
         """Somebody called sys.exit(); say where, in case nothing else was reported."""
         if self.outcome is None:
+            self.enter(EXIT)
             place = problem_of((SystemExit, request, request.__traceback__)).where
             self._send({"kind": "leaving", "where": asdict(place) if place else None})
 

@@ -14,6 +14,7 @@ import psutil
 
 from harness.diagnosis.native import native_frames
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
+from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.evidence import Evidence, ThreadStack
 from harness.model.outcome import Ended, Killed, Passed
@@ -53,8 +54,11 @@ class Interrogator:
         """
         # Never the same twice: a rank that stays may answer late, in the middle of the next test.
         self._round = next(_rounds)
+        question = {"kind": "snapshot", "full": full, "round": self._round}
+        if full and settings.TIMELINE.value():
+            question["spans"] = True
         for rank in self._living():
-            rank.handle.ask({"kind": "snapshot", "full": full, "round": self._round})
+            rank.handle.ask(question)
         return self._round
 
     def all_have_answered(self, round_number: int) -> bool:
@@ -67,7 +71,7 @@ class Interrogator:
             deep: also take native stacks, which costs about a second.
         """
         living = self._living()
-        self._states = {rank.rank: _state(rank.handle.pid) for rank in living}
+        self._states = {rank.rank: process_state(rank.handle.pid) for rank in living}
         mute = [rank for rank in living if not self._has_answered(rank)]
         for rank in mute:
             if rank.phase_before_end is not Phase.STARTING:
@@ -126,7 +130,8 @@ class Interrogator:
         return rank.answered_round >= self._round
 
 
-def _state(pid: int | None) -> str:
+def process_state(pid: int | None) -> str:
+    """The operating system's word for what a process does; empty if there is none."""
     try:
         return psutil.Process(pid).status() if pid is not None else ""
     except psutil.Error:

@@ -62,6 +62,21 @@ def read_tail(path: str, max_lines: int = 20) -> Tail:
     return Tail(tuple(lines[-max_lines:]), total, size)
 
 
+def read_end(path: str, max_bytes: int) -> str:
+    """The last so many bytes of a log file as text, from the beginning of a line; empty if none."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - max_bytes))
+            data = file.read()
+    except OSError:
+        return ""
+    text = data.decode("utf-8", "replace")
+    if size > max_bytes and "\n" in text:
+        text = text.partition("\n")[2]  # the first line was cut
+    return text
+
+
 def _count_lines(file: BinaryIO) -> int:
     file.seek(0)
     data = file.read()

@@ -8,18 +8,21 @@ still runs after it is ended.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 
-from harness.diagnosis.words import rank_list
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.rank_report import RankReport
 from harness.model.verdict import ExitRule
+from harness.ranks import whereabouts
 from harness.ranks.channel import encode
 from harness.ranks.deadlock_watch import DeadlockWatch
 from harness.ranks.descriptors import readable
+from harness.ranks.inquiry import RankInquiry
 from harness.ranks.interrogation import Interrogator
 from harness.ranks.meetings import Answer, Meetings
+from harness.ranks.remains import are_in_step
 from harness.ranks.terminal import Terminal
 from harness.ranks.watched import Phase, WatchedRank
 from harness.ranks.world import RankHandle, World
@@ -35,6 +38,7 @@ TERM_GRACE_S = 0.1
 
 
 _SETTLED = (Phase.GONE, Phase.PARKED)
+_BEFORE_THE_END = (Phase.STARTING, Phase.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,25 @@ class Limits:
 
 
 class Supervisor:
-    """Runs one world to its end and reports every rank."""
+    """Runs one world to its end and reports every rank.
+
+    Attributes:
+        ranks: the ranks, in order.
+    """
 
     def __init__(self, world: World, limits: Limits, rule: ExitRule) -> None:
         self._world = world
         self._limits = limits
         self._rule = rule
-        self._ranks = [WatchedRank(handle) for handle in world.handles]
-        self._interrogator = Interrogator(self._ranks, world.folder)
-        self._watch = DeadlockWatch(self._ranks, self._interrogator, limits.deadlock_s)
+        self.ranks = [WatchedRank(handle) for handle in world.handles]
+        self._interrogator = Interrogator(self.ranks, world.folder)
+        self._inquiry = RankInquiry(self.ranks)
+        self._watch = DeadlockWatch(self.ranks, self._interrogator, limits.deadlock_s)
         self._start = Deadline.after(limits.start_s)
         self._body = NEVER
         self._body_began_s = now()
         self._exit = NEVER
-        self._meetings = Meetings(len(self._ranks))
+        self._meetings = Meetings(len(self.ranks))
         self._terminal = Terminal()
         self._paused_s: float | None = None
         self._end: Deadline | None = None
@@ -79,28 +88,38 @@ class Supervisor:
         """
         self._set_deadlines()  # ranks that have run a test before are up already
         try:
-            while self._unsettled():
-                self._take_in(self._wait())
-                self._advance()
+            with contextlib.closing(self._inquiry), whereabouts.witnessed_by(self._inquiry):
+                self._see_through()
             if self._end is not None:
                 self._interrogator.look_from_outside(deep=self._is_hang)
         finally:
-            for rank in self._ranks:
+            for rank in self.ranks:
                 self._terminal.leave(rank.rank)
             self._world.is_idle = self._all_stay()
             if self._world.is_idle:
                 self._world.end_output()
             stuck = [] if self._world.is_idle else self._world.end(TERM_GRACE_S)
-        self._world.is_clean = self._in_step and all(rank.is_clean for rank in self._ranks)
+        self._world.is_clean = are_in_step(self.ranks) and all(rank.is_clean for rank in self.ranks)
         self._settle_survivors(stuck)
+        return self.reports()
+
+    def _see_through(self) -> None:
+        while self._unsettled():
+            ready = self._wait()
+            self._take_in(ready)
+            self._inquiry.advance(ready)
+            self._advance()
+
+    def reports(self) -> tuple[RankReport, ...]:
+        """All that is known of the ranks by now."""
         return self._interrogator.reports()
 
     def _all_stay(self) -> bool:
         """Whether every rank waits for another test."""
-        parked = all(rank.phase is Phase.PARKED for rank in self._ranks)
-        if parked and self._end is None and not any(map(self._has_died, self._ranks)):
+        parked = all(rank.phase is Phase.PARKED for rank in self.ranks)
+        if parked and self._end is None and not any(map(self._has_died, self.ranks)):
             return True
-        for rank in filter(self._has_died, self._ranks):
+        for rank in filter(self._has_died, self.ranks):
             rank.settle_by_exit(rank.handle.exit_code or 0)
         return False
 
@@ -108,40 +127,14 @@ class Supervisor:
     def _has_died(rank: WatchedRank) -> bool:
         return rank.phase is Phase.PARKED and not rank.alive
 
-    @property
-    def left(self) -> list[str]:
-        """What the test has left in ranks that stay, in words."""
-        found: dict[str, list[int]] = {}
-        for rank in self._ranks:
-            for text in rank.left:
-                found.setdefault(text, []).append(rank.rank)
-        told = [f"{rank_list(ranks)}: {text}" for text, ranks in found.items()]
-        return told if self._in_step else [*told, self._steps()]
-
-    @property
-    def _in_step(self) -> bool:
-        """Whether all ranks have called equally many collectives on the groups that stay."""
-        return all(rank.positions == self._ranks[0].positions for rank in self._ranks)
-
-    def _steps(self) -> str:
-        counts = ", ".join(
-            f"rank {rank.rank} {sum(rank.positions.values())}" for rank in self._ranks
-        )
-        return f"the ranks have called different numbers of collectives: {counts}"
-
-    @property
-    def imported(self) -> tuple[str, ...]:
-        """Modules that some rank had to import itself, in the order of their import."""
-        return tuple(dict.fromkeys(name for rank in self._ranks for name in rank.imported))
-
     def _unsettled(self) -> list[WatchedRank]:
-        return [rank for rank in self._ranks if rank.phase not in _SETTLED]
+        return [rank for rank in self.ranks if rank.phase not in _SETTLED]
 
     def _wait(self) -> set[int]:
         """Wait for news or the next deadline; returns the descriptors that have some."""
         handles = [rank.handle for rank in self._unsettled()]
         fds = [fd for handle in handles for fd in handle.open_fds]
-        ready = readable(fds, self._next())
+        ready = readable([*fds, *self._inquiry.fds], self._next().sooner(self._inquiry.deadline))
         for handle in self._world.handles:
             handle.pass_on_output()
         return ready
@@ -177,11 +170,11 @@ class Supervisor:
         for label, value in rank.arrivals:
             answers.update(self._meetings.come(rank.rank, label, value))
         rank.arrivals.clear()
-        if rank.phase is not Phase.RUNNING:
+        if rank.phase not in _BEFORE_THE_END:
             answers.update(self._meetings.leave(rank.rank))
         for told, answer in answers.items():
             frame = encode({"kind": "met", **asdict(answer)})
-            self._ranks[told].handle.order(frame)
+            self.ranks[told].handle.order(frame)
 
     def _advance(self) -> None:
         """Do what the phases of the ranks and the clock call for."""
@@ -195,7 +188,7 @@ class Supervisor:
         self._set_deadlines()
         if self._paused_s is not None:
             return
-        if any(self._is_fault(rank) for rank in self._ranks):
+        if any(self._is_fault(rank) for rank in self.ranks):
             self._begin_end(PEER_GRACE_S)
         elif self._start.expired:
             self._blame(Phase.STARTING, TimedOut("start", self._limits.start_s))
@@ -218,7 +211,7 @@ class Supervisor:
             self._terminal.leave(rank.rank)
         while (lent := self._terminal.lend()) is not None:
             told, error = lent
-            self._ranks[told].handle.order(encode({"kind": "terminal", "error": error}))
+            self.ranks[told].handle.order(encode({"kind": "terminal", "error": error}))
         if self._terminal.in_use and self._paused_s is None:
             self._paused_s = now()
         elif not self._terminal.in_use and self._paused_s is not None:
@@ -249,7 +242,7 @@ class Supervisor:
 
     @property
     def _is_hang(self) -> bool:
-        return any(isinstance(rank.outcome, TimedOut | Deadlocked) for rank in self._ranks)
+        return any(isinstance(rank.outcome, TimedOut | Deadlocked) for rank in self.ranks)
 
     def _blame(self, phase: Phase, blame: TimedOut | Deadlocked) -> None:
         """A deadline has passed: fix the outcome of those in this phase, then ask all around."""
@@ -277,6 +270,6 @@ class Supervisor:
             rank.phase_before_end, rank.phase = rank.phase, Phase.GONE
 
     def _settle_survivors(self, stuck: list[RankHandle]) -> None:
-        for rank in self._ranks:
+        for rank in self.ranks:
             if rank.handle in stuck:
                 rank.outcome = Lost("the process did not end even after SIGKILL")

@@ -11,15 +11,17 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
+from harness.diagnosis.calls import group_label, tensors_text
 from harness.model.clock import now
 from harness.model.errors import MismatchedCollectivesError
 from harness.model.evidence import Collective, Group, Stack
+from harness.model.timeline import CollectiveSpan
 
 #: With what torch's group of threads ends a thread whose peer has failed, as SystemExit's code.
 TERMINATED = "Test termination event occurs."
 
-# As many as the report of a failure could show.
-_KEPT = 20
+# As many as a timeline could show, and of these the report of a failure.
+_KEPT, _REPORTED = 200, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Call:
 class _Entry:
     collective: Collective
     issued_s: float
+    ended_s: float | None = None
 
 
 @dataclass
@@ -137,11 +140,29 @@ class Ledger:
         """Note that a collective has been completed on the rank that began it."""
         with self._lock:
             entry.collective = replace(entry.collective, pending=False)
+            entry.ended_s = now()
 
     def history(self, rank: int) -> tuple[Collective, ...]:
         """The last collectives that a rank has called, in order."""
         with self._lock:
             return tuple(
                 replace(entry.collective, waited_s=now() - entry.issued_s)
-                for entry in self._entries.get(rank, ())
+                for entry in list(self._entries.get(rank, ()))[-_REPORTED:]
             )
+
+    def spans(self, rank: int) -> tuple[CollectiveSpan, ...]:
+        """The same, more of them, over time."""
+        with self._lock:
+            return tuple(self._span(entry) for entry in self._entries.get(rank, ()))
+
+    def _span(self, entry: _Entry) -> CollectiveSpan:
+        call = entry.collective
+        return CollectiveSpan(
+            op=call.op,
+            group=group_label(call.group, self.groups[call.group].description),
+            seq=call.seq,
+            shapes=tensors_text(call.sizes, call.dtypes),
+            began_s=entry.issued_s,
+            ended_s=entry.ended_s,
+            pending=call.pending,
+        )

@@ -17,7 +17,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.diagnosis import deadlock
+from harness.diagnosis.position import Position, position_of_rank, table
 from harness.diagnosis.snapshot import take_of_thread
+from harness.diagnosis.words import state
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import PeerLeftError
@@ -37,9 +39,12 @@ from harness.model.outcome import (
 )
 from harness.model.rank_report import RankReport
 from harness.model.skips import skip_reason_of_exit
+from harness.model.timeline import EXIT, SET_UP
+from harness.ranks import whereabouts
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import exit_code_of
 from harness.ranks.meetings import Answer, Meetings
+from harness.ranks.progress import Progress
 from harness.ranks.thread_ledger import TERMINATED
 
 if TYPE_CHECKING:
@@ -73,6 +78,8 @@ class RankThread(threading.Thread):
         self.outcome: Outcome | None = None
         self.at_s = 0.0
         self.done = False
+        self.progress = Progress()
+        self.ended_s: float | None = None
         self.groups = world.groups
         self._generators = generators
         self._body = body
@@ -86,6 +93,7 @@ class RankThread(threading.Thread):
 
     def report(self, outcome: Outcome) -> None:
         """Say what became of the body. What goes wrong afterwards still counts."""
+        self.progress.enter(EXIT)
         with self._lock:
             self._take(outcome)
             self._is_preliminary = False
@@ -119,6 +127,7 @@ class RankThread(threading.Thread):
         return True
 
     def run(self) -> None:
+        self.progress.enter(SET_UP)
         try:
             with self._generators.in_use():
                 self._body(self.rank)
@@ -133,7 +142,7 @@ class RankThread(threading.Thread):
         if not isinstance(self.outcome, _GOOD):
             self._world.let_go()
         with self._lock:
-            self.done = True
+            self.done, self.ended_s = True, now()
         self._world.news.put(self.rank)
 
 
@@ -195,6 +204,7 @@ class ThreadWorld:
             raise RuntimeError("a thread rank cannot have thread ranks of its own")  # noqa: TRY004
         self.groups.install()
         self._undo.enter_context(by_thread())
+        self._undo.enter_context(whereabouts.witnessed_by(self))
         self._began_s = now()
         for thread in self.threads:
             thread.start()
@@ -216,6 +226,10 @@ class ThreadWorld:
             elif watch.is_stuck(body.remaining_s() or 0.0):
                 self._blame(Deadlocked(now() - self._began_s))
         self.end()
+        return self.reports()
+
+    def reports(self) -> tuple[RankReport, ...]:
+        """All that is known of the ranks by now."""
         snapshots = self._at_fault or {}
         return tuple(_report(thread, snapshots.get(thread.rank)) for thread in self.threads)
 
@@ -261,6 +275,11 @@ class ThreadWorld:
         self._await_all(Deadline.after(_END_GRACE_S))
         self.groups.uninstall()
         self._undo.close()
+
+    def tell(self, limit_s: float) -> str:
+        """Where every rank is, as text; asked for by another thread."""
+        taken = self.snapshots()
+        return table([_position(thread, taken[thread.rank]) for thread in self.threads])
 
     def snapshots(self) -> dict[int, Snapshot]:
         """Where every rank is, and what it has called."""
@@ -320,6 +339,13 @@ class _Watch:
         confirmed = stuck and deadlock.has_not_moved(self._last, living, self._confirm_s)
         self._last = living if stuck else {}
         return confirmed
+
+
+def _position(thread: RankThread, snapshot: Snapshot) -> Position:
+    if thread.done and thread.outcome is not None:
+        return Position(f"rank {thread.rank}", state(thread.outcome))
+    progress = thread.progress
+    return position_of_rank(thread.rank, progress.phase, progress.since_s, snapshot)
 
 
 def _report(thread: RankThread, snapshot: Snapshot | None) -> RankReport:

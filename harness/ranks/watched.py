@@ -22,7 +22,9 @@ from harness.model.outcome import (
     spoken_from_data,
 )
 from harness.model.skips import skip_reason_of_exit
+from harness.model.timeline import CollectiveSpan
 from harness.ranks.channel import Message
+from harness.ranks.progress import Progress
 from harness.ranks.world import RankHandle
 
 
@@ -34,6 +36,10 @@ class Phase(enum.Enum):
     LEAVING = "exit"
     GONE = "gone"
     PARKED = "between tests"
+
+
+# Answers of the rank's listener, which say nothing of what the test does.
+_NO_NEWS = frozenset({"snapshot", "where"})
 
 
 class WatchedRank:
@@ -58,6 +64,11 @@ class WatchedRank:
         self.at_s = 0.0
         self.snapshot: Snapshot | None = None
         self.answered_round = 0
+        self.is_sought = False
+        self.position: Message | None = None
+        self.progress = Progress(handle.asked_s)
+        self.spans: tuple[CollectiveSpan, ...] = ()
+        self.ended_s: float | None = None
 
     def __repr__(self) -> str:
         return f"<{self.handle!r} {self.phase.name} {self.outcome or self.spoken}>"
@@ -75,7 +86,7 @@ class WatchedRank:
         news = False
         for message in self.handle.messages():
             self._hear(message)
-            news = news or message["kind"] != "snapshot"
+            news = news or message["kind"] not in _NO_NEWS
         return news
 
     def _hear(self, message: Message) -> None:
@@ -91,6 +102,10 @@ class WatchedRank:
         elif kind == "snapshot":
             self.answered_round = message["round"]
             self._keep_snapshot(message)
+        elif kind == "phase":
+            self.progress.enter(message["name"], message["at_s"])
+        elif kind == "where":
+            self.position, self.is_sought = message, False
         elif kind == "leaving":
             self.left_from = Place(**message["where"]) if message["where"] else None
         elif kind == "goodbye":
@@ -105,7 +120,7 @@ class WatchedRank:
             self.sabotage = message["deed"]
 
     def _park(self, message: Message) -> None:
-        self.phase = Phase.PARKED
+        self.phase, self.ended_s = Phase.PARKED, now()
         self.imported = tuple(message["imported"])
         self.left = tuple(message["left"])
         self.is_clean = message["is_clean"]
@@ -114,6 +129,8 @@ class WatchedRank:
             self.settle(self.spoken, self.spoken_at_s)
 
     def _keep_snapshot(self, message: Message) -> None:
+        if message.get("spans"):
+            self.spans = tuple(CollectiveSpan(**span) for span in message["spans"])
         if message["snapshot"] is None:
             # Nothing is known of where it is now; the last snapshot would be taken for an answer.
             self.snapshot = self.snapshot if self.spoken is not None else None
@@ -142,7 +159,7 @@ class WatchedRank:
         """The process has ended: fix the outcome by what it has said and by the exit code."""
         if self.phase is Phase.PARKED:
             self.outcome = None  # it was to stay; whatever ended it counts
-        self.phase = Phase.GONE
+        self.phase, self.ended_s = Phase.GONE, now()
         if self.spoken is not None and not (isinstance(self.spoken, Passed) and code):
             self.settle(self.spoken, self.spoken_at_s)
         else:

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.model import settings
-from harness.model.clock import Deadline
+from harness.model.clock import Deadline, now
 from harness.model.spec import LaunchSpec
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.child_listener import STACKS_SIGNAL
@@ -30,7 +30,13 @@ _PAUSE_S = 0.03
 
 
 class RankHandle:
-    """One rank as the parent sees it."""
+    """One rank as the parent sees it.
+
+    Attributes:
+        rank: the rank.
+        is_new: whether it has run no test before the present one.
+        asked_s: when it was asked to run the present one, on the clock.
+    """
 
     def __init__(
         self,
@@ -51,6 +57,7 @@ class RankHandle:
         """
         self.rank = rank
         self.is_new = True
+        self.asked_s = now()
         self.streams = streams
         self.process = process
         self._connection = connection
@@ -73,6 +80,7 @@ class RankHandle:
         return self.process.exitcode
 
     def start(self) -> None:
+        self.asked_s = now()
         self.process.start()
         _handles.add(self)
         self._pidfd = pidfd_of(self.process)
@@ -116,9 +124,9 @@ class RankHandle:
         with contextlib.suppress(OSError):  # it has died, which its exit code will tell
             self._writer.send_frame(frame)
 
-    def ask(self, message: Message) -> None:
-        """Put a question to the rank; one that has gone or does not listen is not waited for."""
-        self._writer.send_at_once(message)
+    def ask(self, message: Message) -> bool:
+        """Put a question to the rank, if it still listens; one that does not is not waited for."""
+        return self._writer.send_at_once(message)
 
     def written_stacks(self, deadline: Deadline) -> str:
         """What faulthandler writes of the rank's threads, whoever holds the GIL; empty if nothing.
@@ -256,6 +264,7 @@ class World:
             handle.is_new = False
             handle.pass_on_output()
             empty(self.folder, handle.rank)
+            handle.asked_s = now()
             handle.order(frame)
 
     def end_output(self) -> None:

@@ -1,0 +1,45 @@
+"""How far a rank has come: the phases that it has entered, and when."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from harness.model.clock import now
+from harness.model.timeline import PHASES, START, Phase
+
+
+class Progress:
+    """The phases of one rank in one test, as the rank itself or its parent knows them.
+
+    Args:
+        asked_s: when the rank was asked for; by default now.
+    """
+
+    def __init__(self, asked_s: float | None = None) -> None:
+        self._entered = [(START, now() if asked_s is None else asked_s)]
+
+    @property
+    def phase(self) -> str:
+        """The present one, of `timeline.PHASES`."""
+        return self._entered[-1][0]
+
+    @property
+    def since_s(self) -> float:
+        """When it began, on the clock."""
+        return self._entered[-1][1]
+
+    def enter(self, phase: str, at_s: float | None = None) -> bool:
+        """Go on to a phase, now or at the time given; False if the rank is there, or further."""
+        if PHASES.index(phase) <= PHASES.index(self.phase):
+            return False
+        self._entered.append((phase, now() if at_s is None else at_s))
+        return True
+
+    def phases(self, ended_s: float) -> tuple[Phase, ...]:
+        """All of them, without gaps; the present one is cut at `ended_s`."""
+        names, times = zip(*self._entered, strict=True)
+        # On a system where processes have clocks of their own, nothing may run backwards.
+        bounds = [times[0]]
+        for at_s in (*times[1:], ended_s):
+            bounds.append(max(at_s, bounds[-1]))
+        return tuple(Phase(name, *pair) for name, pair in zip(names, pairwise(bounds), strict=True))

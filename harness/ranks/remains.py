@@ -1,0 +1,33 @@
+"""What a test has left in ranks that stay, and had them import, put together over the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.diagnosis.words import rank_list
+from harness.ranks.watched import WatchedRank
+
+
+def left_in(ranks: Sequence[WatchedRank]) -> list[str]:
+    """What the test has left, in words."""
+    found: dict[str, list[int]] = {}
+    for rank in ranks:
+        for text in rank.left:
+            found.setdefault(text, []).append(rank.rank)
+    told = [f"{rank_list(having)}: {text}" for text, having in found.items()]
+    return told if are_in_step(ranks) else [*told, _steps(ranks)]
+
+
+def are_in_step(ranks: Sequence[WatchedRank]) -> bool:
+    """Whether all have called equally many collectives on the groups that stay."""
+    return all(rank.positions == ranks[0].positions for rank in ranks)
+
+
+def _steps(ranks: Sequence[WatchedRank]) -> str:
+    counts = ", ".join(f"rank {rank.rank} {sum(rank.positions.values())}" for rank in ranks)
+    return f"the ranks have called different numbers of collectives: {counts}"
+
+
+def imported_by(ranks: Sequence[WatchedRank]) -> tuple[str, ...]:
+    """Modules that some rank had to import itself, in the order of their import."""
+    return tuple(dict.fromkeys(name for rank in ranks for name in rank.imported))

@@ -1,0 +1,168 @@
+"""Where all ranks are, asked at any moment from anywhere in the process, without disturbing them.
+
+Whoever waits for ranks is a witness as long as it does. A thread of its own, started by the first
+question, asks the last witness, or else looks where the main thread is, and delivers the text.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from harness.diagnosis import snapshot
+from harness.diagnosis.position import position_of_process, table
+
+#: How long a witness may take to answer.
+ANSWER_S = 1.2
+# Answering costs every rank a millisecond or so. Who asks without end must not keep them from their
+# work, nor make a rank that waits look busy; questions that come meanwhile get one answer together.
+_PAUSE_S = 0.2
+
+
+class Witness(Protocol):
+    """Knows where the ranks of a test are."""
+
+    def tell(self, limit_s: float) -> str | None:
+        """The text, within about so many seconds; None if it does not know in time.
+
+        Called by another thread than the one that waits for the ranks.
+        """
+
+
+class Bell:
+    """Wakes a loop that waits on descriptors, from any thread."""
+
+    def __init__(self) -> None:
+        self.fd, self._other_end = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._other_end, False)
+
+    def ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it rings already
+            os.write(self._other_end, b"!")
+
+    def silence(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, 1 << 12)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._other_end)
+
+
+class _Attendant:
+    """Answers the questions of this process, one after the other."""
+
+    def __init__(self, on_told: Callable[[str], None]) -> None:
+        self.on_told = on_told
+        self.bell = Bell()
+        # Of all queues, and locks, the only one that a signal's handler may put something into.
+        self._questions: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._not_started = _thread.allocate_lock()
+
+    def ask(self) -> None:
+        self._questions.put(True)
+        if self._not_started.acquire(blocking=False):
+            # A signal's handler may have interrupted threading.Thread.start() itself, whose locks
+            # are not to be taken twice; another thread can wait for them.
+            with contextlib.suppress(RuntimeError):  # the interpreter is about to end
+                _thread.start_new_thread(self._start, ())
+
+    def _start(self) -> None:
+        threading.Thread(target=self._serve, name="harness-whereabouts", daemon=True).start()
+
+    def _serve(self) -> None:
+        while self._questions.get():
+            try:
+                self.on_told(_text())
+            except Exception:  # one answer that cannot be given is not the end of all
+                traceback.print_exc()
+            time.sleep(_PAUSE_S)
+            self._merge()
+
+    def _merge(self) -> None:
+        """Have the questions that have come meanwhile be one."""
+        while self._questions.qsize() > 1:
+            if not self._questions.get():
+                self._questions.put(False)
+                return
+
+    def leave(self) -> None:
+        self._questions.put(False)
+
+
+_attendant: _Attendant | None = None
+_witnesses: list[Witness] = []
+
+
+def attend(on_told: Callable[[str], None]) -> None:
+    """From now on, answer the questions that are asked in this process.
+
+    Args:
+        on_told: given each answer, a line for each rank, by a thread of the harness.
+    """
+    global _attendant
+    if _attendant is None:
+        _attendant = _Attendant(on_told)
+    else:
+        _attendant.on_told = on_told
+
+
+def dismiss() -> None:
+    """Answer no more questions."""
+    global _attendant
+    leaving, _attendant = _attendant, None
+    if leaving is not None:
+        leaving.leave()
+
+
+def ask() -> None:
+    """Ask where all ranks are; returns at once. For any thread, and for handlers of signals.
+
+    In a process that nobody attends, as a fork of one that somebody does, nothing happens.
+    """
+    if _attendant is not None:
+        _attendant.ask()
+
+
+def bell() -> Bell | None:
+    """What wakes a witness that waits on descriptors; None if there will be no questions."""
+    return _attendant.bell if _attendant is not None else None
+
+
+@contextlib.contextmanager
+def witnessed_by(witness: Witness) -> Iterator[None]:
+    """Have the witness asked as long as this lasts."""
+    _witnesses.append(witness)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # in a fork there are none
+            _witnesses.remove(witness)
+
+
+def _text() -> str:
+    for witness in _witnesses[-1:]:
+        text = witness.tell(ANSWER_S)
+        if text is not None:
+            return text
+    return table([position_of_process(snapshot.take_of_thread(threading.main_thread(), ()))])
+
+
+def _forget() -> None:
+    global _attendant
+    if _attendant is not None:
+        _attendant.bell.close()
+    _attendant = None
+    _witnesses.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
