@@ -374,7 +374,7 @@ class Crew:
             told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
             text = f"TestTimedOut: not done after {self._limits.test_s:g} s (--test-timeout){told}"
         else:
-            text = f"WorkerDied: the process that ran the test ended in the midst of it: {_how(code)}"
+            text = f"WorkerDied: the process that ran the test ended meanwhile: {_how(code)}"
         record = lost(item, text, worker.number, began_s, now() - began_s)
         record.stdout, record.stderr = worker.unread_output()
         return record

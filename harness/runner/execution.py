@@ -15,7 +15,6 @@ from harness.model.errors import UsageError
 from harness.runner import discovery
 from harness.runner.alone import Alone
 from harness.runner.choice import Choice, choose
-from harness.runner.console import Console
 from harness.runner.crew import Crew, Limits
 from harness.runner.history import History, open_history
 from harness.runner.ledger import Ledger
@@ -113,7 +112,7 @@ class Execution:
         return self._exit_code(reports)
 
     def _open_history(self) -> History | None:
-        if not self._options.keeps_history or self._options.list_only and not self._looks_back:
+        if not self._options.keeps_history or (self._options.list_only and not self._looks_back):
             return None
         return open_history(self._options.history)
 
@@ -188,9 +187,7 @@ class Execution:
         limits: Limits,
     ) -> Crew | Alone:
         options = self._options
-        items = self._expected(
-            rounds(choice.placed, options.repeat, _stress(options.stress_s))
-        )
+        items = self._expected(rounds(choice.placed, options.repeat, _stress(options.stress_s)))
         if self._jobs == 0:
             alone = Alone(self._tests, signals, self._console, options.max_fail == 1)
             alone.run(items, ledger, limits)

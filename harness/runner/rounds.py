@@ -22,9 +22,7 @@ def shuffled(tests: Sequence[PlannedTest], seed: int) -> list[PlannedTest]:
 Placed = tuple[int, PlannedTest]
 
 
-def rounds(
-    tests: Sequence[Placed], repeat: int, stress: Deadline | None
-) -> Iterator[list[Item]]:
+def rounds(tests: Sequence[Placed], repeat: int, stress: Deadline | None) -> Iterator[list[Item]]:
     """The items, a list for each repetition.
 
     Args:

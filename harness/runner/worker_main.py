@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn, TextIO
 
 from harness.model import invocation, settings
 from harness.model.clock import now
@@ -139,9 +139,14 @@ class _Worker:
         """Have the runner print warnings: once, though several workers may give the same one."""
 
         def show(
-            message: Any, category: Any, file: str, line: int, out: Any = None, text: Any = None
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
         ) -> None:
-            shown = warnings.formatwarning(message, category, file, line, text)
+            shown = warnings.formatwarning(message, category, filename, lineno, line)
             self._send({"kind": "warning", "text": shown})
 
         warnings.showwarning = show
