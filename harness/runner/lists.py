@@ -1,0 +1,162 @@
+"""PyTorch's lists of disabled and of slow tests: read once, then asked about each test.
+
+The variables `DISABLED_TESTS_FILE` and `SLOW_TESTS_FILE` name the files, as with PyTorch. A key
+means the tests of that name, also with a device and a dtype appended, in every class whose name
+begins with the key's; the module in front of the class is not looked at.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import unittest
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.runner.list_files import Disabled, read_disabled, read_slow
+
+WITH_SLOW = "PYTORCH_TEST_WITH_SLOW"
+SKIP_FAST = "PYTORCH_TEST_SKIP_FAST"
+
+# The devices that PyTorch instantiates generic tests for, and the dtypes it appends to their names
+# (torch 2.13, get_device_type_test_bases and get_all_dtypes). Not asked of torch: the runner does
+# without it.
+_DEVICES = frozenset({"cpu", "cuda"})
+_DTYPES = frozenset(
+    {"uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"}
+    | {"bool", "complex64", "complex128"}
+)
+
+
+@dataclass(frozen=True)
+class TestLists:
+    """Which tests are not to run, and why.
+
+    Attributes:
+        disabled: by the name of a test's method, the entries for it.
+        slow: by the name of a test's method, how the names of its classes begin.
+        platforms: those of the names for platforms that apply here.
+        with_slow: whether slow tests run.
+        skip_fast: whether the others do not.
+        problems: a line for each thing that is wrong with a list; the run goes on without it.
+    """
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
+
+    disabled: Mapping[str, tuple[Disabled, ...]] = field(default_factory=dict)
+    slow: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    platforms: frozenset[str] = frozenset()
+    with_slow: bool = False
+    skip_fast: bool = False
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> TestLists:
+        """The lists that the environment names, and its switches; no list if it names none.
+
+        As in PyTorch, neither CI nor the machine switches a list on: naming it does.
+        """
+        environ = os.environ if environ is None else environ
+        problems: list[str] = []
+        platforms = _platforms(environ)
+        return cls(
+            {} if _is_sandbox(environ) else read_disabled(environ, frozenset(platforms), problems),
+            read_slow(environ, problems),
+            frozenset(name for name, applies in platforms.items() if applies),
+            _on(environ, WITH_SLOW),
+            _on(environ, SKIP_FAST),
+            tuple(problems),
+        )
+
+    def skip_reason(self, test_id: str, marked_slow: bool = False) -> str | None:
+        """Why a test is not to run; None if it is.
+
+        Args:
+            test_id: its full name, which ends in the class and the method.
+            marked_slow: whether it is decorated with PyTorch's `slowTest`: `is_marked_slow()`.
+        """
+        slow = marked_slow or self.is_slow(test_id)
+        if slow and not self.with_slow:
+            return f"slow: runs with {WITH_SLOW}=1"
+        for entry in _of(self.disabled, test_id):
+            if _class_of(test_id).startswith(entry.owner) and self._applies(entry):
+                return f"disabled: {entry.issue}"
+        if self.skip_fast and not slow:
+            return f"fast: left out by {SKIP_FAST}=1"
+        return None
+
+    def is_slow(self, test_id: str) -> bool:
+        """Whether the list of slow tests has it."""
+        return any(_class_of(test_id).startswith(owner) for owner in _of(self.slow, test_id))
+
+    def _applies(self, entry: Disabled) -> bool:
+        return not entry.platforms or bool(entry.platforms & self.platforms)
+
+
+def is_marked_slow(test: unittest.TestCase) -> bool:
+    """Whether a test is decorated with PyTorch's `slowTest`, which marks the method."""
+    method = getattr(test, test.id().rpartition(".")[2], None)
+    return bool(getattr(method, "slow_test", False))
+
+
+def _of(entries: Mapping[str, tuple[Any, ...]], test_id: str) -> Iterator[Any]:
+    """The entries for a test's name, with what is appended to it and without."""
+    name = test_id.rpartition(".")[2]
+    for spelling in dict.fromkeys((name, _without_device_and_dtype(name))):
+        yield from entries.get(spelling, ())
+
+
+def _class_of(test_id: str) -> str:
+    return test_id.rpartition(".")[0].rpartition(".")[2]
+
+
+def _without_device_and_dtype(name: str) -> str:
+    """`test_add_cpu_float32` to `test_add`; a device without a dtype stays, as in PyTorch."""
+    words = name.split("_")
+    if words[-1] in _DTYPES:
+        words.pop()
+        if len(words) > 1 and words[-1] in _DEVICES:
+            words.pop()
+    return "_".join(words)
+
+
+def _platforms(environ: Mapping[str, str]) -> dict[str, bool]:
+    """PyTorch's names of platforms, and which of them apply."""
+    inductor = _on(environ, "PYTORCH_TEST_WITH_INDUCTOR")
+    implied = inductor or _on(environ, "PYTORCH_TEST_WITH_AOT_EAGER")
+    dynamo = _on(environ, "PYTORCH_TEST_WITH_DYNAMO", implied)
+    macos, windows = sys.platform == "darwin", sys.platform == "win32"
+    return {
+        "mac": macos,
+        "macos": macos,
+        "win": windows,
+        "windows": windows,
+        "linux": sys.platform == "linux",
+        "rocm": _on(environ, "PYTORCH_TEST_WITH_ROCM", _is_build_for("rocm")),
+        "xpu": _is_build_for("xpu"),
+        "asan": _on(environ, "PYTORCH_TEST_WITH_ASAN"),
+        "dynamo": dynamo,
+        "dynamo_wrapped": dynamo,
+        "inductor": inductor,
+        "slow": _on(environ, WITH_SLOW),
+    }
+
+
+def _is_build_for(kind: str) -> bool:
+    """Whether the installed torch says so in its version (2.13.0+rocm7.0), without importing it."""
+    try:
+        return f"+{kind}" in importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _on(environ: Mapping[str, str], variable: str, implied: bool = False) -> bool:
+    """A switch as PyTorch reads one: on for 1 alone; if it is unset, as is implied."""
+    return environ[variable] == "1" if variable in environ else implied
+
+
+def _is_sandbox(environ: Mapping[str, str]) -> bool:
+    """Whether this is Meta's CI, where PyTorch leaves the list of disabled tests alone."""
+    return _on(environ, "SANDCASTLE", environ.get("TW_JOB_USER") == "sandcastle")
