@@ -66,7 +66,7 @@ class Options:
     results: str | None = None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UsageError(f"{message} (see {self.prog} --help)")
 
@@ -80,7 +80,7 @@ def _seconds(text: str) -> float:
 
 def parse(argv: Sequence[str], prog: str) -> Options:
     """Options from the arguments after the program's name. Raises UsageError."""
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description="Run test suites, with or without ranks.",
         epilog=_EPILOG,
