@@ -33,7 +33,7 @@ def loads(tests, n):
 
 
 def a_run(numbers):
-    """300 tests as in a real suite: most take milliseconds, a few seconds; no two runs are alike."""
+    """300 tests as in a real suite: most take milliseconds, a few seconds; runs are not alike."""
     usual = random.Random(7)
     return [
         (
