@@ -1,4 +1,4 @@
-"""PyTorch's lists of disabled and of slow tests: what they leave out, and what is said of bad ones."""
+"""PyTorch's lists of disabled and of slow tests: what they leave out, and bad ones."""
 
 from __future__ import annotations
 

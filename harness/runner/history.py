@@ -1,0 +1,110 @@
+"""Durations and outcomes of past runs: what a run learns from those before it and adds itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from harness.runner import history_file, history_tables
+from harness.runner.code_version import code_version
+from harness.runner.history_file import BROKEN, Fault, fault_of
+from harness.runner.results import RunResult
+from harness.runner.trends import Trends, trends_of
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+T = TypeVar("T")
+
+
+class History:
+    """The past runs of a project. Nothing here raises; what does not work is told in `problem`.
+
+    Attributes:
+        path: the file.
+        fault: what is wrong with it; None if nothing is.
+        problem: the same as a line for the user. Look again after `record()`, which may find more.
+    """
+
+    def __init__(self, path: Path, fault: Fault | None = None) -> None:
+        self.path = path
+        self.fault: Fault | None = None
+        self.problem = ""
+        self._is_readable = self._is_writable = True
+        if fault is not None:
+            self._give_up(fault)
+        else:
+            self._ask(lambda connection: None, None)
+            self._see_whether_writable()
+
+    def __repr__(self) -> str:
+        return f"History({str(self.path)!r}, problem={self.problem!r})"
+
+    def durations(self) -> dict[str, float]:
+        """By test, the seconds it is expected to take: the median of the last runs it ran in."""
+        return self._ask(history_tables.durations, {})
+
+    def last_failed(self) -> list[str]:
+        """The tests that failed the last time they ran, in the order in which they first ran."""
+        return self._ask(history_tables.last_failed, [])
+
+    def trends(self, limit: int = 10) -> Trends:
+        """The tests that stand out, at most `limit` of each kind."""
+        return trends_of(self._ask(history_tables.past, {}), limit)
+
+    def record(self, run: RunResult, code: str | None = None) -> None:
+        """Add a run. Tests that were skipped or interrupted have not run and are left out.
+
+        Args:
+            run: what it found out.
+            code: a name for the state of the code; by default what git says of it.
+        """
+        rows = history_tables.rows_of(run)
+        if not rows or not self._is_writable:
+            return
+        code = code_version() if code is None else code
+        try:
+            with history_file.writing(self.path) as connection:
+                history_tables.add(connection, run.started_at, code, rows)
+                history_tables.prune(connection, rows)
+        except BROKEN as error:
+            self._give_up(fault_of(error))
+
+    def _ask(self, question: Callable[[Connection], T], nothing: T) -> T:
+        """The answer, or `nothing` where there is no history."""
+        if not self._is_readable:
+            return nothing
+        try:
+            with history_file.reading(self.path) as connection:
+                return nothing if connection is None else question(connection)
+        except BROKEN as error:
+            fault = fault_of(error)
+            self._give_up(fault, "this run goes without it" if fault.passes else "")
+            return nothing
+
+    def _give_up(self, fault: Fault, consequence: str = "") -> None:
+        """Tell the user and ask no more; a fault that passes may have done so by the end."""
+        self.fault = fault
+        consequence = consequence or "this run is not recorded"
+        self.problem = f"history: {self.path} {fault.what}; {consequence}{fault.advice}"
+        self._is_readable = False
+        self._is_writable = fault.passes
+
+    def _see_whether_writable(self) -> None:
+        """A file that can only be read is read; that it is not written to is told at once."""
+        if self.fault is None and not history_file.is_writable(self.path):
+            self._give_up(history_file.READ_ONLY)
+            self._is_readable = True
+
+
+def open_history(path: str | None) -> History:
+    """The history in the file, or in the project's own file in the user's cache.
+
+    Never raises: a history that cannot be used is empty and says why in `problem`.
+    """
+    try:
+        found = Path(path) if path else history_file.default_path()
+    except (OSError, RuntimeError) as error:  # the current folder is gone, or nobody has a home
+        return History(Path("the user's cache"), fault_of(error))
+    return History(found, history_file.fault_of_python())

@@ -1,0 +1,155 @@
+"""What is kept of a run, as tables: which tests make a row, how rows go in and come back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import groupby
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.runner.results import RunResult, Status, TestRecord
+from harness.runner.trends import RECENT, Outcome
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+#: Says in the file's header that it is ours: the letters hrns.
+APPLICATION = 0x68726E73
+SCHEMA = 1
+
+#: How many runs of a test are kept. They are counted test by test, so that running one test a
+#: hundred times does not push the last run of all the others out.
+KEPT_RUNS = 50
+#: After so many runs without it, a test is forgotten.
+FORGOTTEN_RUNS = 500
+_MAX_WHY = 300
+
+TABLES = (
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY, at REAL NOT NULL, code TEXT NOT NULL)",
+    "CREATE TABLE tests (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE outcomes (test INTEGER NOT NULL, run INTEGER NOT NULL, failed INTEGER NOT NULL,"
+    " flaky INTEGER NOT NULL, attempts INTEGER NOT NULL, us INTEGER NOT NULL,"
+    " ranks INTEGER NOT NULL, why TEXT, PRIMARY KEY (test, run)) WITHOUT ROWID",
+    f"PRAGMA application_id = {APPLICATION}",
+    f"PRAGMA user_version = {SCHEMA}",
+)
+
+
+class Row(NamedTuple):
+    """One test of a run as it is kept; the columns of the table, in its order."""
+
+    test_id: str
+    failed: bool
+    flaky: bool
+    attempts: int
+    us: int
+    ranks: int
+    why: str | None
+
+
+def rows_of(run: RunResult) -> list[Row]:
+    """The tests that ran; a test that ran twice has failed if it failed once."""
+    found: dict[str, Row] = {}
+    for row in (_row_of(record) for record in run.records if _has_run(record)):
+        other = found.get(row.test_id)
+        found[row.test_id] = row if other is None else _together(other, row)
+    return list(found.values())
+
+
+def _has_run(record: TestRecord) -> bool:
+    """Whether it is a test, not a fixture or a module that could not be imported, and ran."""
+    is_fixture = re.match(r"(setUp|tearDown)(Class|Module) \(", record.test_id) is not None
+    is_import = any(trouble.title == f"import of {record.test_id}" for trouble in record.troubles)
+    return record.status in (Status.PASSED, Status.FAILED) and not is_fixture and not is_import
+
+
+def _row_of(record: TestRecord) -> Row:
+    told = record.earlier[-1] if record.is_flaky else record
+    failed = record.status is Status.FAILED
+    return Row(
+        _storable(record.test_id),
+        failed,
+        record.is_flaky,
+        1 + len(record.earlier),
+        round(max(record.seconds, 0.0) * 1e6),
+        len(record.ranks),
+        _storable(told.why)[:_MAX_WHY] if failed or record.is_flaky else None,
+    )
+
+
+def _together(one: Row, other: Row) -> Row:
+    """Two outcomes of a test in one run as one."""
+    worse, better = (one, other) if one.failed else (other, one)
+    flaky = one.flaky or other.flaky or one.failed != other.failed
+    return worse._replace(flaky=flaky, attempts=worse.attempts + better.attempts)
+
+
+def _storable(text: str) -> str:
+    """Text without halves of characters, which output that is not UTF-8 leaves in Python's text."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def add(connection: Connection, at_s: float, code: str, rows: Iterable[Row]) -> None:
+    """Add a run that began at `at_s`, in seconds since the epoch."""
+    new = connection.execute("INSERT INTO runs (at, code) VALUES (?, ?)", (at_s, code))
+    connection.executemany(
+        "INSERT OR IGNORE INTO tests (name) VALUES (?)", ((row.test_id,) for row in rows)
+    )
+    connection.executemany(
+        "INSERT INTO outcomes (test, run, failed, flaky, attempts, us, ranks, why)"
+        " SELECT id, ?, ?, ?, ?, ?, ?, ? FROM tests WHERE name = ?",
+        ((new.lastrowid, *row[1:], row.test_id) for row in rows),
+    )
+
+
+def prune(connection: Connection, rows: Iterable[Row]) -> None:
+    """Drop what is beyond the runs that are kept; only tests of this run can have one too many."""
+    connection.executemany(
+        "WITH own AS (SELECT id FROM tests WHERE name = ?)"
+        " DELETE FROM outcomes WHERE test = (SELECT id FROM own) AND run <="
+        " (SELECT run FROM outcomes WHERE test = (SELECT id FROM own)"
+        f" ORDER BY run DESC LIMIT 1 OFFSET {KEPT_RUNS})",
+        ((row.test_id,) for row in rows),
+    )
+    last = f"SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET {FORGOTTEN_RUNS}"
+    for (run,) in connection.execute(last).fetchall():
+        connection.execute("DELETE FROM outcomes WHERE run <= ?", (run,))
+        connection.execute("DELETE FROM runs WHERE id <= ?", (run,))
+        connection.execute("DELETE FROM tests WHERE id NOT IN (SELECT test FROM outcomes)")
+
+
+def durations(connection: Connection) -> dict[str, float]:
+    """By test, the median of its last runs, in seconds."""
+    found = connection.execute(
+        "SELECT name, us FROM tests JOIN outcomes ON test = tests.id WHERE run >= coalesce("
+        "(SELECT run FROM outcomes WHERE test = tests.id ORDER BY run DESC LIMIT 1"
+        f" OFFSET {RECENT - 1}), 0) ORDER BY tests.id"
+    )
+    grouped = groupby(found, key=lambda row: row[0])
+    return {name: median(us for _, us in rows) / 1e6 for name, rows in grouped}
+
+
+def last_failed(connection: Connection) -> list[str]:
+    """The tests whose last outcome is a failure."""
+    # SQLite takes the other columns from the row that has the maximum.
+    found = connection.execute(
+        "SELECT name, failed, max(run) FROM outcomes JOIN tests ON tests.id = test"
+        " GROUP BY test ORDER BY test"
+    )
+    return [name for name, failed, _ in found if failed]
+
+
+def past(connection: Connection) -> dict[str, list[Outcome]]:
+    """By test, all that is known, from the oldest to the newest."""
+    found = connection.execute(
+        "SELECT name, run, at, code, failed, flaky, us, coalesce(why, '') FROM outcomes"
+        " JOIN tests ON tests.id = test JOIN runs ON runs.id = run ORDER BY test, run"
+    )
+    return {
+        name: [
+            Outcome(run, float(at), code, bool(failed), bool(flaky), us / 1e6, why)
+            for _, run, at, code, failed, flaky, us, why in rows
+        ]
+        for name, rows in groupby(found, key=lambda row: row[0])
+    }

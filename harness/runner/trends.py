@@ -1,0 +1,152 @@
+"""What past runs say about tests: which are slow, which are flaky, which have begun to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import NamedTuple
+
+#: The last runs of a test that say how long it takes.
+RECENT = 5
+# Fewer earlier runs than these say nothing about a trend.
+_ENOUGH = 3
+# A test that was in none of the last runs has been removed or renamed: it is not reported.
+_CURRENT_RUNS = 50
+
+
+class Outcome(NamedTuple):
+    """What became of a test in one run in which it ran.
+
+    Attributes:
+        run: number of the run; a later one has a larger number.
+        at_s: when the run began, in seconds since the epoch.
+        code: name of the state of the code; empty if unknown.
+        failed: whether it failed in the end.
+        flaky: whether it failed first and then passed.
+        seconds: how long it took.
+        why: in a line, why it failed.
+    """
+
+    run: int
+    at_s: float
+    code: str
+    failed: bool
+    flaky: bool
+    seconds: float
+    why: str
+
+
+#: By test, its outcomes from the oldest to the newest; never empty.
+Past = Mapping[str, Sequence[Outcome]]
+
+
+@dataclass(frozen=True)
+class Slow:
+    """How long a test takes.
+
+    Attributes:
+        expected_s: the median of its last runs.
+        last_s: its last run.
+        trend: by what part `expected_s` is above the median before; None for too few runs.
+    """
+
+    test_id: str
+    expected_s: float
+    last_s: float
+    trend: float | None
+
+
+@dataclass(frozen=True)
+class Flaky:
+    """A test that both passes and fails.
+
+    Attributes:
+        runs: in how many runs it ran.
+        flaky: in how many it failed first and passed when tried again.
+        flips: how often it passed right after a run that it failed, in the same code.
+    """
+
+    test_id: str
+    runs: int
+    flaky: int
+    flips: int
+
+
+@dataclass(frozen=True)
+class NewlyFailing:
+    """A test that failed in its last run and passed in the one before.
+
+    Attributes:
+        since_s: when the run began that it failed, in seconds since the epoch.
+        passed_s: when the run began that it passed.
+        why: why it failed.
+    """
+
+    test_id: str
+    since_s: float
+    passed_s: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Trends:
+    """All that is said of past runs; `runs` is how many of them there are."""
+
+    runs: int
+    slowest: tuple[Slow, ...] = ()
+    flakiest: tuple[Flaky, ...] = ()
+    newly_failing: tuple[NewlyFailing, ...] = ()
+
+
+def trends_of(past: Past, limit: int) -> Trends:
+    """The tests that stand out, at most `limit` of each kind."""
+    runs = sorted({outcome.run for outcomes in past.values() for outcome in outcomes})
+    current = set(runs[-_CURRENT_RUNS:])
+    past = {test: outcomes for test, outcomes in past.items() if outcomes[-1].run in current}
+    return Trends(
+        len(runs),
+        tuple(slowest(past)[:limit]),
+        tuple(flakiest(past)[:limit]),
+        tuple(newly_failing(past)[:limit]),
+    )
+
+
+def slowest(past: Past) -> list[Slow]:
+    """Every test, the slowest first."""
+    found = (_slow(test, [o.seconds for o in outcomes]) for test, outcomes in past.items())
+    return sorted(found, key=lambda slow: (-slow.expected_s, slow.test_id))
+
+
+def _slow(test: str, seconds: Sequence[float]) -> Slow:
+    expected, before = median(seconds[-RECENT:]), seconds[:-RECENT]
+    known = len(before) >= _ENOUGH and median(before) > 0
+    return Slow(test, expected, seconds[-1], expected / median(before) - 1 if known else None)
+
+
+def flakiest(past: Past) -> list[Flaky]:
+    """The tests that were flaky or flipped, those that did it most often first."""
+    found = (
+        Flaky(test, len(outcomes), sum(o.flaky for o in outcomes), _flips(outcomes))
+        for test, outcomes in past.items()
+    )
+    unsteady = (flaky for flaky in found if flaky.flaky or flaky.flips)
+    return sorted(unsteady, key=lambda f: (-(f.flaky + f.flips), f.runs, f.test_id))
+
+
+def _flips(outcomes: Iterable[Outcome]) -> int:
+    return sum(
+        before.failed and not after.failed and bool(after.code) and before.code == after.code
+        for before, after in pairwise(outcomes)
+    )
+
+
+def newly_failing(past: Past) -> list[NewlyFailing]:
+    """The tests that have begun to fail, the latest first."""
+    found = [
+        NewlyFailing(test, outcomes[-1].at_s, outcomes[-2].at_s, outcomes[-1].why)
+        for test, outcomes in past.items()
+        if len(outcomes) > 1 and outcomes[-1].failed and not outcomes[-2].failed
+    ]
+    return sorted(found, key=lambda new: (-new.since_s, new.test_id))
