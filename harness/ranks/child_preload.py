@@ -80,7 +80,8 @@ def _why_unsafe(module: str) -> str:
         who = f" ({', '.join(named)})" if named else ""
         return f"importing {module} started {threads - 1} thread(s){who}"
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and _cuda_is_up(torch):
+    cuda = getattr(torch, "cuda", None)  # there is none in one that is too old or not built
+    if cuda is not None and cuda.is_available() and _cuda_is_up(torch):
         return f"importing {module} initialised CUDA"
     return ""
 
@@ -129,8 +130,8 @@ def forget_exit_handlers_of_the_server() -> None:
     atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
 
 
-def _remove_session(pid: int, folder: str) -> None:
-    if os.getpid() == pid:
+def _remove_session(pid: int, parent: int, folder: str) -> None:
+    if os.getpid() == pid and os.getppid() != parent:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -149,7 +150,7 @@ def _answer() -> None:
     else:
         os.environ["PYTHONPATH"] = plan.pythonpath
     # The parent may be killed; the server is the last to leave, so it sweeps the floor.
-    atexit.register(_remove_session, os.getpid(), plan.session)
+    atexit.register(_remove_session, os.getpid(), os.getppid(), plan.session)
     # Open from the start, so that the parent sees the end of the pipe if an import crashes.
     with open(answer_to, "w", encoding="utf-8") as pipe:
         pipe.write(preload(plan).to_text())

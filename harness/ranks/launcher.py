@@ -57,6 +57,8 @@ class Launcher:
         self._environ: dict[str, str] = {}
         self._with_ranks = True
         self._why_not_to_fork = ""
+        #: Is told what there is to learn, where the server is another's to replace.
+        self.on_learned: Callable[[tuple[str, ...]], None] | None = None
 
     def adopt(self) -> None:
         """Use the server that this process is a fork of, as long as it has what is needed."""
@@ -88,13 +90,21 @@ class Launcher:
 
         Modules that make a server unsafe to fork are forgotten again.
         """
-        if self._may_learn:
+        if self.on_learned is not None:
+            self.on_learned(tuple(modules))
+        elif self._may_learn:
             self._learned.update(dict.fromkeys(modules))
 
     def prewarm(self) -> None:
         """Start the server for what is needed so far, without waiting for it."""
         if self._method() == "forkserver" and self._active is None:
             self._active = self._new_server(self._plan(learned=False))
+
+    def advance(self) -> object:
+        """Take over a server that has more modules if one is ready; returns the one in use."""
+        if self._method() == "forkserver" and self._active is not None and self._learned:
+            self._server(Deadline.after(0.0))
+        return self._active
 
     def why_not_to_fork(self, deadline: Deadline) -> str:
         """Why processes have to be spawned though the user wants them forked; empty if not."""

@@ -83,7 +83,7 @@ class RankHandle:
         self.asked_s = now()
         self.process.start()
         _handles.add(self)
-        self._pidfd = pidfd_of(self.process)
+        self._pidfd = _pidfd_of(self.process)
         ranks_at_work.add(self.process.pid or 0)
 
     @property
@@ -196,7 +196,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
-def pidfd_of(process: BaseProcess) -> int | None:
+def _pidfd_of(process: BaseProcess) -> int | None:
     try:
         # Only a direct child: the fork server's children are reaped, and their exit codes read,
         # by the server, whose sentinel comes after that.

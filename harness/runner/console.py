@@ -55,12 +55,9 @@ class Console:
         if self._verbose:
             self.say(_line(record))
             return
-        if item is None:
-            self._print_class(record.owner or record.test_id, "F")
-        else:
-            owner = item.test.owner
-            mark = "f" if record.is_flaky else _MARKS[record.status]
-            self._marks[owner] = self._marks.get(owner, "") + mark
+        owner = item.test.owner if item is not None else record.owner
+        mark = "f" if record.is_flaky else _MARKS[record.status]
+        self._marks[owner] = self._marks.get(owner, "") + mark
         if record.status is Status.FAILED:
             self.say(f"FAILED {_shown(record)}")
 
@@ -72,8 +69,16 @@ class Console:
         self._done += 1
         owner = item.test.owner
         self._left[owner] -= 1
-        if not self._left[owner] and owner in self._marks:
-            self._print_class(owner, self._marks.pop(owner))
+        self._print_finished()
+
+    def _print_finished(self) -> None:
+        """Show the classes that are done, in the order of the plan, up to one that is not."""
+        for owner, left in list(self._left.items()):
+            if left > 0:
+                return
+            del self._left[owner]
+            if owner in self._marks:
+                self._print_class(owner, self._marks.pop(owner))
 
     def module(self, record: TestRecord) -> None:
         """A module gave no tests; the record says why."""
@@ -170,6 +175,8 @@ class Console:
         kinds = Counter(note.kind for record in run.records for note in record.notes)
         for kind, count in kinds.most_common():
             self.say(f"{count} {kind}")
+            for text in (n.text for record in run.records for n in record.notes if n.kind == kind):
+                self.say(f"  {text}")
 
 
 def _line(record: TestRecord) -> str:

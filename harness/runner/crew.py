@@ -73,6 +73,7 @@ class Crew:
         self._workers: list[Worker] = []
         self._leaving: list[Worker] = []
         self._count = 0
+        self._has_learned = False
         self._resting: set[int] = set()
         self._warned: set[str] = set()
         self.stopped = ""
@@ -88,7 +89,7 @@ class Crew:
         """
         worker = self._start(1)
         worker.tell({"kind": "discover"})
-        while worker.exit_code is None:
+        while not worker.has_ended:
             readable(worker.open_fds, Deadline.after(_TICK_S))
             for message in worker.messages():
                 if message["kind"] == "unusable":
@@ -99,7 +100,7 @@ class Crew:
             self._observer.tick()
         out, err = worker.unread_output()
         raise UsageError(
-            f"importing the tests ended the process that did it ({_how(worker.exit_code)}): "
+            f"importing the tests ended the process that did it ({_how(worker.exit_code())}): "
             f"do not exit in a module that is imported\n{out}{err}".rstrip()
         )
 
@@ -124,9 +125,19 @@ class Crew:
             command=tuple(invocation.runner()),
             failfast=self._failfast,
         )
-        worker = Worker(spec, self._wanted, launcher().factory(deadline))
+        worker = self._process(spec, deadline)
         self._workers.append(worker)
         return worker
+
+    def _process(self, spec: WorkerSpec, deadline: Deadline) -> Worker:
+        """The process; from another fork server if the one there is dies just now."""
+        while True:
+            factory = launcher().factory(deadline)
+            try:
+                return Worker(spec, self._wanted, factory, launcher().advance())
+            except (EOFError, ConnectionError):
+                if deadline.expired:
+                    raise
 
     # While they run
 
@@ -186,8 +197,7 @@ class Crew:
         self.stopped = why
         self._schedule.clear()
         for worker in self._workers:
-            while len(worker.items) > (1 if worker.began_s is not None else 0):
-                self._schedule.done(worker.items.pop(), 0.0)
+            worker.drop()
 
     def _end_running(self) -> None:
         for worker in self._workers:
@@ -204,10 +214,15 @@ class Crew:
             if worker.items or worker.is_leaving:
                 continue
             items = self._schedule.take(worker.number)
-            if items and items[0].attempt > 1 and not worker.is_new:
+            if items and not worker.is_new and self._is_worn(worker, items[0]):
                 worker = self._replace(worker)
             if items:
                 worker.run(items)
+
+    def _is_worn(self, worker: Worker, item: Item) -> bool:
+        """Whether a test had better have a fresh worker: another attempt, or a better server."""
+        is_behind = self._has_learned and worker.server is not launcher().advance()
+        return item.attempt > 1 or (is_behind and not item.test.fixture)
 
     def _all_rest(self) -> bool:
         """Whether no worker holds a fixture; those that do are told to take it down."""
@@ -253,13 +268,11 @@ class Crew:
         return soonest
 
     def _take_in(self, worker: Worker) -> None:
-        code = worker.exit_code
+        has_ended = worker.has_ended  # if so, all that it will ever say has been said
         for message in worker.messages():
             self._hear(worker, message)
-        if code is not None:
-            for message in worker.messages():  # what it said last
-                self._hear(worker, message)
-            self._bury(worker, code)
+        if has_ended:
+            self._bury(worker, worker.exit_code())
 
     def _hear(self, worker: Worker, message: Message) -> None:
         handler: Callable[[Worker, Message], None] = getattr(self, f"_hear_{message['kind']}")
@@ -297,12 +310,27 @@ class Crew:
             worker.deadline = NEVER
         self._finish(item, seconds)
 
+    def _hear_dropped(self, worker: Worker, message: Message) -> None:
+        item = worker.items.popleft()
+        if self.stopped:
+            self._schedule.done(item, 0.0)
+        else:
+            self._schedule.give_back(item)
+
     def _finish(self, item: Item, seconds: float) -> None:
         self._schedule.done(item, seconds)
         if self._ledger.is_to_be_tried_again(item) and not self.stopped:
             self._schedule.add([item.again()])
         else:
             self._observer.done(item)
+
+    def _hear_goodbye(self, worker: Worker, message: Message) -> None:
+        worker.said_goodbye = True
+
+    def _hear_learned(self, worker: Worker, message: Message) -> None:
+        """Have new workers come out of a server that has imported this, too."""
+        launcher().learn(message["modules"])
+        self._has_learned = True
 
     def _hear_rested(self, worker: Worker, message: Message) -> None:
         self._resting.discard(worker.number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import unittest
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from harness.runner.alone import Alone
 from harness.runner.choice import Choice, choose
 from harness.runner.crew import Crew, Limits
 from harness.runner.history import History, open_history
+from harness.runner.jobs import jobs_for, max_ranks_for
 from harness.runner.ledger import Ledger
 from harness.runner.lists import TestLists
 from harness.runner.live import console_for
@@ -27,9 +27,6 @@ from harness.runner.results import RunResult, Status, TestRecord, Trouble, write
 from harness.runner.rounds import rounds
 from harness.runner.schedule import Item, Schedule
 from harness.runner.signals import Signals
-
-_MAX_JOBS = 16
-_RANKS_PER_CORE = 8
 
 
 @dataclass(frozen=True)
@@ -51,21 +48,6 @@ class _Found:
     def from_data(cls, data: Mapping[str, Any]) -> _Found:
         tests = [planned_from_data(test) for test in data["tests"]]
         return cls(tests, data["broken"], data["skipped"], tuple(data["devices"]))
-
-
-def jobs_for(options: Options, is_script: bool) -> int:
-    """How many tests run at once; 0 for all in this process."""
-    if options.jobs is not None:
-        return options.jobs
-    if options.list_only or (is_script and not _needs_workers(options)):
-        return 0
-    if options.live_output:
-        return 1
-    return min(2 * (os.cpu_count() or 1), _MAX_JOBS)
-
-
-def _needs_workers(options: Options) -> bool:
-    return options.retries > 0 or options.test_timeout_s is not None
 
 
 class Execution:
@@ -195,7 +177,7 @@ class Execution:
         schedule = Schedule(
             choice.durations,
             self._jobs,
-            options.max_ranks or _RANKS_PER_CORE * (os.cpu_count() or 1),
+            max_ranks_for(options),
             found.devices if options.devices is None else options.devices,
             in_order=options.shuffle or options.failed_first,
         )

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from harness.model import settings
+from harness.runner.command_line import Parser
 from harness.runner.history import History, open_history
 from harness.runner.history_file import READ_ONLY
-from harness.runner.command_line import Parser
 from harness.runner.options import EXIT_PASSED, EXIT_USAGE
 from harness.runner.trends import Flaky, NewlyFailing, Slow, Trends
 

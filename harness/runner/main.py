@@ -11,15 +11,13 @@ from typing import NoReturn
 from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.model.installed_torch import use_installed_torch
-from harness.ranks import folders
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import warming
 from harness.runner.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.command_line import parse
-from harness.runner.compare import compare
-from harness.runner.execution import Execution, jobs_for
 from harness.runner.files import TestFile, files_for
+from harness.runner.jobs import jobs_for
 from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
 from harness.runner.orders import Wanted
 
@@ -33,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     program, *arguments = sys.argv if argv is None else argv
     name = os.path.basename(program)
     prog = "python -m harness" if name == "__main__.py" else name
-    code = _guarded(lambda: _command(arguments, prog))
+    code = _guarded(lambda: _command(arguments, prog), prog)
     end_as_an_interpreter_does()
     leave(code)
 
@@ -42,18 +40,22 @@ def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the tests of `__main__`, as `run_tests()` at the end of a test file does, and exit."""
     program, *arguments = sys.argv if argv is None else argv
 
+    name = os.path.basename(program)
+
     def run() -> int:
-        options = parse(arguments, os.path.basename(program))
+        options = parse(arguments, name)
         _set_what_ranks_must_know(options)
         if jobs_for(options, is_script=True):
             warming.prewarm_for_script()
+        from harness.runner.execution import Execution
+
         wanted = Wanted((), options.names, options.patterns, is_script=True)
         return Execution(options, wanted).run()
 
-    sys.exit(_guarded(run))
+    sys.exit(_guarded(run, name))
 
 
-def _guarded(run: Callable[[], int]) -> int:
+def _guarded(run: Callable[[], int], prog: str) -> int:
     """The exit code of a run, whatever becomes of it."""
     try:
         code = run()
@@ -66,7 +68,7 @@ def _guarded(run: Callable[[], int]) -> int:
         print("interrupted before any test ran", file=sys.stderr)
         code = EXIT_FAILED
     except HarnessError as error:
-        print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         code = EXIT_USAGE
     return code
 
@@ -81,6 +83,8 @@ def _command(arguments: Sequence[str], prog: str) -> int:
 
 def _run(options: Options) -> int:
     if options.compare:
+        from harness.runner.compare import compare
+
         return compare(options)
     files = _files(options)
     if passed_over := use_installed_torch():
@@ -91,6 +95,8 @@ def _run(options: Options) -> int:
         warming.prewarm(files, with_workers=jobs > 0)
     if settings.DROPIN.value() and not jobs:
         importlib.import_module(DROPIN_MODULE)
+    from harness.runner.execution import Execution
+
     names = options.names if options.checkout is None else dotted(options.names)
     return Execution(options, Wanted(tuple(files), names, options.patterns)).run()
 
@@ -99,6 +105,8 @@ def _files(options: Options) -> list[TestFile]:
     """The files to look into, with what has to be in place before they are imported."""
     if options.checkout is None:
         return files_for(options.names)
+    from harness.ranks import folders
+
     files = files_of_checkout(options.checkout, options.names)
     use_defaults(folders.session_folder() / "pytorch")
     if not options.with_torchs:

@@ -13,11 +13,14 @@ from typing import Any
 
 from harness.model.clock import NEVER, Deadline
 from harness.ranks.channel import FrameReader, FrameWriter, Message
-from harness.ranks.world import pidfd_of
+from harness.ranks.descriptors import readable
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.schedule import Item
 from harness.runner.worker_main import worker_main
 from harness.runner.worker_output import Reader
+
+# Between the end of a process and the news of its exit code.
+_DELIVERY_S = 5.0
 
 
 class Worker:
@@ -35,11 +38,16 @@ class Worker:
         was_terminated: whether the runner has ended it.
         deadline: when the runner's patience with it ends.
         where: what it has said of where its test is.
+        said_goodbye: whether it has ended in good order.
+        server: the fork server that it came from.
         printed: how much of its output, on stdout and stderr, it has told of.
     """
 
-    def __init__(self, spec: WorkerSpec, wanted: Wanted, factory: Callable[..., Any]) -> None:
+    def __init__(
+        self, spec: WorkerSpec, wanted: Wanted, factory: Callable[..., Any], server: object
+    ) -> None:
         self.number = spec.number
+        self.server = server
         self.items: deque[Item] = deque()
         self.began_s: float | None = None
         self.is_new = self.is_resting = True
@@ -61,26 +69,34 @@ class Worker:
             self._process.start()
         finally:
             theirs.close()
-        self._pidfd = pidfd_of(self._process)
+        self._pidfd = os.pidfd_open(self.pid)
+        self.said_goodbye = False
 
     @property
     def pid(self) -> int:
         return int(self._process.pid or 0)
 
     @property
-    def exit_code(self) -> int | None:
-        code: int | None = self._process.exitcode
-        return code
+    def has_ended(self) -> bool:
+        """Whether the process has; what it has said may still be unread."""
+        return bool(readable([self._pidfd], Deadline.after(0.0)))
 
-    @property
-    def exit_fd(self) -> int:
-        return int(self._process.sentinel) if self._pidfd is None else self._pidfd
+    def exit_code(self) -> int:
+        """The exit code of the process, which has ended.
+
+        Its fork server delivers it. If that has died, how the worker ended is told by what it said.
+        """
+        self._process.join(_DELIVERY_S)
+        code: int | None = self._process.exitcode
+        if code is None or getattr(self._process, "is_lost", False):
+            return 0 if self.said_goodbye else 255
+        return code
 
     @property
     def open_fds(self) -> list[int]:
         """Those become readable when there is news."""
         channel = [] if self._reader.closed else [self._connection.fileno()]
-        return [self.exit_fd, *channel]
+        return [self._pidfd, *channel]
 
     @property
     def current(self) -> Item | None:
@@ -99,6 +115,10 @@ class Worker:
             for item in items
         ]
         self.tell({"kind": "run", "items": orders})
+
+    def drop(self) -> None:
+        """Have it not begin what it has not begun."""
+        self.tell({"kind": "drop"})
 
     def tell(self, message: Message) -> None:
         with contextlib.suppress(OSError):  # it has died, which its exit code will tell
@@ -134,6 +154,4 @@ class Worker:
     def close(self) -> None:
         """Give back the descriptors. The process must have ended."""
         self._connection.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        os.close(self._pidfd)

@@ -18,7 +18,7 @@ import threading
 import traceback
 import unittest
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -37,7 +37,7 @@ from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import discovery, worker_output
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.performing import Performer, warnings_shown
-from harness.runner.results import TestRecord
+from harness.runner.results import Status, TestRecord
 
 
 def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoReturn:
@@ -73,9 +73,9 @@ def _settle_in(spec: WorkerSpec) -> None:
         launcher().adopt()
     if settings.DROPIN.value():
         importlib.import_module(DROPIN_MODULE)
-    torch = sys.modules.get("torch")
-    if torch is not None and spec.threads:
-        torch.set_num_threads(spec.threads)
+    set_threads = getattr(sys.modules.get("torch"), "set_num_threads", None)
+    if set_threads is not None and spec.threads:
+        set_threads(spec.threads)
     _run_main_as_main()
 
 
@@ -98,6 +98,8 @@ class _Worker:
         self._tests: dict[str, unittest.TestCase] = {}
         self._performer = Performer(self._ended, spec.failfast)
         self._item = 0
+        # Whether to begin nothing more of what it was given last.
+        self._drops = False
         self._output = worker_output.Reader(Path(spec.output)) if spec.output else None
         self._number = spec.number
         self._orders: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -109,11 +111,13 @@ class _Worker:
         signal.signal(signal.SIGTERM, _interrupt)
         with warnings_shown():
             self._tell_warnings()
+            launcher().on_learned = self._tell_learned
             while (order := self._orders.get()) is not None and order["kind"] != "bye":
                 getattr(self, f"_do_{order['kind']}")(order)
             self._performer.rest()
             # Within reach of the runner's ears: what is warned of at the exit is told, too.
             end_as_an_interpreter_does()
+        self._send({"kind": "goodbye"})
 
     def _listen(self) -> None:
         """A thread: hear the runner while the main thread runs a test."""
@@ -125,6 +129,8 @@ class _Worker:
             for message in reader.read():
                 if message["kind"] == "where":
                     self._tell_where()
+                elif message["kind"] == "drop":
+                    self._drops = True
                 else:
                     self._orders.put(message)
         self._orders.put(None)
@@ -134,6 +140,9 @@ class _Worker:
 
         whereabouts.attend(lambda text: self._send({"kind": "where", "text": text}))
         whereabouts.ask()
+
+    def _tell_learned(self, modules: Sequence[str]) -> None:
+        self._send({"kind": "learned", "modules": list(modules)})
 
     def _tell_warnings(self) -> None:
         """Have the runner print warnings: once, though several workers may give the same one."""
@@ -163,7 +172,11 @@ class _Worker:
         self._tests.update(tests)
 
     def _do_run(self, order: Message) -> None:
+        self._drops = False
         for item in order["items"]:
+            if self._drops:
+                self._send({"kind": "dropped", "item": item["item"]})
+                continue
             self._item = item["item"]
             self._begin()
             with _devices(item["devices"]):
@@ -189,6 +202,8 @@ class _Worker:
 
     def _ended(self, record: TestRecord) -> None:
         record.worker = self._number
+        # After a failure, the runner may want to go on otherwise.
+        self._drops = self._drops or record.status is Status.FAILED
         if self._output is not None:
             record.stdout, record.stderr = self._output.take()
         self._send({"kind": "ended", "item": self._item, "record": record.to_data()})

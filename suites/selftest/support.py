@@ -77,6 +77,7 @@ class Sandbox:
             "TMPDIR": str(self.temp),
             "SELFTEST_MARK": self.mark,
             "COLUMNS": "200",
+            "XDG_CACHE_HOME": str(self.base / "cache"),
             **extra,
         }
         drop = ("SANDCASTLE", "TW_JOB_USER", "CI", "HARNESS_", "DISTRIBUTED_TESTS")

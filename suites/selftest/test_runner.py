@@ -104,7 +104,7 @@ class TestRuns(CommandTestCase):
 
     def test_failfast_stops(self):
         self.write("test_mixed.py", MIXED)
-        done = self.harness("-f")
+        done = self.harness("-f", "-j", "1")
         self.assertEqual(done.code, 1)
         self.assertEqual(done.last_line, "0 passed, 1 failed, 0 skipped")
         self.assertIn("6 not run", done.out)
@@ -147,7 +147,7 @@ class TestRuns(CommandTestCase):
                 def test_two(self): pass
             """,
         )
-        done = self.harness()
+        done = self.harness("-s")
         self.assertEqual(done.code, 1)
         for text in ("module up", "module down", "class up", "class down"):
             self.assertEqual(done.out.count(text), 1, text)

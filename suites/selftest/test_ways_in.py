@@ -193,7 +193,7 @@ class TestLearning(CommandTestCase):
                 setattr(TestLearn, f"test_{i}", lambda self: self.check())
             """,
         )
-        done = self.harness()
+        done = self.harness("-j", "1")
         self.assertEqual((done.code, done.last_line), (0, "60 passed, 0 failed, 0 skipped"))
         self.assertTrue((self.folder / "many" / "learnt").exists())
         self.assert_clean(done)
@@ -217,7 +217,7 @@ class TestInterrupted(CommandTestCase):
     def test_interrupt_and_terminate_end_the_ranks_and_report(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(signal=number.name):
-                process, pids = self.start_sleeping(sys.executable, "-m", "harness")
+                process, pids = self.start_sleeping(sys.executable, "-m", "harness", "-j", "1")
                 process.send_signal(number)
                 done = self.finish(process)
                 self.assert_gone(pids, within_s=1)
@@ -321,7 +321,7 @@ class TestSandcastle(CommandTestCase):
             self.assertEqual((done.code, done.last_line), (0, "6 passed, 0 failed, 0 skipped"))
             self.assertIn("5 passed instead of skipped (Sandcastle)", done.out)
             for reason in ("needs a license", "whole class", "at least 9 GPUs", "found out late"):
-                self.assertIn(reason, done.err)
+                self.assertIn(reason, done.out)
 
     def test_not_if_it_is_switched_off(self):
         self.write("test_castle.py", self.SUITE)

@@ -1,0 +1,31 @@
+"""How many tests, and how many ranks, at once."""
+
+from __future__ import annotations
+
+import os
+
+from harness.runner.options import Options
+
+_JOBS_PER_CORE = 2
+_MAX_JOBS = 16
+_RANKS_PER_CORE = 8
+
+
+def jobs_for(options: Options, is_script: bool) -> int:
+    """How many tests run at once; 0 for all in this process."""
+    if options.jobs is not None:
+        return options.jobs
+    if options.list_only or (is_script and not _needs_workers(options)):
+        return 0
+    if options.live_output:
+        return 1
+    return min(_JOBS_PER_CORE * (os.cpu_count() or 1), _MAX_JOBS)
+
+
+def _needs_workers(options: Options) -> bool:
+    return options.retries > 0 or options.test_timeout_s is not None
+
+
+def max_ranks_for(options: Options) -> int:
+    """How many ranks may be alive at once."""
+    return options.max_ranks or _RANKS_PER_CORE * (os.cpu_count() or 1)
