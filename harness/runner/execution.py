@@ -208,7 +208,7 @@ class Execution:
                 self._console.warn(history.problem)
         self._unwritten: list[str] = []
         if reports:
-            from harness.runner.reports import write_reports
+            from harness.runner.reports.writing import write_reports
 
             self._unwritten = write_reports(self._run, **reports)
         if self._options.results is not None:
@@ -228,7 +228,7 @@ def _checked_reports(options: Options) -> Mapping[str, Any]:
     asked = {"junit": options.junit, "html": options.html, "trace": options.trace}
     if not any(asked.values()):
         return {}
-    from harness.runner.reports import check_reports
+    from harness.runner.reports.writing import check_reports
 
     if options.results is not None and options.results in asked.values():
         raise UsageError(f"two reports cannot both be {options.results}")

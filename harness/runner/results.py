@@ -91,16 +91,12 @@ class TestRecord:
         return _FIXTURE.match(self.test_id) is not None
 
     def to_data(self) -> dict[str, Any]:
-        """As data that JSON can carry."""
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            **data,
-            "status": self.status.value if self.status else None,
-            "troubles": [asdict(trouble) for trouble in self.troubles],
-            "notes": [asdict(note) for note in self.notes],
-            "ranks": [track.to_data() for track in self.ranks],
-            "earlier": [record.to_data() for record in self.earlier],
-        }
+        """As data that JSON can carry; what is empty is left out."""
+        data = {name: value for name in _FIELDS if (value := getattr(self, name))}
+        for name, convert in _TO_DATA.items():
+            if name in data:
+                data[name] = convert(data[name])
+        return data
 
     @property
     def owner(self) -> str:
@@ -111,16 +107,25 @@ class TestRecord:
 
 def record_from_data(data: Mapping[str, Any]) -> TestRecord:
     """The inverse of `TestRecord.to_data`. Raises KeyError or TypeError on anything else."""
-    return TestRecord(
-        **{
-            **data,
-            "status": Status(data["status"]) if data["status"] else None,
-            "troubles": [Trouble(**trouble) for trouble in data["troubles"]],
-            "notes": [notes.Note(**note) for note in data["notes"]],
-            "ranks": tuple(timeline.track_from_data(track) for track in data["ranks"]),
-            "earlier": [record_from_data(record) for record in data["earlier"]],
-        }
-    )
+    converted = {name: _FROM_DATA[name](data[name]) for name in _FROM_DATA if name in data}
+    return TestRecord(**{**data, **converted})
+
+
+_FIELDS = tuple(field.name for field in fields(TestRecord))
+_TO_DATA: Mapping[str, Callable[[Any], Any]] = {
+    "status": lambda status: status.value,
+    "troubles": lambda troubles: [asdict(trouble) for trouble in troubles],
+    "notes": lambda found: [asdict(note) for note in found],
+    "ranks": lambda ranks: [track.to_data() for track in ranks],
+    "earlier": lambda records: [record.to_data() for record in records],
+}
+_FROM_DATA: Mapping[str, Callable[[Any], Any]] = {
+    "status": Status,
+    "troubles": lambda troubles: [Trouble(**trouble) for trouble in troubles],
+    "notes": lambda found: [notes.Note(**note) for note in found],
+    "ranks": lambda ranks: tuple(timeline.track_from_data(track) for track in ranks),
+    "earlier": lambda records: [record_from_data(record) for record in records],
+}
 
 
 # How unittest calls a class or module fixture that failed or skipped.

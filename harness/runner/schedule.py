@@ -7,7 +7,7 @@ time; serial tests come last and alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.runner.plan import PlannedTest
@@ -103,6 +103,7 @@ class Schedule:
         self._max_ranks = max_ranks
         self._devices = tuple(devices)
         self._batches: list[_Batch] = []
+        self._waiting = 0
         self._serial: list[Item] = []
         self._held = _Held()
         self._learned: dict[str, tuple[int, float]] = {}
@@ -111,6 +112,7 @@ class Schedule:
         """More tests to run."""
         by_fixture: dict[str, list[Item]] = {}
         for item in items:
+            self._waiting += 1
             if item.test.is_serial:
                 self._serial.append(item)
             elif item.test.fixture:
@@ -142,6 +144,7 @@ class Schedule:
             taken = [self._lend(self._serial.pop(0))] if self._serial else []
         for item in taken:
             self._held.items[item] = worker
+        self._waiting -= len(taken)
         return taken
 
     def _take_from_batches(self, worker: int) -> list[Item]:
@@ -150,20 +153,19 @@ class Schedule:
                 continue
             if batch.fixture and batch.worker not in {None, worker}:
                 batch = self._split(batch)
-            batch.worker = worker
+            if batch.fixture:
+                batch.worker = worker
             return self._portion(batch)
         return []
 
-    def _candidates(self, worker: int) -> list[_Batch]:
+    def _candidates(self, worker: int) -> Iterator[_Batch]:
         """The batches a worker may take from: first its own, last those of others."""
-        own = [b for b in self._batches if b.fixture and b.worker == worker]
-        free = [b for b in self._batches if b.worker is None]
-        others = [
-            b
-            for b in self._batches
-            if b.worker not in {None, worker} and len(b.items) > 1 and b.cost_s > _WORTH_SHARING_S
-        ]
-        return [*own, *free, *others]
+        shared = [batch for batch in self._batches if batch.worker is not None]
+        yield from (batch for batch in shared if batch.worker == worker)
+        yield from (batch for batch in self._batches if batch.worker is None)
+        for batch in shared:
+            if batch.worker != worker and len(batch.items) > 1 and batch.cost_s > _WORTH_SHARING_S:
+                yield batch
 
     def _split(self, batch: _Batch) -> _Batch:
         """The second half of what is left under a fixture, for another worker."""
@@ -240,13 +242,13 @@ class Schedule:
     def clear(self) -> list[Item]:
         """Run nothing more; returns what would have been run."""
         left = [item for batch in self._batches for item in batch.items] + self._serial
-        self._batches, self._serial = [], []
+        self._batches, self._serial, self._waiting = [], [], 0
         return left
 
     @property
     def waiting(self) -> int:
         """How many tests have not been handed out."""
-        return sum(len(batch.items) for batch in self._batches) + len(self._serial)
+        return self._waiting
 
     @property
     def running(self) -> int:

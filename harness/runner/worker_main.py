@@ -29,7 +29,7 @@ from harness.model.clock import now
 from harness.model.errors import HarnessError
 from harness.ranks import child_lifeline, folders, terminal
 from harness.ranks.becoming import become
-from harness.ranks.channel import FrameReader, FrameWriter, Message
+from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server, plan_of_this_server
 from harness.ranks.launcher import launcher
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
@@ -97,6 +97,8 @@ class _Worker:
         self._wanted = wanted
         self._tests: dict[str, unittest.TestCase] = {}
         self._performer = Performer(self._ended, spec.failfast)
+        self._lock = threading.Lock()
+        self._unsent = b""
         self._item = 0
         # Whether to begin nothing more of what it was given last.
         self._drops = False
@@ -175,13 +177,14 @@ class _Worker:
         self._drops = False
         for item in order["items"]:
             if self._drops:
-                self._send({"kind": "dropped", "item": item["item"]})
+                self._send({"kind": "dropped", "item": item["item"]}, at_once=False)
                 continue
             self._item = item["item"]
             self._begin()
             with _devices(item["devices"]):
                 self._performer.perform(self._find(item["id"]))
-            self._send({"kind": "done", "item": self._item})
+            self._send({"kind": "done", "item": self._item}, at_once=False)
+        self._flush()
 
     def _begin(self) -> None:
         printed = [0, 0]
@@ -206,11 +209,19 @@ class _Worker:
         self._drops = self._drops or record.status is Status.FAILED
         if self._output is not None:
             record.stdout, record.stderr = self._output.take()
-        self._send({"kind": "ended", "item": self._item, "record": record.to_data()})
+        self._send({"kind": "ended", "item": self._item, "record": record.to_data()}, at_once=False)
 
-    def _send(self, message: Message) -> None:
-        with contextlib.suppress(OSError):  # the runner has gone, and this process will
-            self._writer.send(message)
+    def _send(self, message: Message, at_once: bool = True) -> None:
+        """Tell the runner; what can wait goes with what comes next, which is half the work."""
+        with self._lock:
+            self._unsent += encode(message)
+        if at_once:
+            self._flush()
+
+    def _flush(self) -> None:
+        with self._lock, contextlib.suppress(OSError):  # the runner has gone, so will this process
+            frames, self._unsent = self._unsent, b""
+            self._writer.send_frame(frames)
 
 
 @contextlib.contextmanager

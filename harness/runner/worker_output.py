@@ -61,14 +61,15 @@ class Reader:
         return out, err
 
     def _take(self, name: str) -> str:
+        path = self._folder / name
         try:
-            with open(self._folder / name, "rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                begin = max(self._read[name], size - _MAX_BYTES)
-                if size == self._read[name]:
-                    return ""
+            size = os.stat(path).st_size
+            if size == self._read[name]:
+                return ""
+            begin = max(self._read[name], size - _MAX_BYTES)
+            with open(path, "rb") as file:
                 file.seek(begin)
-                data = file.read()
+                data = file.read(size - begin)
         except OSError:
             return ""
         left_out, self._read[name] = begin - self._read[name], size

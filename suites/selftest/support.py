@@ -157,6 +157,18 @@ class CommandTestCase(unittest.TestCase):
         self.assertEqual(finished.left_files, [])
 
 
+def wait_for_texts(
+    paths: list[Path], process: subprocess.Popen, limit_s: float = 60.0
+) -> list[str]:
+    """The contents of files that a command is going to write."""
+    deadline = time.monotonic() + limit_s
+    while not all(path.exists() and path.read_text() for path in paths):
+        if time.monotonic() > deadline or process.poll() is not None:
+            raise AssertionError(f"no {paths}: {process.communicate()}")
+        time.sleep(0.02)
+    return [path.read_text() for path in paths]
+
+
 def left_processes(mark: str) -> list[str]:
     """Processes with this mark in their environment that are still there after a short while."""
     deadline = time.monotonic() + GONE_LIMIT_S

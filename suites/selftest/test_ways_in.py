@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
@@ -259,16 +258,6 @@ class TestInterrupted(CommandTestCase):
         done = self.harness("-k", "quick")
         self.assertEqual(done.code, 0)
         self.assertEqual(done.left_files, [mine.name, f"{mine.name}/sub"])
-
-
-def wait_for_texts(paths: list[Path], process, limit_s=60) -> list[str]:
-    """The contents of files that a command is going to write."""
-    deadline = time.monotonic() + limit_s
-    while not all(path.exists() and path.read_text() for path in paths):
-        if time.monotonic() > deadline or process.poll() is not None:
-            raise AssertionError(f"no {paths}: {process.communicate()}")
-        time.sleep(0.02)
-    return [path.read_text() for path in paths]
 
 
 class TestSandcastle(CommandTestCase):
