@@ -32,7 +32,8 @@ class Console:
         self._verbose = verbose
         self._slow_s = slow_s
         self._stream = stream if stream is not None else sys.stdout
-        self._marks: dict[str, str] = {}
+        # Of each class: a mark for each test, by round and place; for a fixture, before them.
+        self._marks: dict[str, dict[tuple[int, int], str]] = {}
         self._left: Counter[str] = Counter()
         self._total = 0
         self._done = 0
@@ -56,8 +57,9 @@ class Console:
             self.say(_line(record))
             return
         owner = item.test.owner if item is not None else record.owner
-        mark = "f" if record.is_flaky else _MARKS[record.status]
-        self._marks[owner] = self._marks.get(owner, "") + mark
+        marks = self._marks.setdefault(owner, {})
+        place = (item.round, item.number) if item is not None else (0, len(marks))
+        marks[place] = "f" if record.is_flaky else _MARKS[record.status]
         if record.status is Status.FAILED:
             self.say(f"FAILED {_shown(record)}")
 
@@ -78,7 +80,7 @@ class Console:
                 return
             del self._left[owner]
             if owner in self._marks:
-                self._print_class(owner, self._marks.pop(owner))
+                self._print_class(owner, _in_order(self._marks.pop(owner)))
 
     def module(self, record: TestRecord) -> None:
         """A module gave no tests; the record says why."""
@@ -120,7 +122,7 @@ class Console:
     def close(self) -> None:
         """No test runs any more: show the classes that were not run to their ends."""
         for owner, marks in self._marks.items():
-            self._print_class(owner, marks)
+            self._print_class(owner, _in_order(marks))
         self._marks.clear()
 
     # Once all is over
@@ -177,6 +179,10 @@ class Console:
             self.say(f"{count} {kind}")
             for text in (n.text for record in run.records for n in record.notes if n.kind == kind):
                 self.say(f"  {text}")
+
+
+def _in_order(marks: dict[tuple[int, int], str]) -> str:
+    return "".join(mark for _, mark in sorted(marks.items()))
 
 
 def _line(record: TestRecord) -> str:

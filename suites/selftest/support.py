@@ -157,11 +157,9 @@ class CommandTestCase(unittest.TestCase):
         self.assertEqual(finished.left_files, [])
 
 
-def wait_for_texts(
-    paths: list[Path], process: subprocess.Popen, limit_s: float = 60.0
-) -> list[str]:
+def wait_for_texts(paths: list[Path], process: subprocess.Popen) -> list[str]:
     """The contents of files that a command is going to write."""
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + COMMAND_LIMIT_S
     while not all(path.exists() and path.read_text() for path in paths):
         if time.monotonic() > deadline or process.poll() is not None:
             raise AssertionError(f"no {paths}: {process.communicate()}")

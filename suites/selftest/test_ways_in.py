@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from suites.selftest.support import ROOT, CommandTestCase
+from suites.selftest.support import ROOT, CommandTestCase, wait_for_texts
 
 RANKS = """
     import torch, torch.distributed as dist

@@ -1,0 +1,31 @@
+"""Which lane of a trace each span goes to: in a lane, spans may nest but not overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def lanes_of(spans: Sequence[tuple[int, int]]) -> list[int]:
+    """The lane of each span, from 0; the first one in which it nests.
+
+    Args:
+        spans: where each begins and ends. Of two that begin and end together, the first one given
+            is the outer one.
+    """
+    found = [0] * len(spans)
+    lanes: list[list[int]] = []  # for each lane, the ends of the spans around the current point
+    order = sorted(range(len(spans)), key=lambda i: (spans[i][0], -spans[i][1]))
+    for index in order:
+        found[index] = _enter(lanes, *spans[index])
+    return found
+
+
+def _enter(lanes: list[list[int]], began: int, ended: int) -> int:
+    for number, around in enumerate(lanes):
+        while around and around[-1] <= began:
+            around.pop()
+        if not around or ended <= around[-1]:
+            around.append(ended)
+            return number
+    lanes.append([ended])
+    return len(lanes) - 1

@@ -1,0 +1,159 @@
+"""What the page knows of each test: a row that is always there, and the rest, read when opened."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.model.timeline import CollectiveSpan, RankTrack
+from harness.runner.reports.text import (
+    attempts_of,
+    end_of_rank,
+    ms_since,
+    name_of,
+    shortened,
+    status_of,
+    visible,
+)
+from harness.runner.results import RunResult, TestRecord
+
+_MAX_WHY = 300
+
+
+@dataclass(frozen=True)
+class Row:
+    """A test's row in the table.
+
+    Attributes:
+        key: what a link to it has after the `#`; its full name, unless another test has it too.
+        owner, name: the two parts of the full name.
+        status: passed, failed, skipped or unfinished.
+        flaky: whether it passed only when tried again.
+        seconds: how long it took.
+        ranks: how many it had.
+        worker: the number of the worker that ran it.
+        attempts: how often it was tried.
+        why: in a line, why it did not simply pass.
+    """
+
+    key: str
+    owner: str
+    name: str
+    status: str
+    flaky: bool
+    seconds: float
+    ranks: int
+    worker: int
+    attempts: int
+    why: str
+
+
+def rows_of(run: RunResult) -> list[Row]:
+    """A row for each test, in the order of the run."""
+    seen: dict[str, int] = {}
+    rows = []
+    for record in run.records:
+        # In markup, a carriage return would become a line feed.
+        key = visible(record.test_id).replace("\r", "\\r")
+        seen[key] = seen.get(key, 0) + 1
+        rows.append(_row(record, f"{key}~{seen[key]}" if seen[key] > 1 else key))
+    return rows
+
+
+def _row(record: TestRecord, key: str) -> Row:
+    why = record.why
+    if not why and record.earlier:
+        why = record.earlier[-1].why
+    return Row(
+        key=key,
+        owner=visible(record.owner),
+        name=visible(name_of(record)),
+        status=status_of(record),
+        flaky=record.is_flaky,
+        seconds=record.seconds,
+        ranks=len(record.ranks),
+        worker=record.worker,
+        attempts=len(attempts_of(record)),
+        why=shortened(visible(why), _MAX_WHY),
+    )
+
+
+def overview_of(run: RunResult) -> dict[str, Any]:
+    """When each attempt at each test ran, in ms from the run's start: [row, worker, began, ended,
+    status], for the picture of the run."""
+    bars = [
+        [
+            number,
+            attempt.worker or record.worker,
+            ms_since(run.started_s, attempt.started_s),
+            ms_since(run.started_s, attempt.started_s + attempt.seconds),
+            "flaky" if attempt is record and record.is_flaky else status_of(attempt),
+        ]
+        for number, record in enumerate(run.records)
+        for attempt in attempts_of(record)
+        if attempt.started_s
+    ]
+    return {"ms": ms_since(0.0, run.seconds), "bars": bars}
+
+
+def detail_of(record: TestRecord) -> list[dict[str, Any]]:
+    """All that is known of each attempt at a test, the one that counts first."""
+    return [_attempt(attempt) for attempt in reversed(attempts_of(record))]
+
+
+def embedded(values: Iterable[Any]) -> str:
+    """Values as lines of JSON that can stand in a script element, whatever text is in them.
+
+    Only ASCII, so that lone surrogates and odd line separators arrive as they are; and without
+    the characters that HTML gives a meaning to.
+    """
+    lines = "\n".join(json.dumps(value, separators=(",", ":")) for value in values)
+    return lines.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _attempt(record: TestRecord) -> dict[str, Any]:
+    start_s = _start_of(record)
+    return {
+        "status": status_of(record),
+        "seconds": record.seconds if math.isfinite(record.seconds) else None,
+        "reason": record.reason,
+        "troubles": [[t.label, t.title, t.text] for t in record.troubles],
+        "notes": [[note.kind, note.text] for note in record.notes],
+        "stdout": record.stdout,
+        "stderr": record.stderr,
+        "ranks": [_rank(track, start_s) for track in record.ranks],
+    }
+
+
+def _start_of(record: TestRecord) -> float:
+    """What the times of its ranks count from."""
+    began = [phase.began_s for track in record.ranks for phase in track.phases]
+    began += [span.began_s for track in record.ranks for span in track.collectives]
+    return min([*began, *([record.started_s] if record.started_s else [])], default=0.0)
+
+
+def _rank(track: RankTrack, start_s: float) -> dict[str, Any]:
+    return {
+        "rank": track.rank,
+        "pid": track.pid,
+        "outcome": track.outcome,
+        "reason": track.reason,
+        "stdout": track.stdout,
+        "stderr": track.stderr,
+        "stacks": track.stacks,
+        "ended": ms_since(start_s, end_of_rank(track)),
+        "phases": [
+            [p.name, ms_since(start_s, p.began_s), ms_since(start_s, p.ended_s)]
+            for p in track.phases
+        ],
+        "collectives": [_collective(span, start_s) for span in track.collectives],
+    }
+
+
+def _collective(span: CollectiveSpan, start_s: float) -> list[Any]:
+    """As a list: there may be hundreds of thousands, and names of fields would be most of it."""
+    began, ended = ms_since(start_s, span.began_s), ms_since(start_s, span.ended_s)
+    return [span.op, span.group, span.seq, span.shapes, began, ended, span.pending]

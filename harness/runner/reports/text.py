@@ -1,0 +1,76 @@
+"""What all reports need of a record: text that any format can carry, names, and times."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from harness.model.timeline import CollectiveSpan, RankTrack
+from harness.runner.results import RunResult, TestRecord
+
+# Control characters, lone surrogates, and two non-characters. XML 1.0 cannot carry most of them,
+# nor UTF-8 some; the rest nobody would see.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def visible(text: str) -> str:
+    r"""The text, with characters that no report can carry as Python escapes: `\x1b`, `\udc80`."""
+    if text.isascii() and text.isprintable():  # most are, and there are many
+        return text
+    return _FORBIDDEN.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def shortened(text: str, limit: int) -> str:
+    """At most so many characters; an ellipsis says that there were more."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def name_of(record: TestRecord) -> str:
+    """The test's name within its class: `test_sync`, or `setUpClass` for a fixture."""
+    prefix = f"{record.owner}."
+    if record.owner and record.test_id.startswith(prefix):
+        return record.test_id.removeprefix(prefix)
+    return record.test_id.partition(" (")[0]
+
+
+def status_of(record: TestRecord) -> str:
+    """A word for what became of it: a test that was passing when it was stopped has not passed."""
+    return record.status.value if record.status else "unfinished"
+
+
+def attempts_of(record: TestRecord) -> list[TestRecord]:
+    """All attempts at the test, the one that counts last."""
+    return [*record.earlier, record]
+
+
+def end_of_rank(track: RankTrack) -> float | None:
+    """When the rank ended, on the clock; None if nothing is known about its time."""
+    if track.phases:
+        return track.phases[-1].ended_s
+    ends = [span.began_s if span.ended_s is None else span.ended_s for span in track.collectives]
+    return max(ends, default=None)
+
+
+def end_of_collective(span: CollectiveSpan, track: RankTrack) -> float:
+    """Where a picture lets it end: one that is pending lasts as long as its rank."""
+    end = span.ended_s
+    if end is None:
+        end = end_of_rank(track) if span.pending else span.began_s
+    return max(span.began_s, span.began_s if end is None else end)
+
+
+def ms_since(start_s: float, at_s: float | None) -> float | None:
+    """Milliseconds between two points on the clock; None for what is not a time."""
+    if at_s is None or not math.isfinite(at_s - start_s):
+        return None
+    return round((at_s - start_s) * 1000, 3)
+
+
+def epoch_of(run: RunResult, at_s: float) -> float:
+    """Seconds since the epoch at a point on the clock; the run's start for a test without one."""
+    return run.started_at + (at_s - run.started_s if at_s else 0.0)

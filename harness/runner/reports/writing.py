@@ -1,0 +1,72 @@
+"""All reports that were asked for: checked before the run, written after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.model.errors import UsageError
+from harness.runner.reports.junit import write_junit
+from harness.runner.reports.page import write_html
+from harness.runner.reports.paths import check_writable
+from harness.runner.reports.trace import write_trace
+from harness.runner.results import RunResult
+
+_Path = str | os.PathLike[str]
+_WRITERS: dict[str, Callable[[RunResult, _Path], None]] = {
+    "--junit": write_junit,
+    "--html": write_html,
+    "--trace": write_trace,
+}
+
+
+def check_reports(
+    junit: str | None = None, html: str | None = None, trace: str | None = None
+) -> dict[str, Path]:
+    """Check all report paths before anything runs.
+
+    Returns:
+        the absolute path of each report that is asked for, by the name of `write_reports`'s
+        argument.
+
+    Raises:
+        UsageError: if a path cannot be written, or two options name the same file.
+    """
+    asked = {"junit": junit, "html": html, "trace": trace}
+    found: dict[str, Path] = {}
+    for name, path in asked.items():
+        if path is None:
+            continue
+        target = check_writable(path, f"--{name}")
+        for other, taken in found.items():
+            if taken == target:
+                raise UsageError(f"--{other} and --{name} both name {path}")
+        found[name] = target
+    return found
+
+
+def write_reports(
+    run: RunResult,
+    junit: _Path | None = None,
+    html: _Path | None = None,
+    trace: _Path | None = None,
+) -> list[str]:
+    """Write the reports that are asked for.
+
+    Returns:
+        a line for each that could not be written; the run should then not end with 0.
+    """
+    asked = {"--junit": junit, "--html": html, "--trace": trace}
+    lines = [_complaint(run, option, path) for option, path in asked.items() if path is not None]
+    return [line for line in lines if line]
+
+
+def _complaint(run: RunResult, option: str, path: _Path) -> str:
+    try:
+        _WRITERS[option](run, path)
+    # Whatever it is: the tests have run, and the other reports are still to be written.
+    except Exception as error:
+        why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        return f"{option}: {os.fspath(path)} could not be written: {' '.join(why.split())}"
+    return ""
