@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from harness.cases import flags
 from harness.cases.devices import accelerator_count, backend_is_available
 from harness.cases.sandcastle import skip_but_pass_in_sandcastle_if
+from harness.model.marks import note_device_for_each_rank, note_devices
 from harness.model.skips import TEST_SKIPS
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -107,7 +108,7 @@ def skip_if_lt_x_gpu(x: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
             return None
         return f"needs at least {_gpus(x)}, this machine has {count}"
 
-    return skip_unless_runnable(condition)
+    return lambda test: note_devices(skip_unless_runnable(condition)(test), x)
 
 
 def _has_accelerator_build() -> bool:
@@ -133,7 +134,7 @@ def skip_if_no_gpu(func: T) -> T:
             return f"needs a GPU for each of {wanted} ranks, this machine has {count}"
         return None
 
-    return skip_unless_runnable(condition)(func)
+    return note_device_for_each_rank(skip_unless_runnable(condition)(func))
 
 
 def skip_if_small_worldsize(func: T) -> T:

@@ -13,6 +13,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 _SERIAL = "__harness_serial__"
 _RESOURCES = "__harness_resources__"
 _DEVICES = "__harness_devices__"
+_PER_RANK = "__harness_device_for_each_rank__"
 
 
 def serial(test: T) -> T:
@@ -43,9 +44,16 @@ def uses_resources(*names: str) -> Callable[[T], T]:
     return decorate
 
 
-def note_devices(test: object, count: int) -> None:
+def note_devices(test: T, count: int) -> T:
     """Mark a test as one that uses so many devices (GPUs), if it is not marked with more."""
     setattr(test, _DEVICES, max(count, getattr(test, _DEVICES, 0)))
+    return test
+
+
+def note_device_for_each_rank(test: T) -> T:
+    """Mark a test as one whose ranks use a device each."""
+    setattr(test, _PER_RANK, True)
+    return test
 
 
 def is_serial(*marked: object) -> bool:
@@ -58,6 +66,8 @@ def resources_of(*marked: object) -> frozenset[str]:
     return frozenset().union(*(getattr(each, _RESOURCES, frozenset()) for each in marked))
 
 
-def devices_of(*marked: object) -> int:
-    """How many devices the test method and its class are marked with."""
-    return max((getattr(each, _DEVICES, 0) for each in marked), default=0)
+def devices_of(ranks: int, *marked: object) -> int:
+    """How many devices a test with so many ranks uses, going by its method and its class."""
+    counts = [getattr(each, _DEVICES, 0) for each in marked]
+    per_rank = any(getattr(each, _PER_RANK, False) for each in marked)
+    return max([*counts, ranks if per_rank else 0])

@@ -59,7 +59,7 @@ def describe(test: unittest.TestCase) -> PlannedTest:
         test_id=test.id(),
         owner=test.id().rpartition(".")[0],
         ranks=ranks,
-        devices=max(marks.devices_of(*marked), _devices_of_class(test, ranks)),
+        devices=max(marks.devices_of(ranks, *marked), _devices_of_class(test, ranks)),
         is_serial=marks.is_serial(*marked),
         resources=marks.resources_of(*marked),
         fixture=_fixture(type(test)),

@@ -1,0 +1,266 @@
+"""Which tests run, in which order, how often: selection, history, shards, retries, lists."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import unittest
+from pathlib import Path
+
+from harness.model.errors import UsageError
+from harness.runner.expressions import matcher
+from suites.selftest.support import CommandTestCase
+
+FLAKY = """
+    import os, unittest
+    from pathlib import Path
+
+    class TestFlaky(unittest.TestCase):
+        def test_always_fails(self):
+            self.fail("as ever")
+
+        def test_fails_once(self):
+            mark = Path(os.environ["OUT"], "been here")
+            if not mark.exists():
+                mark.touch()
+                self.fail("the first time")
+
+        def test_fine(self):
+            pass
+"""
+
+FLAKY_RANKS = """
+    import os
+    from pathlib import Path
+    from harness import MultiProcContinuousTest
+
+    class TestFlakyRanks(MultiProcContinuousTest):
+        world_size = 2
+        def test_fails_once(self):
+            mark = Path(os.environ["OUT"], f"pid of rank {self.rank}")
+            known = mark.exists()
+            if known:  # a fresh process
+                self.assertNotEqual(mark.read_text(), str(os.getpid()))
+            mark.write_text(str(os.getpid()))
+            self.assertTrue(known)
+        def test_fine(self):
+            pass
+"""
+
+NUMBERS = """
+    import os, unittest
+    class TestNumbers(unittest.TestCase): pass
+    def test(self):
+        if os.environ.get("OUT"):
+            with open(os.environ["OUT"], "a") as file:
+                print(self._testMethodName, file=file)
+        if self._testMethodName in os.environ.get("BAD", "").split():
+            self.fail("as told")
+    for i in range(10):
+        setattr(TestNumbers, f"test_{i}", lambda self: test(self))
+"""
+
+
+class TestExpressions(unittest.TestCase):
+    def test_what_matches(self):
+        for pattern, yes, no in (
+            ("cpu", "m.C.test_cpu", "m.C.test_gpu"),
+            ("cpu and float32", "m.C.test_cpu_float32", "m.C.test_cpu_float64"),
+            ("cpu or gpu", "m.C.test_gpu", "m.C.test_tpu"),
+            ("not cpu", "m.C.test_gpu", "m.C.test_cpu"),
+            ("cpu and not (float32 or int8)", "m.cpu_float64", "m.cpu_int8"),
+            ("not a and not b or c", "m.a.c", "m.a"),
+            ("*.TestDDP.*", "m.TestDDP.test", "m.TestDDPX"),
+            ("*cpu and test_*", "test_cpu", "test_cpu_2"),
+            ("world_size[2]", "m.test_world_size[2]", "m.test_world_size2"),
+            ("android", "m.android", "m.and"),
+            ("test_x?", "m.test_x?", "m.test_xy"),
+        ):
+            with self.subTest(pattern=pattern):
+                matches = matcher(pattern)
+                self.assertTrue(matches(yes))
+                self.assertFalse(matches(no))
+
+    def test_what_cannot_be_read(self):
+        for pattern, why in (
+            ("cpu and", "a name is missing"),
+            ("and cpu", "a name is missing"),
+            ("(cpu", "a ')' is missing"),
+            ("cpu)  and x", "')' is not expected"),
+            ("not", "a name is missing"),
+            ("a b and c", "'b' is not expected"),
+        ):
+            with self.subTest(pattern=pattern):
+                with self.assertRaisesRegex(UsageError, re.escape(why)):
+                    matcher(pattern)
+
+
+class TestRetries(CommandTestCase):
+    def test_flaky_and_failing(self):
+        self.write("test_flaky.py", FLAKY)
+        done = self.harness("--retries", "2", "--junit", "r.xml", OUT=str(self.folder))
+        self.assertEqual((done.code, done.last_line), (1, "2 passed, 1 failed, 0 skipped"))
+        self.assertIn("test_flaky.TestFlaky Ff.", done.out)
+        self.assertIn("failed 3 times out of as many", done.out)
+        self.assertRegex(done.out, r"flaky \(failed, then passed\):\n  .*test_fails_once")
+        self.assertIn("the first time", done.out)
+        xml = (self.folder / "r.xml").read_text()
+        self.assertIn("flakyFailure", xml)
+        self.assertIn("rerunFailure", xml)
+
+    def test_flaky_may_fail_the_run(self):
+        self.write("test_flaky.py", FLAKY)
+        for value, code in (("fail", 1), ("pass", 0)):
+            done = self.harness(
+                "--retries", "1", "--flaky", value, "-k", "once", OUT=str(self.folder)
+            )
+            self.assertEqual((done.code, done.last_line), (code, "1 passed, 0 failed, 0 skipped"))
+            (self.folder / "been here").unlink()
+
+    def test_in_fresh_ranks(self):
+        self.write("test_flaky.py", FLAKY_RANKS)
+        done = self.harness("-j", "1", "--retries", "1", OUT=str(self.folder))
+        self.assertEqual((done.code, done.last_line), (0, "2 passed, 0 failed, 0 skipped"))
+        self.assertIn("flaky", done.out)
+        self.assert_clean(done)
+
+
+class TestOrder(CommandTestCase):
+    def order(self, *arguments, **env):
+        out = self.folder / "order.txt"
+        out.unlink(missing_ok=True)
+        self.done = self.harness("-j", "1", *arguments, OUT=str(out), **env)
+        return out.read_text().split() if out.exists() else []
+
+    def setUp(self):
+        super().setUp()
+        self.write("test_numbers.py", NUMBERS)
+
+    def test_shuffle(self):
+        plain = self.order()
+        self.assertEqual(plain, sorted(plain))
+        first = self.order("--shuffle", "--seed", "1")
+        self.assertIn("shuffled with --seed 1", self.done.out)
+        self.assertEqual(first, self.order("--shuffle", "--seed", "1"))
+        other = self.order("--shuffle", "--seed", "2")
+        self.assertEqual(sorted(first), plain)
+        self.assertEqual(len({tuple(plain), tuple(first), tuple(other)}), 3)
+
+    def test_repeat(self):
+        self.assertEqual(len(self.order("--repeat", "3")), 30)
+        self.assertEqual(self.done.last_line, "30 passed, 0 failed, 0 skipped")
+        self.order("--repeat", "2", BAD="test_4")
+        self.assertEqual(self.done.last_line, "18 passed, 2 failed, 0 skipped")
+        self.assertIn("TestNumbers.test_4 (round 2)", self.done.out)
+
+    def test_stress(self):
+        ran = self.order("--stress", "0.5")
+        self.assertGreaterEqual(len(ran), 20)
+        self.assertEqual(len(ran) % 10, 0)
+        self.assertEqual(self.done.code, 0)
+
+    def test_rerun_failed_and_failed_first(self):
+        self.order(BAD="test_3 test_7")
+        self.assertEqual(self.order("--rerun-failed", BAD="test_3"), ["test_3", "test_7"])
+        self.assertIn("2 of 10 tests failed when they ran last", self.done.out)
+        first = self.order("--failed-first")
+        self.assertEqual(first[:2], ["test_3", "test_0"])
+        self.assertEqual(self.order("--rerun-failed"), [])
+        self.assertEqual(self.done.code, 5)
+
+    def test_shards_cover_each_test_once(self):
+        parts = [self.order("--shard", f"{k}/3") for k in (1, 2, 3)]
+        self.assertEqual(sorted(name for part in parts for name in part), sorted(self.order()))
+        self.assertTrue(all(len(part) in {3, 4} for part in parts))
+        listed = self.harness("--list", "--shard", "1/3")
+        self.assertEqual(len(listed.out.split()), len(parts[0]))
+
+    def test_lists_of_pytorchs(self):
+        disabled = self.write(
+            "disabled.json", json.dumps({"test_1 (__main__.TestNumbers)": ["a/1", []]})
+        )
+        slow = self.write("slow.json", json.dumps({"test_2 (__main__.TestNumbers)": 99.0}))
+        files = {"DISABLED_TESTS_FILE": str(disabled), "SLOW_TESTS_FILE": str(slow)}
+        ran = self.order(**files)
+        self.assertEqual(self.done.last_line, "8 passed, 0 failed, 2 skipped")
+        self.assertNotIn("test_1", ran)
+        self.assertNotIn("test_2", ran)
+        self.assertIn("disabled: a/1", self.done.out)
+        self.assertIn("TestNumbers .ss.......", self.done.out)
+        self.order(**files, PYTORCH_TEST_WITH_SLOW="1")
+        self.assertEqual(self.done.last_line, "9 passed, 0 failed, 1 skipped")
+        self.write("slow.json", "{broken")
+        self.order(**files)
+        self.assertEqual(self.done.last_line, "9 passed, 0 failed, 1 skipped")
+        self.assertEqual(len(self.done.err.splitlines()), 1, self.done.err)
+
+
+class TestHistory(CommandTestCase):
+    def setUp(self):
+        super().setUp()
+        self.write("test_numbers.py", NUMBERS)
+
+    def test_is_kept_and_shown(self):
+        done = self.harness("--history", "past.sqlite", BAD="test_5")
+        self.assertEqual(done.code, 1)
+        shown = self.harness("history", "--history", "past.sqlite")
+        self.assertEqual(shown.code, 0)
+        self.assertIn("test_numbers.TestNumbers.test_5", shown.out)
+        as_json = self.harness("history", "--history", "past.sqlite", "--json")
+        self.assertIsInstance(json.loads(as_json.out), dict)
+
+    def test_in_the_cache_unless_unwanted(self):
+        cache = Path(self.sandbox.base, "cache")
+        self.harness("--no-history")
+        self.assertEqual(list(cache.rglob("*.sqlite")), [])
+        self.harness()
+        self.assertEqual(len(list(cache.rglob("*.sqlite"))), 1)
+
+    def test_a_bad_file_breaks_nothing(self):
+        (self.folder / "bad.sqlite").write_bytes(b"this is no database" * 1000)
+        done = self.harness("--history", "bad.sqlite")
+        self.assertEqual((done.code, done.last_line), (0, "10 passed, 0 failed, 0 skipped"))
+        self.assertEqual(len(done.err.splitlines()), 1, done.err)
+        self.assertIn("bad.sqlite", done.err)
+        self.assertEqual(self.harness("history", "--history", "bad.sqlite").code, 2)
+
+    def test_long_tests_start_first(self):
+        self.harness("--history", "past.sqlite")
+        with sqlite3.connect(self.folder / "past.sqlite") as past:
+            tables = {row[0] for row in past.execute("SELECT name FROM sqlite_master")}
+        self.assertTrue(tables)
+
+
+class TestContradictions(CommandTestCase):
+    def test_each_says_what_is_wrong(self):
+        self.write("test_numbers.py", NUMBERS)
+        (self.folder / "folder").mkdir()
+        for arguments, text in (
+            (["-j", "0", "--retries", "1"], "--retries needs worker processes"),
+            (["-j", "0", "--test-timeout", "1"], "--test-timeout needs worker processes"),
+            (["-j", "-1"], "is not a whole number"),
+            (["-j", "x"], "is not a whole number"),
+            (["--repeat", "2", "--stress", "3"], "cannot both say how often"),
+            (["--repeat", "0"], "must be above zero"),
+            (["--rerun-failed", "--failed-first"], "leaves nothing"),
+            (["--failed-first", "--shuffle"], "in which order"),
+            (["--no-history", "--rerun-failed"], "--no-history"),
+            (["--flaky", "fail"], "needs --retries"),
+            (["--flaky", "maybe"], "invalid choice"),
+            (["--shard", "4/3"], "is not K/N"),
+            (["--shard", "3"], "is not K/N"),
+            (["--list", "--junit", "x.xml"], "--list runs nothing"),
+            (["--junit", "folder"], "--junit"),
+            (["--html", "no/such/folder/x.html"], "--html"),
+            (["--trace", "/proc/version/x"], "--trace"),
+            (["--junit", "same", "--html", "same"], "both"),
+            (["-k", "a and"], "cannot be read"),
+            (["--run-timeout", "0"], "positive number of seconds"),
+        ):
+            with self.subTest(arguments=arguments):
+                done = self.harness(*arguments)
+                self.assertEqual((done.code, done.out), (2, ""))
+                self.assertIn(text, done.err)
+                self.assertEqual(len(done.err.splitlines()), 1, done.err)
+                self.assert_clean(done)
