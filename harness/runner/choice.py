@@ -23,12 +23,14 @@ class Choice:
         skipped: those that a list keeps from running: place, test, reason.
         durations: what tests are expected to take, in seconds, by id.
         remarks: lines for the reader about the choice.
+        shard_plan: the plan that a shard belongs to; empty if there is none.
     """
 
     tests: list[PlannedTest]
     skipped: list[tuple[int, PlannedTest, str]] = field(default_factory=list)
     durations: Mapping[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    shard_plan: str = ""
 
     @property
     def placed(self) -> list[Placed]:
@@ -45,7 +47,8 @@ def choose(
     if options.rerun_failed or options.failed_first:
         _prefer_failed(choice, options, history.last_failed() if history else [])
     if options.shard is not None:
-        _take_shard(choice, *options.shard)
+        known = history.shard_durations() if history else {}
+        _take_shard(choice, known, *options.shard)
     if options.shuffle:
         seed = settings.SEED.value()
         choice.tests = shuffled(choice.tests, seed)
@@ -67,11 +70,12 @@ def _prefer_failed(choice: Choice, options: Options, failed: Sequence[str]) -> N
         choice.remarks.append(f"{counted} tests failed when they ran last")
 
 
-def _take_shard(choice: Choice, number: int, count: int) -> None:
-    costs = [(test.test_id, choice.durations.get(test.test_id)) for test in choice.tests]
+def _take_shard(choice: Choice, known: Mapping[str, float], number: int, count: int) -> None:
+    costs = [(test.test_id, known.get(test.test_id)) for test in choice.tests]
+    choice.shard_plan = plan_of(costs, count)
     kept = set(shard(costs, number, count))
     choice.tests = [test for test in choice.tests if test.test_id in kept]
     choice.remarks.append(
         f"shard {number}/{count}: {len(choice.tests)} of {len(costs)} tests "
-        f"(plan {plan_of(costs, count)}, the same for all shards)"
+        f"(plan {choice.shard_plan}, the same for all shards)"
     )

@@ -143,13 +143,13 @@ class Execution:
     def _run_all(self, choice: Choice, found: _Found, signals: Signals) -> None:
         options = self._options
         self._planned = 0
+        self._run.shard_plan = choice.shard_plan
+        self._run.shard = options.shard or (1, 1)
         ledger = Ledger(options.retries, options.max_fail, self._console)
         for remark in choice.remarks:
             self._console.say(remark)
         limits = Limits(options.test_timeout_s, _deadline(options.run_timeout_s))
         try:
-            for place, test, reason in choice.skipped:
-                self._skip(ledger, Item(place, test), reason)
             crew = self._perform(choice, found, signals, ledger, limits)
         finally:
             self._console.close()
@@ -169,7 +169,8 @@ class Execution:
         limits: Limits,
     ) -> Crew | Alone:
         options = self._options
-        items = self._expected(rounds(choice.placed, options.repeat, _stress(options.stress_s)))
+        repeated = rounds(choice.placed, options.repeat, _stress(options.stress_s))
+        items = self._expected(repeated, choice, ledger)
         if self._jobs == 0:
             alone = Alone(self._tests, signals, self._console, options.max_fail == 1)
             alone.run(items, ledger, limits)
@@ -184,20 +185,22 @@ class Execution:
         self._crew.run(items, schedule, ledger, limits)
         return self._crew
 
-    def _expected(self, items: Iterator[list[Item]]) -> Iterator[list[Item]]:
-        """The same items; the console is told of each round, and the plan counts it."""
+    def _expected(
+        self, items: Iterator[list[Item]], choice: Choice, ledger: Ledger
+    ) -> Iterator[list[Item]]:
+        """The same items; the plan counts them, and those that a list skips before the first."""
+        skipped = {Item(place, test): reason for place, test, reason in choice.skipped}
         for each in items:
-            self._planned += len(each)
-            self._console.expect(each)
+            self._planned += len(each) + len(skipped)
+            self._console.expect([*skipped, *each])
+            for item, reason in skipped.items():
+                record = TestRecord(
+                    item.test.test_id, Status.SKIPPED, reason=reason, started_s=now()
+                )
+                ledger.take(item, record)
+                self._console.done(item)
+            skipped = {}
             yield each
-
-    def _skip(self, ledger: Ledger, item: Item, reason: str) -> None:
-        """A list says that this test shall not run."""
-        self._planned += 1
-        self._console.expect([item])
-        record = TestRecord(item.test.test_id, Status.SKIPPED, reason=reason, started_s=now())
-        ledger.take(item, record)
-        self._console.done(item)
 
     def _finish(self, history: History | None, reports: Mapping[str, Any]) -> None:
         """Everything that is written after the tests, the summary last."""

@@ -45,6 +45,10 @@ class History:
         """By test, the seconds it is expected to take: the median of the last runs it ran in."""
         return self._ask(history_tables.durations, {})
 
+    def shard_durations(self) -> dict[str, float]:
+        """The same, as every shard of a plan sees it, whichever have been run already."""
+        return self._ask(history_tables.shard_durations, {})
+
     def last_failed(self) -> list[str]:
         """The tests that failed the last time they ran, in the order in which they first ran."""
         return self._ask(history_tables.last_failed, [])
@@ -66,7 +70,7 @@ class History:
         code = code_version() if code is None else code
         try:
             with history_file.writing(self.path) as connection:
-                history_tables.add(connection, run.started_at, code, rows)
+                history_tables.add(connection, run, code, rows)
                 history_tables.prune(connection, rows)
         except BROKEN as error:
             self._give_up(fault_of(error))

@@ -26,7 +26,8 @@ FORGOTTEN_RUNS = 500
 _MAX_WHY = 300
 
 TABLES = (
-    "CREATE TABLE runs (id INTEGER PRIMARY KEY, at REAL NOT NULL, code TEXT NOT NULL)",
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY, at REAL NOT NULL, code TEXT NOT NULL,"
+    " plan TEXT NOT NULL, shard INTEGER NOT NULL, shards INTEGER NOT NULL)",
     "CREATE TABLE tests (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     "CREATE TABLE outcomes (test INTEGER NOT NULL, run INTEGER NOT NULL, failed INTEGER NOT NULL,"
     " flaky INTEGER NOT NULL, attempts INTEGER NOT NULL, us INTEGER NOT NULL,"
@@ -90,9 +91,12 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def add(connection: Connection, at_s: float, code: str, rows: Iterable[Row]) -> None:
-    """Add a run that began at `at_s`, in seconds since the epoch."""
-    new = connection.execute("INSERT INTO runs (at, code) VALUES (?, ?)", (at_s, code))
+def add(connection: Connection, run: RunResult, code: str, rows: Iterable[Row]) -> None:
+    """Add a run and its tests."""
+    new = connection.execute(
+        "INSERT INTO runs (at, code, plan, shard, shards) VALUES (?, ?, ?, ?, ?)",
+        (run.started_at, code, run.shard_plan, *run.shard),
+    )
     connection.executemany(
         "INSERT OR IGNORE INTO tests (name) VALUES (?)", ((row.test_id,) for row in rows)
     )
@@ -121,10 +125,27 @@ def prune(connection: Connection, rows: Iterable[Row]) -> None:
 
 def durations(connection: Connection) -> dict[str, float]:
     """By test, the median of its last runs, in seconds."""
+    return _durations(connection, "SELECT 0")
+
+
+def shard_durations(connection: Connection) -> dict[str, float]:
+    """The same, as all shards of a plan see it, whether or not others have run before them.
+
+    What shards of a plan have recorded counts once all of them have.
+    """
+    incomplete = (
+        "SELECT id FROM runs WHERE plan IN (SELECT plan FROM runs WHERE plan != ''"
+        " GROUP BY plan HAVING count(DISTINCT shard) < max(shards))"
+    )
+    return _durations(connection, incomplete)
+
+
+def _durations(connection: Connection, left_out: str) -> dict[str, float]:
     found = connection.execute(
         "SELECT name, us FROM tests JOIN outcomes ON test = tests.id WHERE run >= coalesce("
-        "(SELECT run FROM outcomes WHERE test = tests.id ORDER BY run DESC LIMIT 1"
-        f" OFFSET {RECENT - 1}), 0) ORDER BY tests.id"
+        f"(SELECT run FROM outcomes WHERE test = tests.id AND run NOT IN ({left_out})"
+        f" ORDER BY run DESC LIMIT 1 OFFSET {RECENT - 1}), 0) AND run NOT IN ({left_out})"
+        " ORDER BY tests.id"
     )
     grouped = groupby(found, key=lambda row: row[0])
     return {name: median(us for _, us in rows) / 1e6 for name, rows in grouped}

@@ -146,6 +146,8 @@ class RunResult:
         command: the command line, for a reader.
         seed: the seed of all random generators.
         jobs: how many tests ran at once; 0 for all in the runner's own process.
+        shard: which part of the tests it is, as (K, N); (1, 1) for all of them.
+        shard_plan: the plan that the parts belong to; empty if it is all.
         remarks: what else is to be said at the end.
     """
 
@@ -158,6 +160,8 @@ class RunResult:
     command: str = ""
     seed: int = 0
     jobs: int = 0
+    shard: tuple[int, int] = (1, 1)
+    shard_plan: str = ""
     remarks: list[str] = field(default_factory=list)
 
     def count(self, status: Status) -> int:

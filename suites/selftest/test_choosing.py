@@ -173,8 +173,18 @@ class TestOrder(CommandTestCase):
         parts = [self.order("--shard", f"{k}/3") for k in (1, 2, 3)]
         self.assertEqual(sorted(name for part in parts for name in part), sorted(self.order()))
         self.assertTrue(all(len(part) in {3, 4} for part in parts))
-        listed = self.harness("--list", "--shard", "1/3")
-        self.assertEqual(len(listed.out.split()), len(parts[0]))
+        listed = [self.harness("--list", "--shard", f"{k}/3").out.split() for k in (1, 2, 3)]
+        self.assertEqual(len({name for part in listed for name in part}), 10)
+        self.assertEqual(sum(map(len, listed)), 10)
+
+    def test_shards_of_one_machine_share_their_history(self):
+        """What the first shard records does not change what the second one runs."""
+        for _ in range(2):
+            plans = set()
+            for k in (1, 2, 3):
+                self.order("--shard", f"{k}/3")
+                plans.add(re.search(r"plan (\w+)", self.done.out)[1])
+            self.assertEqual(len(plans), 1)
 
     def test_lists_of_pytorchs(self):
         disabled = self.write(

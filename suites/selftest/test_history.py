@@ -162,7 +162,7 @@ class TestLargeHistories(HistoryTestCase):
         self.open().record(run, "c")
         self.sql(
             "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-            " INSERT INTO runs SELECT i, i, 'c' FROM n",
+            " INSERT INTO runs SELECT i, i, 'c', '', 1, 1 FROM n",
             self.RUNS,
         )
         self.sql(
