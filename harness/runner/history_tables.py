@@ -125,7 +125,7 @@ def prune(connection: Connection, rows: Iterable[Row]) -> None:
 
 def durations(connection: Connection) -> dict[str, float]:
     """By test, the median of its last runs, in seconds."""
-    return _durations(connection, "SELECT 0")
+    return _durations(connection)
 
 
 def shard_durations(connection: Connection) -> dict[str, float]:
@@ -137,14 +137,14 @@ def shard_durations(connection: Connection) -> dict[str, float]:
         "SELECT id FROM runs WHERE plan IN (SELECT plan FROM runs WHERE plan != ''"
         " GROUP BY plan HAVING count(DISTINCT shard) < max(shards))"
     )
-    return _durations(connection, incomplete)
+    return _durations(connection, f"AND run NOT IN ({incomplete})")
 
 
-def _durations(connection: Connection, left_out: str) -> dict[str, float]:
+def _durations(connection: Connection, condition: str = "") -> dict[str, float]:
     found = connection.execute(
         "SELECT name, us FROM tests JOIN outcomes ON test = tests.id WHERE run >= coalesce("
-        f"(SELECT run FROM outcomes WHERE test = tests.id AND run NOT IN ({left_out})"
-        f" ORDER BY run DESC LIMIT 1 OFFSET {RECENT - 1}), 0) AND run NOT IN ({left_out})"
+        f"(SELECT run FROM outcomes WHERE test = tests.id {condition}"
+        f" ORDER BY run DESC LIMIT 1 OFFSET {RECENT - 1}), 0) {condition}"
         " ORDER BY tests.id"
     )
     grouped = groupby(found, key=lambda row: row[0])
