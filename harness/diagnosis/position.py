@@ -41,14 +41,11 @@ def table(positions: Sequence[Position]) -> str:
     """A line for each, in columns."""
     who = max((len(p.who) for p in positions), default=0)
     doing = max((len(p.doing) for p in positions if p.where), default=0)
-    return "\n".join(
-        _GAP.join(
-            part
-            for part in (f"  {p.who:{who}}  {p.doing:{doing}}".rstrip(), p.where, p.since)
-            if part
-        )
+    lines = (
+        [f"  {p.who:{who}}  {p.doing:{doing if p.where else 0}}", p.where, p.since]
         for p in positions
     )
+    return "\n".join(_GAP.join(filter(None, line)) for line in lines)
 
 
 def position_of_rank(rank: int, phase: str, since_s: float, snapshot: Snapshot) -> Position:

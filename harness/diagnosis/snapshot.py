@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.diagnosis import recorder
 from harness.diagnosis.sources import is_machinery, is_torch
+from harness.model.clock import Deadline
 from harness.model.evidence import Collective, Group, Snapshot, Stack, ThreadStack, Waiting
 from harness.model.outcome import Place
 from harness.model.timeline import CollectiveSpan
@@ -71,9 +72,24 @@ def take_lightly() -> Snapshot:
     )
 
 
-def spans() -> tuple[CollectiveSpan, ...]:
-    """The last collectives that this process has issued since `begin()`, over time."""
-    return recorder.spans(_since_ns) if _distributed() else ()
+# gloo's threads let a collective's waiters go before they write down that it has completed.
+_SETTLED_S, _LOOK_S = 0.2, 0.001
+
+
+def spans(settled: bool = False) -> tuple[CollectiveSpan, ...]:
+    """The last collectives that this process has issued since `begin()`, over time.
+
+    Args:
+        settled: all of them should have completed, so give those that have not yet a moment.
+    """
+    if not _distributed():
+        return ()
+    deadline = Deadline.after(_SETTLED_S if settled else 0.0)
+    found = recorder.spans(_since_ns)
+    while any(span.pending for span in found) and not deadline.expired:
+        time.sleep(_LOOK_S)
+        found = recorder.spans(_since_ns)
+    return found
 
 
 def take_groups(issued_where: bool = True) -> Snapshot:

@@ -100,9 +100,9 @@ def _where(progress: Progress) -> Message:
     }
 
 
-def spans() -> list[dict[str, Any]]:
-    """The collectives of this process over time, as data."""
+def spans(settled: bool = False) -> list[dict[str, Any]]:
+    """The collectives of this process over time, as data; see `snapshot.spans`."""
     try:
-        return [asdict(span) for span in snapshot.spans()]
+        return [asdict(span) for span in snapshot.spans(settled)]
     except Exception:  # a test may have replaced anything we look at
         return []

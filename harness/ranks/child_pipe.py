@@ -113,7 +113,7 @@ class RankPipe:
         message: Message = {"kind": "outcome", "outcome": spoken_to_data(outcome)}
         message["snapshot"] = _taken(take, not is_good)
         if self._keeps_time:
-            message["spans"] = child_listener.spans()
+            message["spans"] = child_listener.spans(settled=is_good)
         return message
 
     def leaving(self, request: SystemExit) -> None:
