@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.model import invocation, settings
+from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import UsageError
-from harness.ranks import folders
 from harness.ranks.channel import Message
 from harness.ranks.descriptors import readable
-from harness.ranks.launcher import launcher
-from harness.runner.ledger import Ledger, Observer, lost
-from harness.runner.orders import Wanted, WorkerSpec
+from harness.runner import aftermath
+from harness.runner.hiring import Hiring
+from harness.runner.ledger import Ledger, Observer
 from harness.runner.results import TestRecord, record_from_data
 from harness.runner.schedule import Item, Schedule
 from harness.runner.signals import Signals
@@ -46,34 +42,23 @@ class Crew:
     """The workers of a run.
 
     Args:
-        wanted: which tests it is about.
-        jobs: how many workers, at least 1.
-        capture: keep what tests print, rather than have it printed at once.
-        failfast: have tests end at their first sub-test that fails.
+        hiring: where they come from.
+        jobs: how many there are at a time, at least 1.
         signals: what the user asks for meanwhile.
         observer: is told of everything.
+
+    Attributes:
+        stopped: why the run was stopped before its end; empty if it was not.
+        late: the tests that were ended with it.
     """
 
-    def __init__(
-        self,
-        wanted: Wanted,
-        jobs: int,
-        *,
-        capture: bool,
-        failfast: bool,
-        signals: Signals,
-        observer: Observer,
-    ) -> None:
-        self._wanted = wanted
+    def __init__(self, hiring: Hiring, jobs: int, signals: Signals, observer: Observer) -> None:
+        self._hiring = hiring
         self._jobs = jobs
-        self._capture = capture
-        self._failfast = failfast
         self._signals = signals
         self._observer = observer
         self._workers: list[Worker] = []
         self._leaving: list[Worker] = []
-        self._count = 0
-        self._has_learned = False
         self._resting: set[int] = set()
         self._warned: set[str] = set()
         self.stopped = ""
@@ -99,45 +84,17 @@ class Crew:
                 self._hear(worker, message)
             self._observer.tick()
         out, err = worker.unread_output()
+        how = aftermath.how(worker.exit_code())
         raise UsageError(
-            f"importing the tests ended the process that did it ({_how(worker.exit_code())}): "
+            f"importing the tests ended the process that did it ({how}): "
             f"do not exit in a module that is imported\n{out}{err}".rstrip()
         )
 
     def _start(self, number: int) -> Worker:
-        """Start the worker with this number."""
-        deadline = Deadline.after(settings.START_TIMEOUT_S.value())
-        self._count += 1
-        session = folders.session_folder()
-        output = session / f"output-{self._count}"
-        output.mkdir(mode=0o700)
-        spec = WorkerSpec(
-            number=number,
-            session=str(session),
-            output=str(output) if self._capture else "",
-            environ=dict(os.environ),
-            cwd=os.getcwd(),
-            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
-            argv=tuple(sys.argv),
-            threads=max(1, (os.cpu_count() or 1) // self._jobs) if self._jobs > 1 else 0,
-            unsafe=launcher().why_not_to_fork(deadline),
-            terminal=os.getpgrp(),
-            command=tuple(invocation.runner()),
-            failfast=self._failfast,
-        )
-        worker = self._process(spec, deadline)
+        """Have a new worker with this number."""
+        worker = self._hiring.start(number)
         self._workers.append(worker)
         return worker
-
-    def _process(self, spec: WorkerSpec, deadline: Deadline) -> Worker:
-        """The process; from another fork server if the one there is dies just now."""
-        while True:
-            factory = launcher().factory(deadline)
-            try:
-                return Worker(spec, self._wanted, factory, launcher().advance())
-            except (EOFError, ConnectionError):
-                if deadline.expired:
-                    raise
 
     # While they run
 
@@ -221,8 +178,8 @@ class Crew:
 
     def _is_worn(self, worker: Worker, item: Item) -> bool:
         """Whether a test had better have a fresh worker: another attempt, or a better server."""
-        is_behind = self._has_learned and worker.server is not launcher().advance()
-        return item.attempt > 1 or (is_behind and not item.test.fixture)
+        may_change = not item.test.fixture
+        return item.attempt > 1 or (may_change and self._hiring.has_better(worker))
 
     def _all_rest(self) -> bool:
         """Whether no worker holds a fixture; those that do are told to take it down."""
@@ -329,8 +286,7 @@ class Crew:
 
     def _hear_learned(self, worker: Worker, message: Message) -> None:
         """Have new workers come out of a server that has imported this, too."""
-        launcher().learn(message["modules"])
-        self._has_learned = True
+        self._hiring.learn(message["modules"])
 
     def _hear_rested(self, worker: Worker, message: Message) -> None:
         self._resting.discard(worker.number)
@@ -375,7 +331,8 @@ class Crew:
         if current is not None:
             worker.items.popleft()
             if worker.is_overdue or not worker.was_terminated:
-                self._ledger.take(current, self._record_of_death(worker, current, code))
+                record = aftermath.of_death(worker, current, code, self._limits.test_s)
+                self._ledger.take(current, record)
                 self._finish(current, 0.0)
             else:
                 self._schedule.done(current, 0.0)
@@ -385,8 +342,9 @@ class Crew:
                 self._schedule.done(item, 0.0)
             else:
                 self._schedule.give_back(item)
-        if current is None and (code != 0 or worker.was_terminated) and not self._was_interrupted:
-            self._blame_for_its_end(worker, code)
+        is_odd = (code != 0 or worker.was_terminated) and not self._was_interrupted
+        if current is None and worker.last is not None and is_odd:
+            self._ledger.take(worker.last, aftermath.of_bad_end(worker, worker.last, code))
         self._schedule.leave_fixtures(worker.number)
         worker.close()
         if not is_extra and not self.stopped:
@@ -395,40 +353,3 @@ class Crew:
     @property
     def _was_interrupted(self) -> bool:
         return self.stopped in {"interrupted", "out of time"}
-
-    def _record_of_death(self, worker: Worker, item: Item, code: int) -> TestRecord:
-        began_s = worker.began_s or now()
-        if worker.is_overdue:
-            told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
-            text = f"TestTimedOut: not done after {self._limits.test_s:g} s (--test-timeout){told}"
-        else:
-            text = f"WorkerDied: the process that ran the test ended meanwhile: {_how(code)}"
-        record = lost(item, text, worker.number, began_s, now() - began_s)
-        record.stdout, record.stderr = worker.unread_output()
-        return record
-
-    def _blame_for_its_end(self, worker: Worker, code: int) -> None:
-        """A worker whose tests were all done did not end well: a fixture or an exit handler."""
-        if worker.last is None:
-            return
-        how = "it did not end in time" if worker.was_terminated else _how(code)
-        title = f"tearDownClass ({worker.last.test.owner})"
-        text = (
-            f"WorkerDied: after its last test, {worker.last.test.test_id}, the process did not end "
-            f"well ({how}): see to the tear-down of classes and modules, to exit handlers and to "
-            "threads that do not end"
-        )
-        record = lost(worker.last, text, worker.number, now(), 0.0)
-        record.test_id = title
-        record.stdout, record.stderr = worker.unread_output()
-        self._ledger.take(worker.last, record)
-
-
-def _how(code: int | None) -> str:
-    """How a process ended, in words."""
-    if code is None or code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"

@@ -15,6 +15,7 @@ from harness.runner import discovery
 from harness.runner.alone import Alone
 from harness.runner.choice import Choice, choose
 from harness.runner.crew import Crew, Limits
+from harness.runner.hiring import Hiring
 from harness.runner.history import History, open_history
 from harness.runner.jobs import jobs_for, max_ranks_for
 from harness.runner.ledger import Ledger
@@ -109,14 +110,13 @@ class Execution:
         try:
             if self._jobs == 0:
                 return _Found.from_data(discovery.discover(self._wanted, self._tests.update))
-            self._crew = Crew(
+            hiring = Hiring(
                 self._wanted,
                 self._jobs,
                 capture=not self._options.live_output,
                 failfast=self._options.max_fail == 1,
-                signals=signals,
-                observer=self._console,
             )
+            self._crew = Crew(hiring, self._jobs, signals, self._console)
             return _Found.from_data(self._crew.discover())
         finally:
             signals.raise_on_interrupt(False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from harness.runner.results import RunResult, Status, TestRecord, Trouble
+from harness.runner.results import RunResult, Status, TestRecord
 from harness.runner.schedule import Item
 
 
@@ -151,15 +151,3 @@ def _named_by_round(item: Item, record: TestRecord) -> TestRecord:
             for trouble in record.troubles
         ]
     return record
-
-
-def lost(item: Item, text: str, worker: int, started_s: float, seconds: float) -> TestRecord:
-    """The record of a test that could not tell itself what became of it."""
-    return TestRecord(
-        item.test.test_id,
-        Status.FAILED,
-        seconds=seconds,
-        troubles=[Trouble("ERROR", item.test.test_id, text)],
-        started_s=started_s,
-        worker=worker,
-    )

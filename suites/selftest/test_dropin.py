@@ -148,7 +148,7 @@ class TestDropIn(CommandTestCase):
                     print(*values, sorted(os.listdir(os.environ["TEMP_DIR"])))
             """,
         )
-        finished = self.run_it("distributed/test_environment.py", WORLD_SIZE="3")
+        finished = self.run_it("-s", "distributed/test_environment.py", WORLD_SIZE="3")
         self.assertRegex(
             finished.out,
             r"gloo 3 file:///.*/shared_init_file \['barrier', 'init_dir', 'test_dir'\]",

@@ -251,7 +251,7 @@ class TestForkSafety(unittest.TestCase):
         from harness.ranks.child_preload import _why_unsafe
 
         with mock.patch("harness.ranks.child_preload._thread_count", return_value=3):
-            self.assertEqual(_why_unsafe("mod"), "importing mod started 2 thread(s)")
+            self.assertIn("importing mod started 2 thread(s)", _why_unsafe("mod"))
 
     def test_cuda_woken_up_by_an_import(self):
         import torch

@@ -1,0 +1,62 @@
+"""What is reported of a worker that did not end as it should."""
+
+from __future__ import annotations
+
+import signal
+
+from harness.model.clock import now
+from harness.runner.results import Status, TestRecord, Trouble
+from harness.runner.schedule import Item
+from harness.runner.worker import Worker
+
+
+def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> TestRecord:
+    """The record of a test that its worker did not live to tell of.
+
+    Args:
+        worker: the worker.
+        item: the test.
+        code: the worker's exit code.
+        limit_s: what the test might have taken, in seconds; None for no limit.
+    """
+    if worker.is_overdue:
+        told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
+        text = f"TestTimedOut: not done after {limit_s:g} s (--test-timeout){told}"
+    else:
+        text = f"WorkerDied: the process that ran the test ended meanwhile: {how(code)}"
+    return _record(worker, item.test.test_id, text, worker.began_s)
+
+
+def of_bad_end(worker: Worker, item: Item, code: int) -> TestRecord:
+    """The record of a worker's end after its last test, which was `item`."""
+    reason = "it did not end in time" if worker.was_terminated else how(code)
+    text = (
+        f"WorkerDied: after its last test, {item.test.test_id}, the process did not end well "
+        f"({reason}): see to the tear-down of classes and modules, to exit handlers and to threads "
+        "that do not end"
+    )
+    return _record(worker, f"tearDownClass ({item.test.owner})", text, None)
+
+
+def _record(worker: Worker, title: str, text: str, began_s: float | None) -> TestRecord:
+    out, err = worker.unread_output()
+    return TestRecord(
+        title,
+        Status.FAILED,
+        seconds=now() - began_s if began_s is not None else 0.0,
+        troubles=[Trouble("ERROR", title, text)],
+        started_s=began_s if began_s is not None else now(),
+        worker=worker.number,
+        stdout=out,
+        stderr=err,
+    )
+
+
+def how(code: int) -> str:
+    """How a process with this exit code ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,73 @@
+"""Starts workers: out of the preloaded fork server, or as fresh interpreters."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from harness.model import invocation, settings
+from harness.model.clock import Deadline
+from harness.ranks import folders
+from harness.ranks.launcher import launcher
+from harness.runner.orders import Wanted, WorkerSpec
+from harness.runner.worker import Worker
+
+
+class Hiring:
+    """Where the workers of a run come from.
+
+    Args:
+        wanted: which tests the run is about.
+        jobs: how many workers there are at a time.
+        capture: keep what tests print, rather than have it printed at once.
+        failfast: have tests end at their first sub-test that fails.
+    """
+
+    def __init__(self, wanted: Wanted, jobs: int, *, capture: bool, failfast: bool) -> None:
+        self._wanted = wanted
+        self._jobs = jobs
+        self._capture = capture
+        self._failfast = failfast
+        self._count = 0
+        self._has_learned = False
+
+    def start(self, number: int) -> Worker:
+        """A new worker with this number."""
+        deadline = Deadline.after(settings.START_TIMEOUT_S.value())
+        spec = self._spec(number, deadline)
+        while True:
+            factory = launcher().factory(deadline)
+            try:
+                return Worker(spec, self._wanted, factory, launcher().advance())
+            except (EOFError, ConnectionError):  # the fork server dies just now
+                if deadline.expired:
+                    raise
+
+    def _spec(self, number: int, deadline: Deadline) -> WorkerSpec:
+        self._count += 1
+        session = folders.session_folder()
+        output = session / f"output-{self._count}"
+        output.mkdir(mode=0o700)
+        return WorkerSpec(
+            number=number,
+            session=str(session),
+            output=str(output) if self._capture else "",
+            environ=dict(os.environ),
+            cwd=os.getcwd(),
+            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
+            argv=tuple(sys.argv),
+            threads=max(1, (os.cpu_count() or 1) // self._jobs) if self._jobs > 1 else 0,
+            unsafe=launcher().why_not_to_fork(deadline),
+            terminal=os.getpgrp(),
+            command=tuple(invocation.runner()),
+            failfast=self._failfast,
+        )
+
+    def learn(self, modules: list[str]) -> None:
+        """Have workers to come out of a server that has imported these, too."""
+        launcher().learn(modules)
+        self._has_learned = True
+
+    def has_better(self, worker: Worker) -> bool:
+        """Whether a new worker would come out of a server that has imported more."""
+        return self._has_learned and worker.server is not launcher().advance()
