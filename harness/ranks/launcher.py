@@ -170,7 +170,8 @@ class Launcher:
         wanted = self._plan()
         if self._active is None or not self._active.alive:
             self._discard(self._active)
-            self._active = self._new_server(wanted)
+            # Without what was learnt: it may be what makes a server unsafe.
+            self._active = self._new_server(self._plan(learned=False))
         self._active.report(deadline)
         if not self._active.covers(wanted):
             self._prepare(wanted)

@@ -10,6 +10,7 @@ from unittest import mock
 import psutil
 
 from harness.model.clock import Deadline
+from harness.model.marks import serial
 from harness.ranks.fork_server import ForkServer
 from harness.ranks.launcher import Launcher, launcher
 from harness.ranks.plan import PreloadPlan
@@ -45,6 +46,7 @@ class TestEdges(unittest.TestCase):
             HARNESS_EXIT_TIMEOUT="2",
         )
 
+    @serial  # the server is the ranks' of all tests that run meanwhile
     def test_a_killed_server_is_no_exit_code(self):
         for method in ("test_server_is_killed", "test_any_exit_code"):
             result = self.run_one(edges.NoServer, method, "error", "the fork server died")
