@@ -66,6 +66,7 @@ class ForkServer:
         self.stdlib_server.set_forkserver_preload(["harness.ranks.child_preload"])
         self._report: PreloadReport | None = None
         self._pid = os.getpid()
+        self._killed = False
         self._received = b""
         self._made: list[BaseProcess] = []
         self._pipe: int | None = self._start()
@@ -96,7 +97,8 @@ class ForkServer:
     @property
     def alive(self) -> bool:
         """False once the server has died, and in a fork of the process that started it."""
-        return self._pid == os.getpid() and not readable([self._death], Deadline.after(0.0))
+        mine = self._pid == os.getpid() and not self._killed
+        return mine and not readable([self._death], Deadline.after(0.0))
 
     def has_answered(self) -> bool:
         """Whether `report` would return at once."""
@@ -152,9 +154,13 @@ class ForkServer:
         return not any(made.is_alive() for made in self._made)
 
     def kill(self) -> None:
-        """End the server at once and reap it. The ranks that it has forked live on."""
-        if self._pid != os.getpid():
+        """End the server at once and reap it. The ranks that it has forked live on.
+
+        What is dead already stays so, and a copy in a fork of the parent is left alone.
+        """
+        if self._killed or self._pid != os.getpid():
             return
+        self._killed = True
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._death, signal.SIGKILL)
         self._close_pipe()

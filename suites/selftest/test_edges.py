@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 import unittest
 from unittest import mock
 
@@ -110,3 +112,22 @@ class TestServers(unittest.TestCase):
         self.assertEqual(found["SAMPLE"], "then")
         self.assertEqual(found["SAMPLE_GONE"], "here")
         self.assertNotIn("SAMPLE_NEW", found)
+
+    def test_a_new_server_does_without_what_made_the_last_one_unsafe(self):
+        """Ranks import modules that a server must not; that one dies does not make them wait."""
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        with open(os.path.join(folder, "busy_module.py"), "w") as file:
+            print(
+                "import threading; threading.Thread(target=input, daemon=True).start()", file=file
+            )
+        mine = Launcher()
+        self.addCleanup(lambda: mine._discard(mine._active))
+        with mock.patch.object(sys, "path", [folder, *sys.path]):
+            mine.factory(Deadline.after(60))
+            mine.learn(["busy_module"])
+            first = mine._active
+            first.kill()
+            self.assertFalse(mine._active.alive)
+            self.assertEqual(mine.why_not_to_fork(Deadline.after(60)), "")
+            self.assertIsNot(mine._active, first)
