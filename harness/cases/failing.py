@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from harness.cases import flags
-from harness.cases.again import command_for
 from harness.cases.sandcastle import pass_instead_of_skip
 from harness.diagnosis.report import describe
 from harness.diagnosis.sources import is_foreign
 from harness.model import settings
+from harness.model.again import command_for
 from harness.model.errors import (
     HarnessError,
     ProcessLeakError,

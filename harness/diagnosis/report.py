@@ -8,6 +8,7 @@ from harness.diagnosis.calls import awaited, tensors_text
 from harness.diagnosis.collectives import Parting, find_parting
 from harness.diagnosis.stacks import shown_place, shown_stack
 from harness.diagnosis.words import count, explain, grouped, rank_list, shortened, state
+from harness.model.again import MARK
 from harness.model.evidence import Collective, Snapshot
 from harness.model.outcome import (
     Deadlocked,
@@ -46,7 +47,7 @@ def describe(verdict: Verdict, test: str = "", again: str = "", kept: str = "") 
         *_log_sections(verdict),
     ]
     last = [f"files: {kept}"] if kept else []
-    last += [f"again: {again}"] if again else []
+    last += [f"{MARK}{again}"] if again else []
     if last:
         sections.append("\n".join(last))
     return "\n\n".join(sections)

@@ -28,8 +28,8 @@ def runner() -> list[str]:
     return ["python", "-m", "unittest"]
 
 
-def short_path(file: str) -> str:
-    """The path from here, or the whole one if that is shorter."""
+def short_path(file: str, folder: str = ".") -> str:
+    """The path as seen from a folder, or the whole one if that is shorter."""
     file = os.path.abspath(file)
-    relative = os.path.relpath(file)
+    relative = os.path.relpath(file, folder)
     return relative if len(relative) < len(file) else file

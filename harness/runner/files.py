@@ -31,6 +31,10 @@ class TestFile:
     path: Path
     root: Path
 
+    def contains(self, name: str) -> bool:
+        """Whether a dotted name is of something in the module, going by how it begins."""
+        return name.startswith(f"{self.module}.")
+
     def put_on_path(self) -> None:
         if str(self.root) not in sys.path:
             sys.path.insert(0, str(self.root))
@@ -47,10 +51,14 @@ def files_for(names: Sequence[str]) -> list[TestFile]:
     Raises:
         UsageError: if a name is a path that does not exist or is no Python file.
     """
-    paths = [path for name in names if is_path(name) for path in _files_at(name)]
-    if not names or not all(is_path(name) for name in names):
-        paths += _files_in(_default_folder())
-    return [_test_file(path) for path in dict.fromkeys(path.resolve() for path in paths)]
+    found = [_test_file(path) for name in names if is_path(name) for path in _files_at(name)]
+    dotted = [name for name in names if not is_path(name)]
+    if dotted or not names:
+        by_default = [_test_file(path) for path in _files_in(_default_folder())]
+        meant = [[file for file in by_default if file.contains(name)] for name in dotted]
+        # A name that begins with a module's needs no other; any other may be in all of them.
+        found += [file for files in meant for file in files] if all(meant) and meant else by_default
+    return list(dict.fromkeys(found))
 
 
 def lies_in(file: TestFile, name: str) -> bool:
@@ -85,6 +93,7 @@ def _default_folder() -> Path:
 
 def _test_file(path: Path) -> TestFile:
     """A file's module name is its path below the innermost folder that is not a package."""
+    path = path.resolve()
     root = path.parent
     while (root / "__init__.py").exists():
         root = root.parent

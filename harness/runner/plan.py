@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.model import marks
+from harness.model import again, marks
 from harness.runner.lists import is_marked_slow
 
 
@@ -19,6 +19,8 @@ class PlannedTest:
     Attributes:
         test_id: its full name, as unittest has it.
         owner: its class.
+        module: where its class is defined.
+        file: the module's file; empty if it has none.
         ranks: how many ranks it starts; 0 if it has none.
         devices: how many devices (GPUs) it uses.
         is_serial: whether no other test may run beside it.
@@ -29,12 +31,19 @@ class PlannedTest:
 
     test_id: str
     owner: str
+    module: str = ""
+    file: str = ""
     ranks: int = 0
     devices: int = 0
     is_serial: bool = False
     resources: frozenset[str] = frozenset()
     fixture: str = ""
     is_slow: bool = False
+
+    @property
+    def again(self) -> str:
+        """A line for the shell that runs this one test again; empty if there is none."""
+        return again.command(self.module, self.test_id[len(self.module) + 1 :], self.file)
 
     @property
     def is_plain(self) -> bool:
@@ -58,6 +67,8 @@ def describe(test: unittest.TestCase) -> PlannedTest:
     return PlannedTest(
         test_id=test.id(),
         owner=test.id().rpartition(".")[0],
+        module=type(test).__module__,
+        file=again.file_of(type(test).__module__),
         ranks=ranks,
         devices=max(marks.devices_of(ranks, *marked), _devices_of_class(test, ranks)),
         is_serial=marks.is_serial(*marked),

@@ -8,10 +8,10 @@ import re
 import time
 import unittest
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from harness.model import notes, timeline
+from harness.model import again, notes, timeline
 from harness.model.clock import now
 from harness.model.timeline import RankTrack
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED
@@ -274,6 +274,20 @@ class RecordingResult(unittest.TestResult):
             self._finish(TestRecord(test.id(), Status.FAILED, troubles=[trouble]))
 
     def _finish(self, record: TestRecord) -> None:
+        if record.troubles:
+            _tell_command(record)
         record.notes = notes.take()
         record.ranks = timeline.take()
         self._on_record(record)
+
+
+def _tell_command(record: TestRecord) -> None:
+    """Have the last of a test's failures end with how to run it again, unless one says so."""
+    texts = (trouble.text for trouble in record.troubles)
+    if any(line.startswith(again.MARK) for text in texts for line in text.splitlines()):
+        return
+    command = again.command_for_name(record.owner if record.is_fixture else record.test_id)
+    if command:
+        *others, last = record.troubles
+        text = f"{last.text}\n\n{again.MARK}{command}"
+        record.troubles = [*others, replace(last, text=text)]

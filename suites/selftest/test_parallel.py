@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 
@@ -45,6 +46,27 @@ MANY = """
         def setUpClass(cls): raise unittest.SkipTest("no license")
         def test_a(self): pass
         def test_b(self): pass
+"""
+
+BAD_ENDS = """
+    import os, time, unittest
+    import pytest_is_not_needed as helper
+
+    class TestEnds(unittest.TestCase):
+        def test_fails(self): self.fail("bad")
+        def test_sub_tests(self):
+            for i in range(3):
+                with self.subTest(i=i): self.assertEqual(i, 1)
+        @unittest.expectedFailure
+        def test_passes(self): pass
+        def test_dies(self): os._exit(3)
+        def test_takes_too_long(self): time.sleep(600)
+        def test_is_fine(self): pass
+
+    class TestBroken(unittest.TestCase):
+        @classmethod
+        def setUpClass(cls): raise OSError("no disk")
+        def test_a(self): pass
 """
 
 RANKS = """
@@ -133,6 +155,23 @@ class TestVerdicts(CommandTestCase):
             self.assertEqual(len(ups), len(set(ups)))
             self.assertEqual(sorted(ups), sorted(downs))
             self.assertLessEqual(len(ups), int(jobs))
+
+    def test_every_failure_tells_how_to_run_it_again(self):
+        """The line works as it is, where the run was started, and runs that one test."""
+        self.write("my tests/test_ends.py", BAD_ENDS)
+        self.write("my tests/pytest_is_not_needed.py", "")
+        done = self.harness("-j", "2", "--test-timeout", "3", "my tests/test_ends.py")
+        self.assertEqual(done.last_line, "1 passed, 6 failed, 0 skipped")
+        lines = re.findall("^again: (.*)$", done.out, re.MULTILINE)
+        self.assertEqual(len(lines), 6, done.out)
+        for line in set(lines):
+            self.assertIn("cd 'my tests' && python -m harness test_ends.Test", line)
+            path = shlex.quote(os.path.dirname(sys.executable))
+            code = f"PATH={path}:$PATH; {line} --test-timeout 3"
+            again = self.run_command("bash", "-c", code)
+            self.assertEqual(again.code, 1, again.out + again.err)
+            self.assertRegex(again.last_line, "^0 passed, 1 failed", line)
+            self.assertIn(f"again: {line.partition('&& ')[2]}\n", again.out)
 
     def test_in_this_process(self):
         self.write(

@@ -8,12 +8,13 @@ import signal
 import unittest
 from unittest import mock
 
-from harness.cases import again, timeouts
+from harness.cases import timeouts
 from harness.cases.timeouts import timeout, timeout_of
 from harness.diagnosis import native
 from harness.diagnosis.report import describe, headline
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
 from harness.diagnosis.words import rank_list, shortened
+from harness.model import again
 from harness.model.errors import SettingError
 from harness.model.evidence import (
     Collective,
@@ -23,6 +24,7 @@ from harness.model.evidence import (
     ThreadStack,
     Waiting,
 )
+from harness.model.invocation import short_path
 from harness.model.outcome import (
     Deadlocked,
     Ended,
@@ -286,4 +288,6 @@ class TestAgain(unittest.TestCase):
         command = self.command()
         self.assertIn(f"{__name__}.TestAgain.{self._testMethodName}", command)
         root = here if "." not in __name__ else os.path.dirname(os.path.dirname(here))
-        self.assertEqual(command.startswith(f"cd {shlex.quote(root)} && "), root != os.getcwd())
+        self.assertEqual(command.startswith("cd "), root != os.getcwd())
+        if root != os.getcwd():
+            self.assertIn(f"cd {shlex.quote(short_path(root))} && ", command)

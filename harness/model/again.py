@@ -1,0 +1,92 @@
+"""The command that runs one test again, in the way that this process was told to run it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import unittest
+from pathlib import Path
+from typing import Any
+
+from harness.model import settings
+from harness.model.invocation import runner, short_path
+
+# What a line of a report that gives the command begins with.
+MARK = "again: "
+
+
+def command_for(case: unittest.TestCase) -> str:
+    """A line for the shell that runs this one test again; empty if there is none."""
+    cls = type(case)
+    if not getattr(cls, "has_command", True):
+        return ""
+    return command(cls.__module__, f"{cls.__qualname__}.{case._testMethodName}")
+
+
+def command_for_name(name: str) -> str:
+    """The same for a test, a class or a module of this process by its full name."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        if module in sys.modules:
+            return command(module, ".".join(parts[length:]))
+    return ""
+
+
+def command(module: str, name: str, file: str | None = None) -> str:
+    """The same for anything that a module contains.
+
+    Args:
+        module: its name.
+        name: of the class or the test in it; empty for all that is in it.
+        file: the module's file, if it is not of this process.
+    """
+    if module.startswith("unittest."):  # what unittest makes of a name that it cannot load
+        return ""
+    if file is None:
+        file = file_of(module)
+    file = os.path.abspath(file)
+    if "PYTEST_CURRENT_TEST" in os.environ:
+        place = "::".join([short_path(file), *name.split(".")])
+        return _as_now(["python", "-m", "pytest", place])
+    names = [name] if name else []
+    if module == "__main__":
+        return _as_now(["python", short_path(file), *names])
+    if settings.DROPIN.value():
+        folder = short_path(os.path.dirname(file))
+        return _as_now([*runner(), "--torch-checkout", folder, short_path(file), *names])
+    root = _import_root(module, file)
+    words = [short_path(word, root) if word.endswith(".py") else word for word in runner()]
+    line = _as_now([*words, ".".join([module, *names])])
+    return line if root == os.getcwd() else f"cd {shlex.quote(short_path(root))} && {line}"
+
+
+def file_of(module: str) -> str:
+    """The file of a module of this process; empty if it has none."""
+    return getattr(sys.modules.get(module), "__file__", None) or ""
+
+
+def _as_now(command: list[str]) -> str:
+    """The command, with the settings in front on which a test's outcome may hang."""
+    given = [f"{s.env}={s.value()}" for s in _SETTINGS if s.is_set()]
+    if settings.DROPIN.value():
+        given += [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
+    return " ".join([*given, shlex.join(command)])
+
+
+_SETTINGS: tuple[settings.Setting[Any], ...] = (
+    settings.SEED,
+    settings.ISOLATION,
+    settings.START_METHOD,
+)
+# What tests for PyTorch's harness read.
+_VARIABLES = ("BACKEND", "WORLD_SIZE")
+
+
+def _import_root(module: str, file: str) -> str:
+    """The folder from which the module is imported by its name."""
+    root = Path(file).parent
+    for _ in range(module.count(".") + (Path(file).name == "__init__.py")):
+        root = root.parent
+    return str(root)
