@@ -1,13 +1,19 @@
-"""One gloo device for all process groups of a rank that stays.
+"""How a rank's process groups of gloo end without waiting: one device for all, kept awake.
 
-torch gives every process group of gloo a device of its own: a thread with a loop that ends only
-when it comes round, after up to 10 ms. With one device for all, that wait is left out of every
-test's end. A device holds nothing of a group but its sockets, which go with the group.
+torch gives every process group of gloo a device of its own: a thread with a loop that looks round
+when something arrives, else every 10 ms. A group that is destroyed waits for the loop to look round
+once for each of its connections, and its device once more. Here all groups of a rank are on one
+device, which lives as long as the rank and holds nothing of a group but its sockets; and while
+groups are destroyed, a pair of connections of this process to itself keeps the loop busy.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +29,51 @@ def share_device() -> None:
         c10d.ProcessGroupGloo = _OnOneDevice(c10d.ProcessGroupGloo)
 
 
+def prepare() -> None:
+    """Open now what else is opened when it is first used, and would seem to be a test's."""
+    shared = _shared()
+    if shared is not None:
+        with contextlib.suppress(Exception):  # it is told when it is needed
+            _ = shared.pair
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Keep the shared device's loop looking round, if there is one.
+
+    Whatever is wrong with it costs time and nothing else.
+    """
+    shared, done = _shared(), threading.Event()
+    thread = threading.Thread(target=_talk, args=(shared, done), name=_THREAD, daemon=True)
+    if shared is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if shared is not None:
+            thread.join(_PATIENCE.total_seconds())
+
+
+def _talk(shared: _OnOneDevice, done: threading.Event) -> None:
+    with contextlib.suppress(Exception):
+        pair = shared.pair
+        while not done.is_set():
+            pair.exchange()
+
+
+# No exchange of a process with itself takes longer, unless something is wrong with its device.
+_PATIENCE = timedelta(seconds=2)
+_THREAD = "harness-gloo"
+
+
+def _shared() -> _OnOneDevice | None:
+    import torch.distributed as dist
+
+    found = getattr(dist.distributed_c10d, "ProcessGroupGloo", None)
+    return found if isinstance(found, _OnOneDevice) else None
+
+
 class _OnOneDevice:
     """Stands where torch looks for the class of gloo's process groups.
 
@@ -32,17 +83,32 @@ class _OnOneDevice:
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
-        self._devices = _make_devices(cls)
 
-    def __call__(
-        self, store: Any, rank: int, size: int, *arguments: Any, timeout: timedelta | None = None
-    ) -> Any:
-        if arguments or timeout is None:
-            kwargs = {} if timeout is None else {"timeout": timeout}
-            return self._cls(store, rank, size, *arguments, **kwargs)
+    @functools.cached_property
+    def devices(self) -> list[Any]:
+        """The devices that torch would make: one for each interface named, else the host's."""
+        names = os.environ.get("GLOO_SOCKET_IFNAME", "")
+        if not names:
+            return [self._cls.create_default_device()]
+        return [self._cls.create_device(interface=name) for name in names.split(",")]
+
+    @functools.cached_property
+    def pair(self) -> _Pair:
+        """Connections of this process to itself on the (first) device."""
+        return _Pair(self._cls, self.devices[:1])
+
+    def __call__(self, store: Any, rank: int, size: int, *arguments: Any, **kwargs: Any) -> Any:
         options = self._cls._Options()
-        options._devices = self._devices
-        options._threads = 2 * len(self._devices)
+        timeout = kwargs.get("timeout")
+        others = {name: value for name, value in kwargs.items() if name != "timeout"}
+        # Newer torch has more arguments than the timeout; what cannot be said of a group with
+        # options is torch's to do.
+        if arguments or timeout is None or not all(hasattr(options, name) for name in others):
+            return self._cls(store, rank, size, *arguments, **kwargs)
+        for name, value in others.items():
+            setattr(options, name, value)
+        options._devices = self.devices
+        options._threads = 2 * len(self.devices)
         options._timeout = timeout
         return self._cls(store, rank, size, options)
 
@@ -53,9 +119,39 @@ class _OnOneDevice:
         return getattr(self._cls, name)
 
 
-def _make_devices(cls: Any) -> list[Any]:
-    """The devices that torch would make: one for each interface named, else the host's."""
-    names = os.environ.get("GLOO_SOCKET_IFNAME", "")
-    if not names:
-        return [cls.create_default_device()]
-    return [cls.create_device(interface=name) for name in names.split(",")]
+class _Pair:
+    """Two ends in this process of a connection that is on a device.
+
+    Args:
+        cls: the class of gloo's process groups.
+        devices: the device.
+    """
+
+    def __init__(self, cls: Any, devices: list[Any]) -> None:
+        import torch
+        from torch._C._distributed_c10d import HashStore
+
+        store = HashStore()
+        store.set_timeout(_PATIENCE)
+        self._ends: list[Any] = [None, None]
+        self._tensors = [torch.zeros(1, device="cpu"), torch.zeros(1, device="cpu")]
+
+        def open_end(number: int) -> None:
+            options = cls._Options()
+            options._devices = devices
+            options._threads = 1
+            options._timeout = _PATIENCE
+            self._ends[number] = cls(store, number, 2, options)
+
+        # Each waits for the other.
+        other = threading.Thread(target=open_end, args=(1,), name=_THREAD, daemon=True)
+        other.start()
+        open_end(0)
+        other.join()
+
+    def exchange(self) -> None:
+        """Send a number from one end to the other."""
+        received = self._ends[1].recv([self._tensors[1]], 0, 0)
+        sent = self._ends[0].send([self._tensors[0]], 1, 0)
+        sent.wait()
+        received.wait()

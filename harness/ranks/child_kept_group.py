@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from harness.ranks import child_gloo
 from harness.ranks.descriptors import open_files
 
 # What it was made with, and the group.
@@ -27,7 +28,8 @@ def take_or_make(key: object, make: Callable[[], None]) -> None:
         _set_default(group)
         if _kept[0] == key:
             return
-        dist.destroy_process_group()
+        with child_gloo.awake():
+            dist.destroy_process_group()
     _kept = None
     before = dict(open_files())
     make()
@@ -72,7 +74,8 @@ def destroy_others() -> None:
 
     group = _group()
     if dist.is_available() and dist.is_initialized() and dist.group.WORLD is not group:
-        dist.destroy_process_group()  # of whatever group the test has made, and of all others
+        with child_gloo.awake():
+            dist.destroy_process_group()  # of whatever group the test has made, and of all others
         group = None
     if group is None:
         _kept = None  # to let go of its sockets

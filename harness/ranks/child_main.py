@@ -99,8 +99,9 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
         _fix_what_was_launched(cls, spec)
         child_store.begin(spec)
         child_debugger.attach(pipe, rank)
+        child_gloo.share_device()
         if spec.stays:
-            child_gloo.share_device()
+            child_gloo.prepare()
             child_kept_group.hide()
             child_stay.note()
         pipe.hello()
