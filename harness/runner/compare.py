@@ -72,13 +72,16 @@ def compare(options: Options) -> int:
 
 
 def _compare(file: TestFile, options: Options) -> Comparison:
-    torchs = _run(file, options, "--with-torchs")
-    return Comparison(str(file.path), torchs, _run(file, options))
+    # PyTorch's runs tests one after the other, in the process that was started.
+    torchs = _run(file, options, "--with-torchs", "-j", "0")
+    jobs = [] if options.jobs is None else ["-j", str(options.jobs)]
+    return Comparison(str(file.path), torchs, _run(file, options, *jobs))
 
 
 def _run(file: TestFile, options: Options, *more: str) -> Side:
     """The file in a process of its own; what the tests print goes to stderr."""
-    arguments = ["--torch-checkout", str(options.checkout), *more, str(file.path)]
+    checkout = ["--torch-checkout", str(options.checkout)]
+    arguments = [*checkout, "--no-history", *more, str(file.path)]
     arguments += dotted(options.names)
     arguments += [word for pattern in options.patterns for word in ("-k", pattern)]
     if options.timeout_s is not None:
