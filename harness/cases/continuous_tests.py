@@ -19,6 +19,7 @@ import torch.distributed as dist
 from harness.cases.devices import backend_is_available
 from harness.cases.hooks import CONTINUOUS_HOOKS
 from harness.cases.rank_tests import RankTestMixin
+from harness.cases.require_torch import require_distributed
 from harness.cases.world_tests import UNSET
 from harness.model.spec import NONE
 from harness.ranks import child_kept_group, child_stay
@@ -119,6 +120,7 @@ class ContinuousTestMixin(RankTestMixin):
         cls.world_size = world_size  # also where it was a property, as PyTorch's workers do
 
         def bring_up() -> None:
+            require_distributed()
             cls._init_pg(rank, world_size, file_name)
             # A rank that ended now, its body being short, would close the connection in the face
             # of a peer that is still at it.

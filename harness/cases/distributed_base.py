@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from harness.cases.multiprocess import MultiProcessTestCase
+from harness.cases.require_torch import require_distributed
 
 
 class DistributedTestBase(MultiProcessTestCase):
@@ -36,6 +37,7 @@ class DistributedTestBase(MultiProcessTestCase):
         Returns:
             the process group.
         """
+        require_distributed()
         size = self.world_size if world_size is None else world_size
         store = dist.FileStore(self.file_name, size)  # type: ignore[attr-defined]
         dist.init_process_group(self.backend(device), world_size=size, rank=self.rank, store=store)

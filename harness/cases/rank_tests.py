@@ -13,6 +13,7 @@ from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict,
 from harness.cases.hooks import PROCESS_HOOKS
 from harness.cases.isolation import isolation_of
 from harness.cases.launching import launch_environ, rank_threads
+from harness.cases.require_torch import require_distributed
 from harness.cases.seeding import set_rng_seed
 from harness.cases.timeouts import group_timeout_s, timeout_of
 from harness.cases.world_tests import MAIN_RANK, WorldTestMixin
@@ -92,6 +93,7 @@ class RankTestMixin(WorldTestMixin):
         """
         import torch.distributed as dist
 
+        require_distributed()
         if self.timeout_s is not None:
             longer = timedelta(seconds=group_timeout_s(self.timeout_s))
             kwargs.setdefault("timeout", longer)

@@ -25,6 +25,17 @@ def require_torch() -> None:
         )
 
 
+def require_distributed() -> None:
+    """Raise TorchMissingError unless torch was built with torch.distributed."""
+    import torch.distributed as dist
+
+    if not dist.is_available():
+        raise TorchMissingError(
+            "this torch was built without torch.distributed (USE_DISTRIBUTED=0): install one that "
+            "has it, or put a skip decorator such as @requires_gloo() on the test"
+        )
+
+
 def _installed_version() -> tuple[int, ...] | None:
     """Major and minor of the installed torch; None for a build that does not say."""
     try:

@@ -13,6 +13,7 @@ from harness.cases.failing import (
     report_stuck_threads,
 )
 from harness.cases.hooks import THREAD_HOOKS
+from harness.cases.require_torch import require_distributed
 from harness.cases.timeouts import group_timeout_s, timeout_of
 from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model import settings
@@ -90,6 +91,7 @@ class ThreadTestMixin(WorldTestMixin):
         """Start the ranks, unless the test's skip conditions speak against it."""
         if not self._may_start():
             return
+        require_distributed()
         cls = type(self)
         size = check_world_size(self.world_size, cls.__qualname__)
         test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]

@@ -68,8 +68,15 @@ def create_tcp_store(
             wait_for_workers=wait_for_workers,
             # The store owns the descriptor from here on, and closes it.
             master_listen_fd=listener.detach(),
-            use_libuv=use_libuv,
+            use_libuv=use_libuv and _libuv_takes_sockets(),
         )
+
+
+def _libuv_takes_sockets() -> bool:
+    """Whether torch's libuv server can listen on a socket that it is given; since torch 2.7."""
+    import torch
+
+    return tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)
 
 
 def _listening_socket(addr: str) -> socket.socket:
