@@ -16,6 +16,9 @@ from harness.model.evidence import Collective, Snapshot
 
 Snapshots = Mapping[int, Snapshot]
 
+# What the ranks of a test meet for once they have brought up the process group.
+AFTER_RENDEZVOUS = frozenset({"init_process_group", "create_pg"})
+
 # A rank that waits uses no CPU, but for gloo's loop and the taking of snapshots.
 _IDLE_SHARE = 0.25
 
@@ -55,8 +58,9 @@ def _may_go_on(
 ) -> bool:
     snapshot = living[rank]
     waiting = snapshot.waiting
-    # Another thread of the test's may be about to do what the ranks wait for.
-    if waiting is None or len(snapshot.threads) != 1:
+    # It may be about to leave its call; or another thread of the test's may be about to do what the
+    # ranks wait for.
+    if waiting is None or snapshot.is_runnable or len(snapshot.threads) != 1:
         return True
     if waiting.kind == "meeting":
         # With everybody there, it is over; a rank that has ended was told of.
@@ -99,10 +103,12 @@ def _is_in_meeting(snapshot: Snapshot) -> bool:
 
 
 def _is_in_rendezvous(snapshot: Snapshot | None) -> bool:
-    return (
-        snapshot is not None
-        and snapshot.waiting is not None
-        and snapshot.waiting.kind == "rendezvous"
+    """Whether it is in one, or has left it for the meeting that follows."""
+    if snapshot is None or snapshot.waiting is None:
+        return False
+    waiting = snapshot.waiting
+    return waiting.kind == "rendezvous" or (
+        waiting.kind == "meeting" and waiting.call in AFTER_RENDEZVOUS
     )
 
 

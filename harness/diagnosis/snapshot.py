@@ -54,7 +54,17 @@ def take(issued_where: bool = True) -> Snapshot:
         groups=_groups(),
         waiting=_waiting(main) if main is not None else None,
         cpu_s=time.process_time(),
+        is_runnable=_is_runnable(threading.main_thread()),
     )
+
+
+def _is_runnable(thread: threading.Thread) -> bool:
+    """Whether a thread has a processor or waits for one; False where the system does not tell."""
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "R"
+    except (OSError, IndexError):
+        return False
 
 
 def take_lightly() -> Snapshot:
@@ -116,7 +126,7 @@ def take_of_thread(thread: threading.Thread, collectives: Sequence[Collective]) 
         waiting = Waiting("collective", collectives[-1].op)
     else:
         waiting = _waiting(frame)
-    return Snapshot(stack, tuple(collectives), waiting=waiting)
+    return Snapshot(stack, tuple(collectives), waiting=waiting, is_runnable=_is_runnable(thread))
 
 
 def _is_joining(code: CodeType) -> bool:
@@ -148,7 +158,13 @@ def _stack_of(frame: FrameType | None) -> list[Place]:
 
 def _place(frame: FrameType) -> Place:
     code = frame.f_code
-    return Place(code.co_filename, frame.f_lineno, code.co_name, code.co_firstlineno)
+    return Place(code.co_filename, _line_of(frame), code.co_name, code.co_firstlineno)
+
+
+def _line_of(frame: FrameType) -> int:
+    """The line that a frame is at; its first one while it is at none, as between two."""
+    line: int | None = frame.f_lineno
+    return frame.f_code.co_firstlineno if line is None else line
 
 
 def _distributed() -> Any:
@@ -226,7 +242,7 @@ def _waiting(frame: FrameType) -> Waiting | None:
     run = list(_torch_frames(frame))
     if not run:
         # The user's own work.wait(). With arguments it may be a wait that is meant to end.
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        line = linecache.getline(frame.f_code.co_filename, _line_of(frame))
         return Waiting("collective", "wait") if _PLAIN_WAIT.search(line) else None
     for inner in run:
         name = inner.f_code.co_name

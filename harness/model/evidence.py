@@ -110,6 +110,8 @@ class Snapshot:
         groups: process groups by name.
         waiting: the call that the main thread waits in; None if it does something else.
         cpu_s: CPU time of the whole process so far, in seconds.
+        is_runnable: whether the main thread has a processor or waits for one, as it may for long
+            where many processes do; False where that cannot be told.
     """
 
     threads: tuple[ThreadStack, ...] = ()
@@ -117,6 +119,7 @@ class Snapshot:
     groups: Mapping[str, Group] = field(default_factory=dict)
     waiting: Waiting | None = None
     cpu_s: float = 0.0
+    is_runnable: bool = False
 
     @property
     def pending(self) -> tuple[Collective, ...]:
@@ -169,6 +172,7 @@ def snapshot_from_data(data: Mapping[str, Any]) -> Snapshot:
         },
         waiting=Waiting(**{**waiting, "peers": tuple(waiting["peers"])}) if waiting else None,
         cpu_s=data["cpu_s"],
+        is_runnable=data["is_runnable"],
     )
 
 

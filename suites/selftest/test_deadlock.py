@@ -7,6 +7,7 @@ import unittest
 from dataclasses import replace
 from unittest import mock
 
+from harness.diagnosis import snapshot
 from harness.diagnosis.collectives import find_parting
 from harness.diagnosis.deadlock import has_not_moved, is_stuck
 from harness.model.evidence import (
@@ -124,8 +125,19 @@ class TestStuck(unittest.TestCase):
         self.assertFalse(self.stuck([waits, busy()]))
         self.assertTrue(self.stuck([waits], {1: busy()}))
         self.assertTrue(self.stuck([waits, rank(call("barrier", 1))]))
+        through = replace(waits, waiting=Waiting("meeting", "init_process_group"))
+        self.assertFalse(self.stuck([waits, through]))
+        elsewhere = replace(waits, waiting=Waiting("meeting", "assertRanksAgree"))
+        self.assertTrue(self.stuck([waits, elsewhere]))
         soon = rank(kind="rendezvous", timeout_s=30.0)
         self.assertFalse(self.stuck([soon], {1: busy()}))
+
+    def test_a_rank_that_waits_for_a_processor(self):
+        """Its call may have ended long since; nothing else tells on a busy machine."""
+        parted = [rank(call("all_reduce", 1)), rank(call("broadcast", 1))]
+        self.assertTrue(self.stuck(parted))
+        self.assertFalse(self.stuck([replace(parted[0], is_runnable=True), parted[1]]))
+        self.assertTrue(snapshot.take().is_runnable)
 
     def test_moved_or_not(self):
         before = {0: rank(call("barrier", 1))}
