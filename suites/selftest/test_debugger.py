@@ -9,6 +9,7 @@ import select
 import sys
 import time
 import unittest
+from unittest import mock
 
 from suites.samples import together
 from suites.selftest.support import COMMAND_LIMIT_S, ROOT, CommandTestCase, run_case
@@ -104,5 +105,6 @@ class TestWithoutATerminal(CommandTestCase):
     def test_switched_off(self):
         os.environ["PYTHONBREAKPOINT"] = "0"
         self.addCleanup(os.environ.pop, "PYTHONBREAKPOINT")
-        result = run_case(together.Debugged, "test_breakpoint")
+        with mock.patch.object(together.Debugged, "timeout_s", 60.0):
+            result = run_case(together.Debugged, "test_breakpoint")
         self.assertEqual(result.status, "passed", result.text)

@@ -21,8 +21,6 @@ from harness.ranks.pool import pool
 from suites.samples import faults, reused, slow, timed
 from suites.selftest.support import COMMAND_LIMIT_S, InProcess, run_case
 
-# An answer comes within a second and a half; a machine may have other things to do.
-LIMIT_S = 30.0
 OFTEN_S = 0.01
 
 HERE = Place("/x/test_model.py", 41, "test_sync")
@@ -108,11 +106,11 @@ class Asking(InProcess):
 
     def ask_until(self, *wanted, ask=whereabouts.ask):
         """Ask until an answer has all these words; returns the last one, and how long it took."""
-        deadline, text, took_s = Deadline.after(LIMIT_S), "", 0.0
+        deadline, text, took_s = Deadline.after(COMMAND_LIMIT_S), "", 0.0
         while not deadline.expired:
             began_s = now()
             ask()
-            text = self.told.get(timeout=LIMIT_S)
+            text = self.told.get(timeout=COMMAND_LIMIT_S)
             took_s = now() - began_s
             if all(word in text for word in wanted):
                 break
@@ -205,10 +203,9 @@ class TestProcesses(Asking):
 
     def test_a_rank_that_cannot_answer(self):
         """Slow: it holds the GIL until its test times out."""
-        _, took_s = self.asked(
+        self.asked(
             faults.Faults, "test_gil", "rank 1  does not answer", "rank 0  passed", status="error"
         )
-        self.assertGreater(took_s, 0.9)
 
     def test_a_rank_that_is_stopped(self):
         """Slow: it is waited for until the timeout."""
@@ -336,7 +333,7 @@ class TestHarmless(Asking):
                 words = ("RanksDeadlocked", "part at collective 2", "waiting in broadcast (gloo)")
                 env = {"HARNESS_DEADLOCK_AFTER": seconds}
                 self.check(timed.Timed, "test_desync", "error", *words, **env)
-                self.assertLess(time.monotonic() - began_s, LIMIT_S)
+                self.assertLess(time.monotonic() - began_s, COMMAND_LIMIT_S)
 
     def test_a_timeout(self):
         self.check(timed.Timed, "test_hangs", "error", "had not finished after 1 s")
