@@ -140,7 +140,7 @@ class Console:
             self.say("interrupted")
         if run.not_run:
             self.say(f"{run.not_run} not run")
-        if not run.records:
+        elif not run.records:
             self.say("no tests were found")
         elif run.count(Status.SKIPPED) == len(run.records):
             self.say("nothing ran: every test was skipped")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import unittest
 
+from harness.runner.console import Console
+from harness.runner.results import RunResult
 from suites.selftest.support import ROOT, CommandTestCase
 
 MIXED = """
@@ -251,6 +254,12 @@ class TestBadInput(CommandTestCase):
         done = self.harness()
         self.assertEqual(done.code, 5)
         self.assertEqual(done.out, "no tests were found\n0 passed, 0 failed, 0 skipped\n")
+
+    def test_what_was_not_run_has_been_found(self):
+        out = io.StringIO()
+        Console(stream=out).summary(RunResult(interrupted=True, not_run=1))
+        text = "interrupted\n1 not run\n0 passed, 0 failed, 0 skipped\n"
+        self.assertEqual(out.getvalue(), text)
 
     def test_nothing_left_by_the_patterns(self):
         self.write("test_good.py", GOOD)
