@@ -55,6 +55,7 @@ from .model.errors import (
     StateLeakError,
     WorldSizeError,
 )
+from .model.marks import serial, uses_resources
 from .ranks.leftovers import ProcessLeakWarning, StateLeakWarning, ThreadLeakWarning
 from .ranks.pool import WorldExitWarning
 from .ranks.stores import create_tcp_store, file_store, hash_store, tcp_store
@@ -111,6 +112,7 @@ __all__ = [
     "requires_world_size",
     "run_on_ranks",
     "run_tests",
+    "serial",
     "set_rng_seed",
     "skip_but_pass_in_sandcastle",
     "skip_but_pass_in_sandcastle_if",
@@ -124,5 +126,6 @@ __all__ = [
     "subtest",
     "tcp_store",
     "timeout",
+    "uses_resources",
     "world_sizes",
 ]
