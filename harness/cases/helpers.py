@@ -13,10 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
-from typing import Any
+from typing import Any, TypeVar, overload
 
+#: How the message of an error begins whose address another socket has.
 ADDRESS_IN_USE = "Address already in use"
+#: The message of an error when a connection was not made in time.
 CONNECT_TIMEOUT = "connect() timed out."
+
+T = TypeVar("T", bound=Callable[..., Any])
 
 _TRIES = 10
 # Of its own: a test's random numbers must not depend on whether a port was free.
@@ -56,6 +60,16 @@ def find_free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+@overload
+def retry_on_connect_failures(func: T, connect_errors: Sequence[str] | str = ...) -> T: ...
+
+
+@overload
+def retry_on_connect_failures(
+    func: None = None, connect_errors: Sequence[str] | str = ...
+) -> Callable[[T], T]: ...
+
+
 def retry_on_connect_failures(
     func: Callable[..., Any] | None = None, connect_errors: Sequence[str] | str = (ADDRESS_IN_USE,)
 ) -> Any:
@@ -92,14 +106,14 @@ def retry_on_connect_failures(
     return wrapper
 
 
-def with_dist_debug_levels(levels: Sequence[str]) -> Callable[[Callable[..., Any]], Any]:
+def with_dist_debug_levels(levels: Sequence[str]) -> Callable[[T], T]:
     """Decorator: run a rank test once for each level of TORCH_DISTRIBUTED_DEBUG.
 
     Args:
         levels: some of "OFF", "INFO" and "DETAIL".
     """
 
-    def decorator(func: Callable[..., Any]) -> Any:
+    def decorator(func: T) -> T:
         @wraps(func)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             result = None
@@ -109,7 +123,7 @@ def with_dist_debug_levels(levels: Sequence[str]) -> Callable[[Callable[..., Any
                     _barrier()
             return result
 
-        return wrapper
+        return wrapper  # type: ignore[return-value]
 
     return decorator
 

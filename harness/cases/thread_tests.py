@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, overload
 
 from harness.cases.failing import (
     as_no_fault_of_the_test,
@@ -27,6 +27,8 @@ from harness.ranks.thread_world import ThreadWorld, current_rank
 from harness.ranks.tracks import threads_left_behind
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+T = TypeVar("T", bound=Callable[..., Any])
 
 
 class ThreadTestMixin(WorldTestMixin):
@@ -146,6 +148,18 @@ class ThreadTestMixin(WorldTestMixin):
                 on_problem=thread.fails,
             )
             thread.report(outcome)
+
+
+@overload
+def spawn_threads_and_init_comms(
+    func: T, timeout: float | None = None, world_size: int = DEFAULT_WORLD_SIZE
+) -> T: ...
+
+
+@overload
+def spawn_threads_and_init_comms(
+    func: None = None, timeout: float | None = None, world_size: int = DEFAULT_WORLD_SIZE
+) -> Callable[[T], T]: ...
 
 
 def spawn_threads_and_init_comms(
