@@ -10,8 +10,8 @@ from harness.bench import faults, isolation, runner, seeds, sizes, soak, start
 from harness.bench.table import Report
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark that the command line names."""
+def build_parser() -> argparse.ArgumentParser:
+    """What reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.bench", description=__doc__)
     benchmarks = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for module in (start, sizes, isolation, runner, seeds, faults, soak):
@@ -19,7 +19,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         module.add_arguments(sub)
         sub.set_defaults(measure=module.measure)
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark that the command line names."""
+    options = build_parser().parse_args(argv)
     report: Report = options.measure(options)
     print(json.dumps(report.data(), indent=2) if options.json else report.text())
 

@@ -16,6 +16,7 @@ _MARK = "_harness_timeout_s"
 # A thread sanitizer makes everything slower; PyTorch's number.
 _TSAN_S = 500
 
+#: Seconds that the body of a test may take, as the environment said when this was imported.
 TIMEOUT_DEFAULT: float = _TSAN_S if flags.TEST_WITH_TSAN else settings.TIMEOUT_S.value()
 
 #: Test method name to seconds, for tests that are known to take longer (PyTorch's list).

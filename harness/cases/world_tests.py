@@ -27,6 +27,7 @@ from harness.model.errors import WorldSizeError
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
+#: The number of ranks of a class that says nothing.
 DEFAULT_WORLD_SIZE = 4
 
 #: The rank of the parent, which is none.

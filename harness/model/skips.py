@@ -16,8 +16,9 @@ class TestSkip(NamedTuple):
 TestSkip.__test__ = False  # type: ignore[attr-defined]
 
 
-# The codes are PyTorch's (torch 2.13, common_distributed.TEST_SKIPS): a decorator written against
-# PyTorch leaves a rank with one of them. The words are ours.
+#: A reason for skipping to the exit code of a rank that skips for it, and the words for it.
+#: The codes are PyTorch's (torch 2.13, common_distributed.TEST_SKIPS): a decorator written against
+#: PyTorch leaves a rank with one of them. The words are ours.
 TEST_SKIPS: dict[str, TestSkip] = {
     "backend_unavailable": TestSkip(72, "the distributed backend is not available"),
     "small_worldsize": TestSkip(73, "the world is too small for this test"),

@@ -45,8 +45,12 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def parse(argv: Sequence[str], prog: str) -> Options:
-    """Options from the arguments after the program's name. Raises UsageError."""
+def build_parser(prog: str) -> Parser:
+    """What reads the options, and tells of them: `--help`, and the manual's page of options.
+
+    Args:
+        prog: the program as the user calls it.
+    """
     parser = Parser(
         prog=prog,
         description="Run test suites, with or without ranks.",
@@ -57,6 +61,12 @@ def parse(argv: Sequence[str], prog: str) -> Options:
     for add in (_add_selection, _add_execution, _add_limits, _add_output, _add_torchs):
         add(parser)
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    return parser
+
+
+def parse(argv: Sequence[str], prog: str) -> Options:
+    """Options from the arguments after the program's name. Raises UsageError."""
+    parser = build_parser(prog)
     found = vars(parser.parse_args(argv))
     if found.pop("failfast"):
         found["max_fail"] = 1

@@ -32,7 +32,7 @@ def run_history(arguments: Sequence[str], prog: str) -> int:
     Raises:
         UsageError: if the arguments mean nothing.
     """
-    options = _parser(f"{prog} history").parse_args(arguments)
+    options = build_parser(f"{prog} history").parse_args(arguments)
     history = open_history(options.history)
     trends = history.trends(options.limit)
     if history.fault not in (None, READ_ONLY):
@@ -42,7 +42,8 @@ def run_history(arguments: Sequence[str], prog: str) -> int:
     return EXIT_PASSED
 
 
-def _parser(prog: str) -> Parser:
+def build_parser(prog: str) -> Parser:
+    """What reads the options, and tells of them: `--help`, and the manual's page of options."""
     parser = Parser(
         prog=prog,
         description="Tell which tests are slow, which are flaky and which have begun to fail.",
