@@ -4,12 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint types check clean
+.PHONY: run test lint types docs clean
 
 run: $(READY)
 	$(BIN)/python run_tests.py
 
-test: lint types
+test: lint types docs
 	$(BIN)/python run_tests.py suites suites/selftest
 
 lint: $(READY)
@@ -19,10 +19,14 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# The manual as a site, in build/site: open build/site/index.html.
+docs: $(READY)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/site
+
 # Rebuilt when the files that say what to install change; otherwise nothing happens.
 $(READY): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]'
 	touch $(READY)
 
 clean:
