@@ -23,13 +23,13 @@ extensions = [
     "_extension",
 ]
 
-# The headings that docstrings have beside Google's own.
+# Headings of docstrings beside Google's own, as docs/_extension/api.py writes them.
 napoleon_custom_sections = [
     ("Attributes", "params_style"),
-    ("Raises (in the rank)", "returns_style"),
-    ("Raises (from the test)", "returns_style"),
-    ("Raises (from the method)", "returns_style"),
-    ("Raises (from the test, in the parent)", "returns_style"),
+    ("Raises in the rank", "params_style"),
+    ("Raises from the test", "params_style"),
+    ("Raises from the method", "params_style"),
+    ("Raises from the test in the parent", "params_style"),
 ]
 napoleon_use_rtype = False
 autodoc_typehints_format = "short"

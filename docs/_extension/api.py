@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import unittest
 from collections import Counter
 from pathlib import Path
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 PACKAGE = Path(harness.__path__[0])
 _DESCRIBED = "harness_api"
+_QUALIFIED = re.compile(r"(Raises) \((.*)\):")
 
 
 def public_names() -> list[str]:
@@ -49,7 +51,8 @@ class Api(SphinxDirective):
     def _describe(self, module: str, names: list[str]) -> list[nodes.Node]:
         described = self.env.metadata[self.env.docname].setdefault(_DESCRIBED, [])
         described += [f"{module}.{name}" for name in names]
-        lines = [line for name in names for line in _directive(module, name)]
+        lines = [".. highlight:: python", ""]
+        lines += [line for name in names for line in _directive(module, name)]
         box = nodes.container()
         self.state.nested_parse(StringList(lines, source=module), 0, box)
         return list(box.children)
@@ -101,6 +104,18 @@ def _without_arguments(
     return ("", None) if is_case else None
 
 
+def _name_sections(
+    app: Any, _what: str, name: str, _value: Any, _options: Any, lines: list[str]
+) -> None:
+    """Put headings such as `Raises (in the rank):` into words that Sphinx takes for headings."""
+    for i, line in enumerate(lines):
+        if match := _QUALIFIED.fullmatch(line):
+            heading = f"{match[1]} {match[2].replace(',', '')}"
+            if heading not in {title for title, _ in app.config.napoleon_custom_sections}:
+                logger.warning("%s has a heading that docs/conf.py does not: %s", name, heading)
+            lines[i] = f"{heading}:"
+
+
 def _comment_on(module: str, name: str) -> str:
     """What the `#:` comment on a constant says where it is defined."""
     told = ModuleAnalyzer.for_module(_home(module, name)).find_attr_docs().get(("", name))
@@ -132,5 +147,7 @@ def _complain(_app: Any, env: Any) -> None:
 def setup(app: Any) -> None:
     app.add_directive("api", Api)
     app.add_directive("facade", Facade)
+    # Before Sphinx makes sense of the sections.
+    app.connect("autodoc-process-docstring", _name_sections, priority=100)
     app.connect("autodoc-process-signature", _without_arguments)
     app.connect("env-check-consistency", _complain)

@@ -66,6 +66,7 @@ class DynamoDistributedMultiProcTestCase(DistributedTestBase):
 
     @property
     def world_size(self) -> int:  # type: ignore[override]
+        """A rank for each accelerator of the machine."""
         return torch.accelerator.device_count()
 
     @classmethod

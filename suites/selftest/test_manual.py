@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -32,12 +33,17 @@ def is_run_on_its_page(file: Block) -> bool:
 
 
 class ShellTestCase(CommandTestCase):
-    """Runs commands as a reader would type them."""
+    """Runs commands as a reader would type them, except that there is no terminal."""
+
+    # In a session of its own, since a debugger would find the terminal of who runs this test.
+    _WITHOUT_TERMINAL = "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
 
     def shell(self, script: str) -> Finished:
-        """A script's output, stderr within stdout, as on a terminal."""
+        """A script's output, stderr within stdout."""
         path = os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))
-        return self.run_command("bash", "-ec", f"exec 2>&1\n{script}", PATH=path, ROOT=str(ROOT))
+        words = ["bash", "-ec", f"exec 2>&1\n{script}"]
+        command = [sys.executable, "-c", self._WITHOUT_TERMINAL, *words]
+        return self.run_command(*command, PATH=path, ROOT=str(ROOT))
 
 
 class TestEveryPage(ShellTestCase):
@@ -182,6 +188,13 @@ class TestCommandLines(unittest.TestCase):
                     self.parse(shlex.split(line, comments=True))
                     count += 1
         self.assertGreater(count, 40)
+
+    def test_every_option_is_on_the_runners_page(self):
+        text = (ROOT / "docs" / "runner.md").read_text()
+        for action in command_line.build_parser("harness")._actions:
+            names = [n for n in action.option_strings if action.help != argparse.SUPPRESS]
+            for name in set(names) - {"-h", "--help", "--version"}:
+                self.assertRegex(text, rf"(?<![\w-]){name}(?![\w-])")
 
     def parse(self, words: list[str]) -> None:
         program = words[1:3] if words[1] == "-m" else words[1:2]
