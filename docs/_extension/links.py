@@ -17,10 +17,11 @@ logger = logging.getLogger(__name__)
 _PAGE = re.compile(r"docs/(\w+)\.md")
 _SETTING = re.compile(r"([A-Z][A-Z_]+)(=.*)?")
 _OPTION = re.compile(r"(--?[a-z][a-z-]*)([ =].*)?")
-_NAME = re.compile(r"@?(?:harness\.)?(?P<name>[A-Za-z_.]+)(\(.*\))?", re.DOTALL)
+_NAME = re.compile(r"@?(?:harness\.)?(?P<name>[A-Za-z][\w.]*)(\(.*\))?", re.DOTALL)
 _OWN = re.compile(r"self\.(\w+)(\(.*\))?", re.DOTALL)
-# Where the pages do not say whose member they mean.
+# Where the pages do not say whose name they mean.
 _USUAL_CLASS = "harness.MultiProcessTestCase"
+_OWNERS = ("harness", _USUAL_CLASS, "harness.common_distributed", "harness.common_utils")
 # Beside README.md, these are read as pages.
 _ROOT_FILES = {"CONTRIBUTING.md": "contributing", "CHANGELOG.md": "changes"}
 
@@ -50,8 +51,8 @@ class Targets:
             return self._object(f"{_USUAL_CLASS}.{match[1]}")
         match = _NAME.fullmatch(text)
         if match and _is_distinct(text, match["name"]):
-            name = match["name"]
-            return self._object(f"harness.{name}") or self._object(f"{_USUAL_CLASS}.{name}")
+            found = (self._object(f"{owner}.{match['name']}") for owner in _OWNERS)
+            return next(filter(None, found), None)
         return None
 
     def _object(self, full: str) -> tuple[str, str] | None:
