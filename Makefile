@@ -19,9 +19,11 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# The manual as a site, in build/site: open build/site/index.html.
+# The manual as a site: open build/site/index.html. Always from the start, since pages are made of
+# code whose changes Sphinx does not see.
 docs: $(READY)
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/site
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env \
+		--doctree-dir build/doctrees docs build/site
 
 # Rebuilt when the files that say what to install change; otherwise nothing happens.
 $(READY): setup.cfg pyproject.toml
