@@ -184,13 +184,13 @@ class TestPublicNames(unittest.TestCase):
         """What is defined twice, or re-exported by a room, has two places to look for it."""
         import harness
 
-        homes: dict[str, list[str]] = {}
+        homes: dict[str, set[str]] = {}
         for module, path in modules().items():
             if room_of(module) in BESIDE:
                 continue
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                    homes.setdefault(node.name, []).append(module)
+                    homes.setdefault(node.name, set()).add(module)
         public = {name for name in harness.__all__ if name in homes}
         self.assertGreater(len(public), 20)
         self.assertEqual({name: homes[name] for name in public if len(homes[name]) > 1}, {})
