@@ -116,10 +116,14 @@ class TestNewcomer(unittest.TestCase):
     def test_the_first_test_by_every_way_in(self):
         sandbox = self.in_folder_with("test_sum.py")
         ways = {
-            ("python", "-m", "unittest", "test_sum"): r"Ran 1 test in \d+\.\d+s\n\nOK\n$",
+            ("python", "-m", "unittest", "test_sum"): r"Ran 1 test in \d+\.\d+s\n\nOK\n\Z",
             ("python", "-m", "pytest", "-p", "no:cacheprovider"): r"\n=+ 1 passed in .* =+\n$",
-            ("python", "-m", "harness"): r"^test_sum\.TestSum \.\n1 passed, 0 failed, 0 skipped\n$",
-            ("harness", "-v"): r"^passed .* test_sum\.TestSum\.test_all_reduce\n1 passed, ",
+            (
+                "python",
+                "-m",
+                "harness",
+            ): r"(?m)^test_sum\.TestSum \.\n1 passed, 0 failed, 0 skipped\n\Z",
+            ("harness", "-v"): r"(?m)^passed .* test_sum\.TestSum\.test_all_reduce\n1 passed, ",
         }
         for words, expected in ways.items():
             with self.subTest(" ".join(words)):
