@@ -1,0 +1,71 @@
+"""In a rank that accepts what it produces: the parent is told, which then edits the source once.
+
+expecttest would have every rank rewrite the same file. Its function that compares a text with a
+literal is replaced in ranks, and only while texts are accepted: its TestCase, PyTorch's and its
+`Expect` all come through there.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import expecttest
+
+from harness.model.expectation import Expectation, is_accepting
+from harness.ranks import child_pipe
+from harness.ranks.thread_world import RankThread
+
+Tell = Callable[[Expectation], None]
+
+_theirs = expecttest.assert_expected_inline
+
+
+def install() -> None:
+    """From here on, have what ranks of this process produce told instead of written."""
+    if is_accepting():
+        expecttest.assert_expected_inline = _tell_or_compare
+
+
+def teller() -> Tell | None:
+    """Where the calling rank tells what it has produced; None if the caller is no rank."""
+    thread = threading.current_thread()
+    if isinstance(thread, RankThread):
+        return thread.expectations.append if thread.example is None else _compare
+    try:
+        pipe = child_pipe.current()
+    except RuntimeError:
+        return None
+    return pipe.tell_expectation if pipe.example is None else _compare
+
+
+def _compare(expectation: Expectation) -> None:
+    """One example of many says nothing about what to expect of the next."""
+    expecttest.assert_eq(
+        expectation.expected or "", expectation.actual, msg="Under @given nothing is accepted."
+    )
+
+
+def _tell_or_compare(
+    actual: str,
+    expect: str,
+    skip: int = 0,
+    *,
+    pos: Any = None,
+    expect_filters: dict[str, str] | None = None,
+    **kwargs: Any,
+) -> None:
+    """expecttest's `assert_expected_inline`, which see."""
+    tell = teller() if is_accepting() else None
+    if tell is None:
+        _theirs(actual, expect, skip + 1, pos=pos, expect_filters=expect_filters, **kwargs)
+        return
+    if expect_filters is not None:
+        actual = expecttest.replace_many(expect_filters, actual)
+    frame = sys._getframe(1 + skip)
+    code = frame.f_code
+    file, line = (code.co_filename, frame.f_lineno) if pos is None else (pos.filename, pos.lineno)
+    function = code.co_name if file == code.co_filename else ""
+    tell(Expectation(file, line, function, expect, actual))
