@@ -30,6 +30,7 @@ from harness.model.errors import (
     StateLeakError,
 )
 from harness.model.outcome import Deadlocked, Exited, Failed, Killed, Place, Raised, TimedOut
+from harness.model.rank_report import RankReport
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind, by_subtest
 from harness.ranks.leftovers import (
     Leftover,
@@ -40,7 +41,8 @@ from harness.ranks.leftovers import (
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
-_ERRORS: dict[VerdictKind, type[HarnessError]] = {
+#: How a verdict is raised, the worst one last.
+ERRORS: dict[VerdictKind, type[HarnessError]] = {
     VerdictKind.FAILED: RanksFailedError,
     VerdictKind.RAISED: RanksRaisedError,
     VerdictKind.DIED: RanksDiedError,
@@ -70,7 +72,7 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
         pass_instead_of_skip(case.id(), verdict.reason)
         return
     if verdict.kind not in TEST_FAULTS:
-        _expect_no_failure(case)
+        expect_no_failure(case)
     elif _hears_subtests(case):
         _raise_by_subtest(case, verdict, kept)
         return
@@ -118,10 +120,10 @@ def report_leaks(case: unittest.TestCase, left: Leaks) -> None:
         if not found:
             continue
         text = f"{case.id()}: " + "; ".join(str(leftover) for leftover in found)
-        place = _place_of_test(case)
+        place = place_of_test(case)
         if settings.LEAKS.value() == "error":
-            _expect_no_failure(case)
-            _raise_at(place, error(text))
+            expect_no_failure(case)
+            raise_at(place, error(text))
         warnings.warn_explicit(text, warning, place.file, place.line)
 
 
@@ -132,7 +134,7 @@ def report_stuck_threads(case: unittest.TestCase, names: Sequence[str]) -> None:
             f"{case.id()}: {', '.join(names)} could not be ended and still runs, which may disturb "
             "other tests; ranks that are processes (MultiProcessTestCase) can always be ended"
         )
-        place = _place_of_test(case)
+        place = place_of_test(case)
         warnings.warn_explicit(text, ThreadLeakWarning, place.file, place.line)
 
 
@@ -154,7 +156,7 @@ def _hears_subtests(case: unittest.TestCase) -> bool:
 
 def _raise(case: unittest.TestCase, verdict: Verdict, kept: str) -> NoReturn:
     text = describe(verdict, case._testMethodName, command_for(case), kept)
-    _raise_at(_place_of_root(verdict) or _place_of_test(case), _ERRORS[verdict.kind](text))
+    raise_at(_place_of_root(verdict) or place_of_test(case), ERRORS[verdict.kind](text))
 
 
 @contextlib.contextmanager
@@ -165,11 +167,11 @@ def as_no_fault_of_the_test(case: unittest.TestCase) -> Iterator[None]:
     except unittest.SkipTest:
         raise
     except Exception:
-        _expect_no_failure(case)
+        expect_no_failure(case)
         raise
 
 
-def _expect_no_failure(case: unittest.TestCase) -> None:
+def expect_no_failure(case: unittest.TestCase) -> None:
     """Have unittest report the coming error though the test is marked as an expected failure.
 
     The mark is about what the test finds out, not about a rank that crashes or hangs.
@@ -182,8 +184,11 @@ def _expect_no_failure(case: unittest.TestCase) -> None:
 def _place_of_root(verdict: Verdict) -> Place | None:
     """The line in the user's code where the first rank went wrong, or is stuck."""
     report = next((r for r in verdict.reports if r.rank in verdict.culprits[:1]), None)
-    if report is None:
-        return None
+    return None if report is None else place_of_rank(report)
+
+
+def place_of_rank(report: RankReport) -> Place | None:
+    """The line in the user's code where a rank went wrong, or is stuck."""
     if isinstance(report.outcome, Failed | Raised):
         return report.outcome.problems[0].where
     if isinstance(report.outcome, Exited):
@@ -200,7 +205,8 @@ def _place_of_root(verdict: Verdict) -> Place | None:
     return None
 
 
-def _place_of_test(case: unittest.TestCase) -> Place:
+def place_of_test(case: unittest.TestCase) -> Place:
+    """The line where the test method is defined."""
     function = getattr(type(case), case._testMethodName)
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
@@ -217,7 +223,7 @@ def _place_of_test(case: unittest.TestCase) -> Place:
 _MAX_DECORATION = 100
 
 
-def _raise_at(place: Place, error: HarnessError) -> NoReturn:
+def raise_at(place: Place, error: HarnessError) -> NoReturn:
     """Raise the error as if from the given line, where a reader (or an editor) wants to go.
 
     unittest and pytest leave out the harness's own frames; what remains of the traceback is the

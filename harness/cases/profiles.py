@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 # PyTorch's TestCase calls its profile for CI `pytorch_ci`, and reads the choice of another from
@@ -21,7 +22,8 @@ def load_where_used() -> None:
     The second half is the entry point in setup.cfg, so where the harness is not installed but
     copied, hypothesis is imported at once: a test's `@settings` must never see other defaults.
     """
-    if "hypothesis" in sys.modules or not _entry_point_is_installed():
+    there = "hypothesis" in sys.modules
+    if there or (not _entry_point_is_installed() and find_spec("hypothesis") is not None):
         load()
 
 
@@ -46,9 +48,12 @@ def _profiles() -> dict[str, dict[str, Any]]:
     common: dict[str, Any] = {
         # Ranks start in milliseconds, but not in none: an example's time says nothing.
         "deadline": None,
-        "suppress_health_check": [HealthCheck.too_slow],
+        # And a test that is run again, on a new instance as always, is no second user of it.
+        "suppress_health_check": [HealthCheck.too_slow, HealthCheck.differing_executors],
         "database": None,
         "verbosity": Verbosity.normal,
+        # Without a database, it is the one way to see a failing example again.
+        "print_blob": True,
     }
     return {
         "dev": {**common, "max_examples": 10},

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import unittest
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness.cases.example_worlds import ProcessWorld
+from harness.cases.expecting import accept
 from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
+from harness.cases.given import is_given, run_property_test
 from harness.cases.hooks import PROCESS_HOOKS
 from harness.cases.isolation import isolation_of
 from harness.cases.launching import launch_environ, rank_threads
@@ -19,6 +23,8 @@ from harness.cases.timeouts import group_timeout_s, timeout_of
 from harness.cases.world_tests import MAIN_RANK, WorldTestMixin
 from harness.model import settings
 from harness.model.clock import Deadline
+from harness.model.example import Example
+from harness.model.expectation import Expectation
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import NONE, PROCESS, LaunchSpec, check_world_size
@@ -30,7 +36,7 @@ from harness.ranks.child_store import store_for_group
 from harness.ranks.launcher import ProcessFactory, launcher
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
-from harness.ranks.pool import pool
+from harness.ranks.pool import StayingWorld, pool
 from harness.ranks.remains import imported_by, left_in
 from harness.ranks.supervisor import Limits, Supervisor
 from harness.ranks.world import World
@@ -75,6 +81,8 @@ class RankTestMixin(WorldTestMixin):
         self._folder: Path | None = None
         self._keep = False
         self._stays = False
+        self._own_world: StayingWorld | None = None
+        self._expectations: dict[int, list[Expectation]] = {}
 
     # What a test may read or override, in the parent and in the ranks
 
@@ -157,6 +165,9 @@ class RankTestMixin(WorldTestMixin):
         spec = self._launch_spec(isolation_of(self, test, self._USUAL_ISOLATION))
         if spec.stays:
             self._world = pool().world_for(spec, lambda spec: World.start(spec, proc))
+        elif spec.has_examples:
+            self._own_world = StayingWorld.start(spec, lambda spec: World.start(spec, proc))
+            self._world = self._own_world.world
         else:
             self._world = World.start(spec.in_world(spec.folder), proc)
         self._stays = spec.stays
@@ -184,6 +195,7 @@ class RankTestMixin(WorldTestMixin):
             entry=self._ENTRY,
             extras={"fake_pg": getattr(self, "fake_pg", False)},
             isolation=isolation,
+            has_examples=is_given(getattr(self, self._testMethodName)),  # type: ignore[attr-defined]
         )
 
     def _has_started(self) -> bool:
@@ -202,6 +214,36 @@ class RankTestMixin(WorldTestMixin):
         if not verdict.is_trouble:
             report_leaks(self, left)  # type: ignore[arg-type]
         raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
+        accept(self, self._expectations)  # type: ignore[arg-type]
+
+    def _run_examples(self, fn: Callable[[], Any]) -> None:
+        assert self._world is not None
+        world = ProcessWorld(self._world, self._restart, self.file_name)
+        with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
+            self._await_examples(world)
+        try:
+            run_property_test(self, fn, world, self._timeout_s)
+        except unittest.SkipTest:
+            self._finish_examples(world, fn)
+            raise
+        self._finish_examples(world, fn)
+
+    def _await_examples(self, world: ProcessWorld) -> None:
+        verdict = world.begin()
+        raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
+
+    def _finish_examples(self, world: ProcessWorld, fn: Callable[[], Any]) -> None:
+        if world.is_up:
+            world.finish()
+            self._join_processes(fn)
+
+    def _restart(self) -> World:
+        """Have new ranks in the place of those that an example has ended."""
+        self._end_world()
+        self._start_processes(_Factory())
+        assert self._world is not None
+        self._await_examples(ProcessWorld(self._world, self._restart, self.file_name))
+        return self._world
 
     def _await_verdict(self, fn: Callable[[], Any]) -> tuple[Verdict, Leaks]:
         """See the ranks through to their ends; returns the verdict, and what they left running."""
@@ -219,6 +261,7 @@ class RankTestMixin(WorldTestMixin):
         running: list[Leftover] = []
         if not self._stays:
             running = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
+        self._expectations = {rank.rank: rank.expectations for rank in supervisor.ranks}
         imported = imported_by(supervisor.ranks)
         if len(imported) >= _WORTH_LEARNING:
             launcher().learn(imported)
@@ -234,8 +277,11 @@ class RankTestMixin(WorldTestMixin):
     def _end_world(self) -> None:
         """End the ranks if they still run (a later part of setUp failed, say)."""
         world, self._world, self.processes = self._world, None, []
+        own, self._own_world = self._own_world, None
         if world is not None and self._stays:
             pool().take_back(world)
+        elif own is not None:
+            own.end()
         elif world is not None:
             world.end(grace_s=0.0)
             world.end_leftovers()
@@ -258,6 +304,12 @@ class RankTestMixin(WorldTestMixin):
             folders.remove(folder)
 
     # The rank's side
+
+    def _example(self) -> Example | None:
+        return child_pipe.current().example
+
+    def _seed_rank(self) -> None:
+        set_rng_seed()
 
     @classmethod
     def _run(

@@ -11,6 +11,7 @@ import expecttest
 
 from harness.cases import profiles
 from harness.cases.comparison import Tolerance, assert_equal, message_with
+from harness.cases.expecting import expect_file
 from harness.cases.seeding import set_rng_seed
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -95,6 +96,18 @@ class TestCase(expecttest.TestCase):
             assert_equal(x, y, how)
         except AssertionError as error:
             raise self.failureException(message_with(msg, str(error), self.longMessage)) from None
+
+    def assertExpected(self, s: str, subname: str | None = None) -> None:
+        """Fail unless the text is what the test's file in the folder `expect` contains.
+
+        The file is `expect/Class.method.expect` beside the test's module. With EXPECTTEST_ACCEPT=1
+        (`--accept`) the text is written to it instead.
+
+        Args:
+            s: the text.
+            subname: tells several texts of one test apart.
+        """
+        expect_file(self, s, subname)
 
     def assertNotEqual(  # type: ignore[override]
         self, x: Any, y: Any, msg: str | None = None, **how: Any

@@ -7,21 +7,26 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, overload
 
+from harness.cases.example_worlds import Answer, Question, ThreadWorlds
+from harness.cases.expecting import accept
 from harness.cases.failing import (
     as_no_fault_of_the_test,
     raise_verdict,
     report_stuck_threads,
 )
+from harness.cases.given import as_examples, is_given, run_property_test
 from harness.cases.hooks import THREAD_HOOKS
 from harness.cases.require_torch import require_distributed
 from harness.cases.timeouts import group_timeout_s, timeout_of
 from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model import settings
+from harness.model.errors import PropertyError
+from harness.model.example import Example
 from harness.model.outcome import Passed
 from harness.model.spec import check_world_size
 from harness.model.timeline import BODY, TEAR_DOWN
 from harness.model.verdict import judge
-from harness.ranks import folders
+from harness.ranks import expectations, folders
 from harness.ranks.child_body import run_body
 from harness.ranks.thread_world import ThreadWorld, current_rank
 from harness.ranks.tracks import threads_left_behind
@@ -75,6 +80,7 @@ class ThreadTestMixin(WorldTestMixin):
     def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
         super().__init__(method_name, methodName)
         self._thread_world: ThreadWorld | None = None
+        self._is_ready = False
 
     def setUp(self) -> None:
         super().setUp()
@@ -94,27 +100,60 @@ class ThreadTestMixin(WorldTestMixin):
         if not self._may_start():
             return
         require_distributed()
-        cls = type(self)
-        size = check_world_size(self.world_size, cls.__qualname__)
         test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
         self._timeout_s = timeout_of(self, test)
-        name = self._current_test_name
         self.addCleanup(self._end_threads)  # type: ignore[attr-defined]
-        self._thread_world = ThreadWorld(size, lambda rank: cls._run(name, rank, size))
-        self.threads = list(self._thread_world.threads)
+        self._is_ready = True
+        if not is_given(test):  # else every example has threads of its own
+            self._thread_world = self._new_world()
+            self._thread_world.start()
+
+    def _new_world(self) -> ThreadWorld:
+        """Ranks that have not begun."""
+        cls, name = type(self), self._current_test_name
+        size = check_world_size(self.world_size, cls.__qualname__)
+        expectations.install()
+        world = ThreadWorld(size, lambda rank: cls._run(name, rank, size))
+        self.threads = list(world.threads)
         # Where PyTorch's class keeps it, for overrides that bring up the group themselves.
-        cls.global_store = self._thread_world.groups.store
-        self._thread_world.start()
+        cls.global_store = world.groups.store
+        return world
 
     def _has_started(self) -> bool:
-        return self._thread_world is not None
+        return self._is_ready
 
     def _start_ranks(self) -> None:
         self._spawn_threads()
 
     def _join_ranks(self, fn: Callable[[], Any]) -> None:
-        assert self._thread_world is not None
-        _see_through(self._thread_world, self._timeout_s, self)
+        world = self._thread_world
+        assert world is not None
+        _see_through(world, self._timeout_s, self)
+        accept(self, {t.rank: t.expectations for t in world.threads})  # type: ignore[arg-type]
+
+    def _run_examples(self, fn: Callable[[], Any]) -> None:
+        body = fn.hypothesis.inner_test  # type: ignore[attr-defined]
+
+        def run(question: Question) -> Answer:
+            self._end_threads()
+            world = self._thread_world = self._new_world()
+            for thread in world.threads:
+                thread.example = Example(question.values, question.wants_notes)
+            with as_examples(fn, body):
+                world.start()
+                reports = world.wait(question.limit_s, question.deadlock_s)
+            stuck = [thread.name for thread in world.running()]
+            report_stuck_threads(self, stuck)  # type: ignore[arg-type]
+            said = [thread.example.remarks for thread in world.threads if thread.example]
+            return Answer(judge(reports), tuple(said), left_running=bool(stuck))
+
+        run_property_test(self, fn, ThreadWorlds(run), self._timeout_s)
+
+    def _example(self) -> Example | None:
+        return current_rank().example
+
+    def _seed_rank(self) -> None:
+        current_rank().seed()
 
     def _end_threads(self) -> None:
         world, self._thread_world = self._thread_world, None
@@ -174,6 +213,9 @@ def spawn_threads_and_init_comms(
         timeout: seconds that the ranks may take; by default what holds for the test.
         world_size: number of ranks.
 
+    Raises:
+        PropertyError: if the method is under `@given`, which has to be around this.
+
     Raises (from the method):
         RanksFailedError: an assertion failed (a unittest failure).
         RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDisagreeError: errors.
@@ -181,6 +223,11 @@ def spawn_threads_and_init_comms(
     if func is None:
         return partial(spawn_threads_and_init_comms, timeout=timeout, world_size=world_size)
     method = func
+    if is_given(method):
+        raise PropertyError(
+            f"{method.__qualname__}: put @given above @spawn_threads_and_init_comms, or every "
+            "rank draws its own examples"
+        )
 
     @wraps(method)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -195,10 +242,12 @@ def spawn_threads_and_init_comms(
                 thread.progress.enter(TEAR_DOWN)
             thread.report(Passed())
 
+        expectations.install()
         world = ThreadWorld(check_world_size(world_size, method.__qualname__), body)
         try:
             world.start()
             _see_through(world, limit_s, self)
+            accept(self, {thread.rank: thread.expectations for thread in world.threads})
         finally:
             world.end()
 

@@ -19,11 +19,15 @@ import torch
 
 from harness.cases import flags
 from harness.cases.agreement import AgreementMixin
+from harness.cases.expecting import expect_file
 from harness.cases.failing import as_no_fault_of_the_test
+from harness.cases.given import is_given, note_given, run_in_rank
 from harness.cases.hooks import Hook, check_hooks
 from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
 from harness.cases.skips import get_required_world_size, skip_reason
 from harness.model.errors import WorldSizeError
+from harness.model.example import Example
+from harness.model.verdict import Verdict
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -50,6 +54,7 @@ class WorldTestMixin(AgreementMixin):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_hooks(cls, cls._HOOKS)
+        note_given(cls)
 
     def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
         name = method_name if methodName == "runTest" else methodName
@@ -83,6 +88,15 @@ class WorldTestMixin(AgreementMixin):
         """Whether this is rank 0."""
         return self.rank == 0
 
+    def assertExpected(self, s: str, subname: str | None = None) -> None:
+        """Fail unless the text is what the test's file in the folder `expect` contains.
+
+        Args:
+            s: the text.
+            subname: tells several texts of one test apart.
+        """
+        expect_file(self, s, subname)  # type: ignore[arg-type]
+
     # The parent's side
 
     def setUp(self) -> None:
@@ -104,7 +118,7 @@ class WorldTestMixin(AgreementMixin):
             if self.rank == MAIN_RANK:
                 self._join_or_skip(fn)
             else:
-                fn()
+                run_in_rank(fn, self._example(), self._seed_rank, self._RANKS_ARE_THREADS)
 
         return types.MethodType(wrapper, self)
 
@@ -131,6 +145,22 @@ class WorldTestMixin(AgreementMixin):
 
     def _join_ranks(self, fn: Callable[[], Any]) -> None:
         """Wait for the ranks and raise what they add up to."""
+        raise NotImplementedError
+
+    def _run_examples(self, fn: Callable[[], Any]) -> None:
+        """Have Hypothesis run a test under its `@given`, and raise what it has found."""
+        raise NotImplementedError
+
+    def _kept_folder(self, verdict: Verdict) -> str:
+        """Where the test's folder will be found afterwards; empty if it will not."""
+        return ""
+
+    def _example(self) -> Example | None:
+        """In a rank, the example of a property test that the body is to run."""
+        raise NotImplementedError
+
+    def _seed_rank(self) -> None:
+        """In a rank, seed its generators."""
         raise NotImplementedError
 
     def _may_start(self) -> bool:
@@ -160,7 +190,10 @@ class WorldTestMixin(AgreementMixin):
         if self._skipped_on_sandcastle:
             pass_instead_of_skip(str(self.id()), self._skipped_on_sandcastle)  # type: ignore[attr-defined]
             return
-        self._join_ranks(fn)
+        if is_given(fn):
+            self._run_examples(fn)
+        else:
+            self._join_ranks(fn)
 
     def _adopt_world_size(self, method: Callable[..., Any]) -> None:
         """Make `world_size` what a decorator on the test asks for."""

@@ -30,7 +30,9 @@ _MAX_ROWS = 8
 _MAX_COLLECTIVES = 4
 
 
-def describe(verdict: Verdict, test: str = "", again: str = "", kept: str = "") -> str:
+def describe(
+    verdict: Verdict, test: str = "", again: str = "", kept: str = "", example: str = ""
+) -> str:
     """The whole message for a verdict that is neither a pass nor a skip.
 
     Args:
@@ -38,9 +40,11 @@ def describe(verdict: Verdict, test: str = "", again: str = "", kept: str = "") 
         test: name of the test method, whose frames are marked.
         again: the command that runs this one test again; left out if empty.
         kept: the folder in which the ranks' files are kept; left out if they are not.
+        example: of a property test, the example that the ranks were given; left out if empty.
     """
     sections = [
         headline(verdict),
+        *([example] if example else []),
         *_collectives_section(verdict),
         *_rank_sections(verdict, test),
         *_survivor_sections(verdict, test),

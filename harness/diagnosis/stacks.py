@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from harness.diagnosis.sources import is_foreign, is_machinery, is_torch
+from harness.diagnosis.sources import is_foreign, is_hypothesis, is_machinery, is_torch
 from harness.model import settings
 from harness.model.evidence import ThreadStack
 from harness.model.outcome import Place
@@ -73,7 +73,7 @@ def shown_stack(frames: Sequence[Place], test: str = "") -> list[str]:
     """
     if settings.FULL_TRACEBACKS.value():
         return [shown_place(frame) for frame in frames]
-    own = [frame for frame in frames if not is_foreign(frame.file)]
+    own = [frame for frame in _within_the_test(frames) if not is_foreign(frame.file)]
     if not own:
         # Outside the test's code altogether: in a hook of torch's, or taking down.
         inner = [f for f in frames if not is_machinery(f.file) and not f.file.startswith("<")]
@@ -83,6 +83,19 @@ def shown_stack(frames: Sequence[Place], test: str = "") -> list[str]:
         mark = "  (the test)" if test and frame.function == test else ""
         lines.append(shown_place(frame) + mark)
     return lines
+
+
+def _within_the_test(frames: Sequence[Place]) -> Iterator[Place]:
+    """The frames without those by which Hypothesis has come to call the test.
+
+    It passes some of them off as the test's own.
+    """
+    is_within = False
+    for frame in frames:
+        if is_within and is_hypothesis(frame.file):
+            return
+        is_within = is_within or not is_foreign(frame.file)
+        yield frame
 
 
 def _innermost_foreign(frames: Sequence[Place]) -> list[str]:

@@ -90,3 +90,15 @@ class PeerLeftError(RanksError):
 
 class ChaosError(RanksError):
     """What was to be done to a rank at one of its collectives was not. Raised in that rank."""
+
+
+class PropertyError(HarnessError, RuntimeError):
+    """A test under Hypothesis's `@given` that ranks cannot run. The message says why."""
+
+
+class ExampleValueError(PropertyError, TypeError):
+    """A value that Hypothesis has drawn cannot be given to ranks. Raised before they see it."""
+
+
+class FlakyExampleError(RanksError):
+    """An example of a property test failed, and did not fail when it was run again."""

@@ -150,6 +150,19 @@ EXIT_TIMEOUT_S = Setting(
     seconds,
     "Seconds that the ranks may take to exit once every body has finished.",
 )
+PROPERTY_TIMEOUT_S = Setting(
+    "HARNESS_PROPERTY_TIMEOUT",
+    600.0,
+    seconds,
+    "Seconds that all examples of a property test may take together; each of them may take what "
+    "the body of a test may.",
+)
+SHRINK_TIMEOUT_S = Setting(
+    "HARNESS_SHRINK_TIMEOUT",
+    60.0,
+    seconds,
+    "Seconds for which an example that fails is made smaller.",
+)
 DEADLOCK_S = Setting(
     "HARNESS_DEADLOCK_AFTER",
     1.0,

@@ -37,6 +37,7 @@ class LaunchSpec:
         store_port: where the store of a world that stays serves, on the loopback address; or 0.
         isolation: "process" for ranks that run this one test; "group" and "none" for ranks that
             stay for the tests after it, without or with their process group.
+        has_examples: whether the ranks run the method once for each example that they are sent.
     """
 
     test_id: str
@@ -57,6 +58,7 @@ class LaunchSpec:
     extras: Mapping[str, Any] = field(default_factory=dict)
     isolation: str = PROCESS
     store_port: int = 0
+    has_examples: bool = False
 
     @property
     def stays(self) -> bool:

@@ -81,6 +81,19 @@ def destroy_others() -> None:
         _kept = None  # to let go of its sockets
 
 
+def destroy_all() -> None:
+    """Destroy all process groups, the one that was kept among them."""
+    global _kept
+    import torch.distributed as dist
+
+    group, _kept = _group(), None
+    if group is not None and not dist.is_initialized():
+        _set_default(group)
+    if dist.is_available() and dist.is_initialized():
+        with child_gloo.awake():
+            dist.destroy_process_group()
+
+
 def _group() -> Any:
     """The group that was kept if it is still there, hidden or not; else None."""
     if _kept is None:

@@ -15,11 +15,13 @@ from operator import attrgetter
 from typing import Any, NoReturn
 
 from harness.model import settings
+from harness.model.expectation import is_accepting
 from harness.model.outcome import Passed, Raised, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE
 from harness.model.spec import WORLD_VARIABLE, LaunchSpec
 from harness.ranks import (
     child_debugger,
+    child_examples,
     child_gloo,
     child_kept_group,
     child_lifeline,
@@ -99,14 +101,26 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
         _fix_what_was_launched(cls, spec)
         child_store.begin(spec)
         child_debugger.attach(pipe, rank)
+        if is_accepting():
+            from harness.ranks import expectations
+
+            expectations.install()
         child_gloo.share_device()
-        if spec.stays:
+        if spec.stays or spec.has_examples:
             child_gloo.prepare()
+        if spec.stays:
             child_kept_group.hide()
             child_stay.note()
         pipe.hello()
         enter = getattr(cls, spec.entry)
-        enter(rank, spec.method, spec.file_name, pipe, **spec.extras)
+
+        def run(file_name: str) -> None:
+            enter(rank, spec.method, file_name, pipe, **spec.extras)
+
+        if spec.has_examples:
+            child_examples.serve(spec, pipe, run)
+        else:
+            run(spec.file_name)
         if pipe.outcome is None:
             raise RuntimeError(
                 f"{spec.qualname}.{spec.entry}() returned without running the test: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import threading
@@ -13,6 +14,8 @@ from typing import Any
 from harness.diagnosis import snapshot
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Snapshot
+from harness.model.example import Example, Remarks
+from harness.model.expectation import Expectation
 from harness.model.outcome import (
     Passed,
     Problem,
@@ -45,7 +48,9 @@ class RankPipe:
     Attributes:
         progress: how far the present test has come.
         stays: whether the rank stays for another test.
-        outcome: what the rank has reported of the present test; None if nothing yet.
+        outcome: what the rank has reported of the present test, or of its present example; None
+            if nothing yet.
+        example: the example that the body is to run; None if the test has none.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -60,11 +65,13 @@ class RankPipe:
         self.progress = Progress()
         self.stays = False
         self.outcome: Spoken | None = None
+        self.example: Example | None = None
 
     def begin(self, stays: bool) -> None:
         """A test begins: nothing of the one before counts any more."""
         global _current
         _current, self.stays, self.outcome = self, stays, None
+        self.example = None
         self._meetings = 0
         self._keeps_time, self.progress = False, Progress()
         self.enter(SET_UP)
@@ -101,7 +108,8 @@ class RankPipe:
             self.enter(EXIT)
             is_good = isinstance(outcome, Passed | Skipped)
             message = self._outcome_message(outcome, is_good)
-            if is_good and self.stays and not child_torch_state.groups():
+            goes_on = self.stays or self.example is not None
+            if is_good and goes_on and not child_torch_state.groups():
                 # Nothing is left to do that could hang: it can go with what comes right after.
                 self._held = encode(message)
             else:
@@ -109,9 +117,12 @@ class RankPipe:
 
     def _outcome_message(self, outcome: Spoken, is_good: bool) -> Message:
         # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
-        take = snapshot.take_groups if is_good and self.stays else snapshot.take
         message: Message = {"kind": "outcome", "outcome": spoken_to_data(outcome)}
-        message["snapshot"] = _taken(take, not is_good)
+        if is_good and self.example is not None:
+            message["snapshot"] = None  # its process group goes at once, and so do its peers' waits
+        else:
+            take = snapshot.take_groups if is_good and self.stays else snapshot.take
+            message["snapshot"] = _taken(take, not is_good)
         if self._keeps_time:
             message["spans"] = child_listener.spans(settled=is_good)
         return message
@@ -153,6 +164,10 @@ class RankPipe:
         """This rank does not need the terminal any more."""
         self._send({"kind": "terminal", "wanted": False})
 
+    def tell_expectation(self, expectation: Expectation) -> None:
+        """The body has produced a text where it expects one, and texts are accepted."""
+        self._send({"kind": "expectation", "expectation": asdict(expectation)})
+
     def sabotage(self, deed: str) -> None:
         """Something is about to be done to this rank on purpose: "kill" or "stop"."""
         self._send({"kind": "sabotage", "deed": deed})
@@ -186,6 +201,52 @@ class RankPipe:
                 "is_clean": is_clean,
                 "positions": positions,
                 "imported": imported,
+            }
+        )
+
+    def await_examples(self) -> None:
+        """All is ready for the first example of a property test."""
+        self.outcome = Passed()
+        self._send(self._outcome_message(self.outcome, is_good=True))
+        self.end_example()
+
+    def next_example(self) -> Message | None:
+        """Wait for the next example; None if there are no more.
+
+        Raises:
+            SystemExit: if the rank shall leave.
+        """
+        assert self._orders is not None
+        while (order := self._orders.get()) is not None and order["kind"] != "leave":
+            if order["kind"] == "example":
+                self._begin_example(order)
+                return order
+            if order["kind"] == "no more examples":
+                self.outcome = self.example = None
+                return None
+        raise SystemExit(0)
+
+    def _begin_example(self, order: Message) -> None:
+        self.outcome, self._meetings = None, 0
+        if "values" in order:
+            values = base64.b64decode(order["values"])
+        else:
+            with open(order["values_file"], "rb") as file:
+                values = file.read()
+        self.example = Example(values, order["wants_notes"])
+        snapshot.begin()
+
+    def end_example(self) -> None:
+        """The process group of the example is down, or is kept; the rank waits for the next one."""
+        remarks = Remarks() if self.example is None else self.example.remarks
+        self._send(
+            {
+                "kind": "parked",
+                "left": [],
+                "is_clean": True,
+                "positions": child_torch_state.positions(),
+                "imported": [],
+                "remarks": remarks.to_data(),
             }
         )
 

@@ -10,16 +10,27 @@ from harness.model.spec import LaunchSpec
 _client: Any = None
 _prefix = ""
 _count = 0
+_part = ""
 
 
 def begin(spec: LaunchSpec) -> None:
     """A test begins: stores made from now on are its own."""
-    global _prefix, _client, _count
-    _prefix, _count = os.path.basename(spec.folder), 0
+    global _prefix, _client, _count, _part
+    _prefix, _count, _part = os.path.basename(spec.folder), 0, ""
     if _client is None and spec.store_port:
         from harness.ranks.stores import connect
 
         _client = connect(spec.store_port)
+
+
+def begin_part(number: int) -> None:
+    """A part of the test begins that has stores of its own.
+
+    Args:
+        number: of the part, the same on all ranks.
+    """
+    global _part, _count
+    _part, _count = f"{number}/", 0
 
 
 def store_for_group(file_name: str, world_size: int) -> Any:
@@ -38,4 +49,4 @@ def store_for_group(file_name: str, world_size: int) -> Any:
     _count += 1
     if _client is None:
         return FileStore(file_name if _count == 1 else f"{file_name}.{_count}", world_size)
-    return PrefixStore(f"{_prefix}/{_count}", _client)
+    return PrefixStore(f"{_prefix}/{_part}{_count}", _client)

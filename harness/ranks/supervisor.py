@@ -48,12 +48,16 @@ class Limits:
     Attributes:
         start_s, body_s, exit_s: for all ranks to start, to run the body, and to exit.
         deadlock_s: for how long a world must be seen stuck; 0 for not looking.
+        faulty_stay: whether ranks whose body goes wrong may stay, if all ranks come to an end.
+        deep: whether ranks that hang are worth a second's look at their native stacks.
     """
 
     start_s: float
     body_s: float
     exit_s: float
     deadlock_s: float = 0.0
+    faulty_stay: bool = False
+    deep: bool = True
 
 
 class Supervisor:
@@ -79,7 +83,7 @@ class Supervisor:
         self._terminal = Terminal()
         self._paused_s: float | None = None
         self._end: Deadline | None = None
-        self._round = 0
+        self._round: int | None = None
 
     def run(self) -> tuple[RankReport, ...]:
         """Wait for all outcomes.
@@ -91,7 +95,7 @@ class Supervisor:
             with contextlib.closing(self._inquiry), whereabouts.witnessed_by(self._inquiry):
                 self._see_through()
             if self._end is not None:
-                self._interrogator.look_from_outside(deep=self._is_hang)
+                self._interrogator.look_from_outside(deep=self._is_hang and self._limits.deep)
         finally:
             for rank in self.ranks:
                 self._terminal.leave(rank.rank)
@@ -117,7 +121,8 @@ class Supervisor:
     def _all_stay(self) -> bool:
         """Whether every rank waits for another test."""
         parked = all(rank.phase is Phase.PARKED for rank in self.ranks)
-        if parked and self._end is None and not any(map(self._has_died, self.ranks)):
+        may_stay = self._end is None or (self._limits.faulty_stay and not self._is_hang)
+        if parked and may_stay and not any(map(self._has_died, self.ranks)):
             return True
         for rank in filter(self._has_died, self.ranks):
             rank.settle_by_exit(rank.handle.exit_code or 0)
@@ -182,14 +187,16 @@ class Supervisor:
         if not self._unsettled():
             return  # all have gone, if need be in the instant in which a deadline passed
         if self._end is not None:
-            if self._end.expired or (self._is_hang and self._all_have_answered()):
+            if self._end.expired and self._round is None:
+                self._begin_end(PEER_GRACE_S)  # they will not stay: now they can be asked
+            elif self._end.expired or (self._is_hang and self._all_have_answered()):
                 self._give_up()
             return
         self._set_deadlines()
         if self._paused_s is not None:
             return
         if any(self._is_fault(rank) for rank in self.ranks):
-            self._begin_end(PEER_GRACE_S)
+            self._await_peers()
         elif self._start.expired:
             self._blame(Phase.STARTING, TimedOut("start", self._limits.start_s))
         elif self._body.expired:
@@ -253,12 +260,20 @@ class Supervisor:
             rank.settle(blame)
         self._begin_end(ANSWER_GRACE_S)
 
+    def _await_peers(self) -> None:
+        """A rank has gone wrong: give the others a moment to come to an end too."""
+        if self._limits.faulty_stay:
+            # Being asked where everything was called is for processes that do nothing more.
+            self._end = Deadline.after(PEER_GRACE_S)
+        else:
+            self._begin_end(PEER_GRACE_S)
+
     def _begin_end(self, grace_s: float) -> None:
         self._end = Deadline.after(grace_s)
         self._round = self._interrogator.ask(full=True)
 
     def _all_have_answered(self) -> bool:
-        return self._interrogator.all_have_answered(self._round)
+        return self._round is not None and self._interrogator.all_have_answered(self._round)
 
     def _give_up(self) -> None:
         """Settle those still at it: by what they have said, else as ended."""

@@ -24,6 +24,8 @@ from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Evidence, Snapshot
+from harness.model.example import Example
+from harness.model.expectation import Expectation
 from harness.model.outcome import (
     Deadlocked,
     Ended,
@@ -80,6 +82,8 @@ class RankThread(threading.Thread):
         self.done = False
         self.progress = Progress()
         self.ended_s: float | None = None
+        self.example: Example | None = None
+        self.expectations: list[Expectation] = []
         self.groups = world.groups
         self._generators = generators
         self._body = body

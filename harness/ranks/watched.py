@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from harness.model.clock import now
 from harness.model.evidence import Snapshot, snapshot_from_data
+from harness.model.example import Remarks
+from harness.model.expectation import Expectation
 from harness.model.outcome import (
     Exited,
     Killed,
@@ -57,6 +59,8 @@ class WatchedRank:
         self.left: tuple[str, ...] = ()
         self.positions: dict[str, int] = {}
         self.is_clean = False
+        self.remarks = Remarks()
+        self.expectations: list[Expectation] = []
         self.arrivals: list[tuple[str, str]] = []
         self.sabotage = ""
         self.terminal_wishes: list[bool] = []
@@ -116,6 +120,8 @@ class WatchedRank:
             self.arrivals.append((message["label"], message["value"]))
         elif kind == "terminal":
             self.terminal_wishes.append(message["wanted"])
+        elif kind == "expectation":
+            self.expectations.append(Expectation(**message["expectation"]))
         elif kind == "sabotage":
             self.sabotage = message["deed"]
 
@@ -125,6 +131,8 @@ class WatchedRank:
         self.left = tuple(message["left"])
         self.is_clean = message["is_clean"]
         self.positions = message["positions"]
+        if "remarks" in message:
+            self.remarks = Remarks.from_data(message["remarks"])
         if self.spoken is not None:
             self.settle(self.spoken, self.spoken_at_s)
 

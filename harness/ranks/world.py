@@ -258,8 +258,12 @@ class World:
 
     def run(self, spec: LaunchSpec) -> None:
         """Have ranks that stay run another test."""
+        self.go_on({"kind": "run", "spec": spec.to_data()})
+
+    def go_on(self, order: Message) -> None:
+        """Tell ranks that wait for it what to do next."""
         self.is_idle = self.is_clean = False
-        frame = encode({"kind": "run", "spec": spec.to_data()})
+        frame = encode(order)
         for handle in self.handles:
             handle.is_new = False
             handle.pass_on_output()

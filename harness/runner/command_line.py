@@ -156,6 +156,12 @@ def _add_execution(parser: Parser) -> None:
         help=f"seed of all random generators (default: {settings.SEED.default})",
     )
     group.add_argument(
+        "--accept",
+        action="store_true",
+        help="have tests take what they produce for what they expect: assertExpectedInline edits "
+        "their source, assertExpected writes its file",
+    )
+    group.add_argument(
         "--retries",
         type=_natural,
         default=0,
@@ -272,6 +278,10 @@ def _contradictions(options: Options) -> list[tuple[bool, str]]:
     return [
         (options.compare and not options.checkout, "--compare needs --torch-checkout DIR"),
         (options.json and not options.compare, "--json needs --compare"),
+        (
+            options.accept and (options.jobs or 0) > 1,
+            "--accept edits test files, which only one test at a time may do: leave out -j",
+        ),
         (alone and options.retries > 0, "--retries needs worker processes, which -j 0 has not"),
         (
             alone and options.test_timeout_s is not None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from harness.model.expectation import is_accepting
 from harness.runner.options import Options
 
 _JOBS_PER_CORE = 2
@@ -17,8 +18,8 @@ def jobs_for(options: Options, is_script: bool) -> int:
         return options.jobs
     if options.list_only or (is_script and not _needs_workers(options)):
         return 0
-    if options.live_output:
-        return 1
+    if options.live_output or is_accepting():
+        return 1  # who accepts edits files, which two must not do at once
     return min(_JOBS_PER_CORE * (os.cpu_count() or 1), _MAX_JOBS)
 
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from harness.model import settings
 from harness.model.errors import HarnessError
+from harness.model.expectation import ACCEPT_VARIABLE
 from harness.model.installed_torch import use_installed_torch
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE
@@ -121,6 +122,8 @@ def _set_what_ranks_must_know(options: Options) -> None:
         settings.TIMEOUT_S.set(options.timeout_s)
     if options.isolation is not None:
         settings.ISOLATION.set(options.isolation)
+    if options.accept:
+        os.environ[ACCEPT_VARIABLE] = "1"
     if options.live_output:
         settings.LIVE_OUTPUT.set(True)
     if options.wants_timeline:

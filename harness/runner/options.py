@@ -25,6 +25,7 @@ class Options:
         test_timeout_s: seconds that any test may take in all; None for no limit.
         run_timeout_s: seconds after which the run stops; None for no limit.
         isolation: how much of a world tests share; None for the setting's.
+        accept: have tests take what they produce for what they expect.
         live_output: show what tests and ranks print while they run.
         jobs: how many tests run at once; 0 for all in the runner's own process; None for as many
             as suits the machine.
@@ -59,6 +60,7 @@ class Options:
     test_timeout_s: float | None = None
     run_timeout_s: float | None = None
     isolation: str | None = None
+    accept: bool = False
     live_output: bool = False
     jobs: int | None = None
     max_ranks: int | None = None

@@ -1,0 +1,57 @@
+"""Property tests over ranks: examples a second, and what finding a planted bug takes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from statistics import median
+
+from harness.bench.properties_side import SIDES
+from harness.bench.table import Report
+
+NAME = "properties"
+HELP = "examples a second of property tests over ranks, by world size and kind of rank"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--examples", type=int, default=500, metavar="N", help="examples (500)")
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs of each (5)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[2, 4], metavar="N", help="world sizes (2 4)"
+    )
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Run all sides in turn, so that a change in the machine's speed meets all alike."""
+    report = Report(
+        f"Property tests of {options.examples} examples with one all_reduce each (gloo, CPU)",
+        ["ranks", *(f"{side}, examples/s" for side in SIDES)],
+        notes=[
+            "Medians. fresh group: processes, every example brings up a process group of its own; "
+            "kept group: MultiProcContinuousTest; no ranks: the same body in one process, where "
+            "all_reduce is a multiplication.",
+        ],
+    )
+    for size in options.sizes:
+        runs = [
+            {side: _run(side, size, options.examples) for side in SIDES}
+            for _ in range(options.repeat)
+        ]
+        report.rows.append([size, *(median(run[side] for run in runs) for side in SIDES)])
+    return report
+
+
+def _run(side: str, size: int, examples: int) -> float:
+    """Examples a second."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "harness.bench.properties_side", side, str(size), str(examples)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"^examples a second: (\S+)$", finished.stdout, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"{side} gave no figure:\n{finished.stdout}\n{finished.stderr}")
+    return float(found[1])

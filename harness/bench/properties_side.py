@@ -1,0 +1,108 @@
+"""One side of the comparison of property tests: a process that runs one of them.
+
+Run as `python -m harness.bench.properties_side SIDE RANKS EXAMPLES`; prints the examples a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import unittest
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.cases.continuous import MultiProcContinuousTest
+from harness.cases.multiprocess import MultiProcessTestCase
+from harness.cases.multithreaded import MultiThreadedTestCase
+from harness.cases.testcase import TestCase
+
+SIDES = ("fresh group", "kept group", "threads", "no ranks")
+
+_SIZE, _EXAMPLES = "HARNESS_BENCH_WORLD_SIZE", "HARNESS_BENCH_EXAMPLES"
+# Ranks import this module too, with the same environment.
+WORLD_SIZE = int(os.environ.get(_SIZE, "2"))
+_VALUES = st.lists(st.integers(-1000, 1000), min_size=1, max_size=8)
+_MANY = settings(max_examples=int(os.environ.get(_EXAMPLES, "100")))
+
+
+def _check(case: Any, values: list[int]) -> None:
+    x = torch.tensor(values)
+    dist.all_reduce(x)
+    case.assertEqual(x, WORLD_SIZE * torch.tensor(values))
+
+
+class FreshGroup(MultiProcessTestCase):
+    """Every example brings up its own process group."""
+
+    world_size = WORLD_SIZE
+
+    @_MANY
+    @given(values=_VALUES)
+    def test_it(self, values: list[int]) -> None:
+        self.init_process_group()
+        _check(self, values)
+
+
+class KeptGroup(MultiProcContinuousTest):
+    """Finds one."""
+
+    world_size = WORLD_SIZE
+
+    @classmethod
+    def backend_str(cls) -> str:
+        return "gloo"
+
+    @_MANY
+    @given(values=_VALUES)
+    def test_it(self, values: list[int]) -> None:
+        _check(self, values)
+
+
+class Threads(MultiThreadedTestCase):
+    """Ranks that are threads."""
+
+    world_size = WORLD_SIZE
+
+    @_MANY
+    @given(values=_VALUES)
+    def test_it(self, values: list[int]) -> None:
+        _check(self, values)
+
+
+class NoRanks(TestCase):
+    """What Hypothesis and the comparison take."""
+
+    @_MANY
+    @given(values=_VALUES)
+    def test_it(self, values: list[int]) -> None:
+        x = torch.tensor(values) * WORLD_SIZE
+        self.assertEqual(x, WORLD_SIZE * torch.tensor(values))
+
+
+_CLASSES = dict(zip(SIDES, (FreshGroup, KeptGroup, Threads, NoRanks), strict=True))
+
+
+def main() -> None:
+    side, size, examples = sys.argv[1:]
+    if os.environ.get(_SIZE) != size:  # for this module as it is imported, here and in ranks
+        environ = {**os.environ, _SIZE: size, _EXAMPLES: examples}
+        os.execve(sys.executable, [sys.executable, "-m", __spec__.name, *sys.argv[1:]], environ)
+    # As ranks know it.
+    cls = getattr(__import__(__spec__.name, fromlist=["x"]), _CLASSES[side].__name__)
+    result = unittest.TestResult()
+    cls("test_it").run(result)  # the first pays for imports, caches and the world
+    started = time.perf_counter()
+    cls("test_it").run(result)
+    seconds = time.perf_counter() - started
+    if not result.wasSuccessful() or result.skipped:
+        raise RuntimeError(f"the test did not pass: {result.errors or result.failures}")
+    print(f"\nexamples a second: {int(examples) / seconds}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

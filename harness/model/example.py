@@ -1,0 +1,52 @@
+"""What a rank has to say about one example of a property test, beside what became of its body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Remarks:
+    """What the body told Hypothesis in one rank.
+
+    Attributes:
+        rejected: the assumption that did not hold, in words; empty if all held.
+        location: where it was made, as `file:line`.
+        notes: what `note()` was told, as text.
+        events: what `event()` was told, to its payload.
+        targets: label to what `target()` was told.
+        returned: what the body returned, as text; empty for None.
+    """
+
+    rejected: str = ""
+    location: str = ""
+    notes: list[str] = field(default_factory=list)
+    events: dict[str, Any] = field(default_factory=dict)
+    targets: dict[str, float] = field(default_factory=dict)
+    returned: str = ""
+
+    def to_data(self) -> dict[str, Any]:
+        """As data that JSON can carry."""
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Remarks:
+        """The inverse of `to_data`."""
+        return cls(**data)
+
+
+@dataclass
+class Example:
+    """One example as a rank is given it.
+
+    Attributes:
+        values: the arguments by name, pickled.
+        wants_notes: whether somebody will read notes.
+        remarks: what the body says.
+    """
+
+    values: bytes
+    wants_notes: bool = True
+    remarks: Remarks = field(default_factory=Remarks)

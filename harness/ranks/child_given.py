@@ -1,0 +1,207 @@
+"""Runs a test method under Hypothesis's `@given` in a rank, with the example that the parent sent.
+
+The engine is in the parent alone. In a rank the method is called as ever, so that all decorators
+around `@given` do their part; where Hypothesis would begin to draw, it is told to run one explicit
+example, and so the body has all that it may expect of Hypothesis. Imported only for such tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import unittest
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+import hypothesis
+from hypothesis.control import current_build_context
+from hypothesis.errors import UnsatisfiedAssumption
+from hypothesis.reporting import with_reporter
+
+from harness.model.errors import PropertyError
+from harness.model.example import Example
+from harness.ranks.example_values import unpack
+
+# On Hypothesis's handle, which all decorators around `@given` hand on: its own function.
+_LAYER = "_harness_layer"
+
+_current = threading.local()
+
+
+def note_layer(function: Any) -> None:
+    """Keep in mind which function `@given` made of a test, and have all marks on it count.
+
+    Later that function may be out of sight: generators of tests hide what they have wrapped. And
+    Hypothesis hands on what decorators under `@given` (a timeout, say) have noted only if its name
+    is public.
+    """
+    with contextlib.suppress(PropertyError):
+        layer_of(function)
+    for name, value in vars(function.hypothesis.inner_test).items():
+        if not name.startswith(("_hypothesis", "__wrapped")) and name not in vars(function):
+            setattr(function, name, value)
+
+
+def layer_of(function: Any) -> Any:
+    """The function that `@given` made, below whatever decorators there are.
+
+    Raises:
+        PropertyError: if it is out of sight.
+    """
+    handle = function.hypothesis
+    known = getattr(handle, _LAYER, None)
+    if known is not None:
+        return known
+    layer = getattr(function, "__func__", function)
+    while not _is_hypothesis_own(layer):
+        if not hasattr(layer, "__wrapped__"):
+            raise PropertyError(
+                f"{function.__qualname__}: its @given is out of sight: decorators around it must "
+                "use functools.wraps(), and generated tests be made in the class's body"
+            )
+        layer = layer.__wrapped__
+    setattr(handle, _LAYER, layer)
+    return layer
+
+
+def _is_hypothesis_own(function: Any) -> bool:
+    # What Hypothesis hides functions of its own from tracebacks by.
+    return function.__globals__.get("__hypothesistracebackhide__") is True
+
+
+class _Call:
+    """One call of the body."""
+
+    def __init__(self, example: Example) -> None:
+        self.example = example
+        self.has_run = False
+        self.error: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        self._notes: list[str] = []
+
+    def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the body, with the example's values in the place of those that stand for them."""
+        self.has_run = True
+        remarks = self.example.remarks
+        keep = remarks.notes.append if self.example.wants_notes else _drop
+        try:
+            with with_reporter(lambda text: keep(str(text))):
+                returned = body(*args, **{**kwargs, **unpack(self.example.values)})
+            remarks.returned = "" if returned is None else repr(returned)
+        except BaseException as error:
+            self._keep(error)
+            raise
+        finally:
+            data = current_build_context().data
+            remarks.events.update(data.events)
+            remarks.targets.update(data.target_observations)
+
+    def _keep(self, error: BaseException) -> None:
+        if isinstance(error, UnsatisfiedAssumption):
+            remarks = self.example.remarks
+            remarks.rejected = str(getattr(error, "reason", None) or "an assumption")
+            remarks.location = str(getattr(error, "location", None) or "")
+            return
+        self.error = error
+        here = error.__traceback__
+        self._traceback = here.tb_next if here is not None else None
+        self._notes = list(getattr(error, "__notes__", ()))
+
+    def as_raised(self) -> BaseException | None:
+        """The body's exception as the body raised it, without what Hypothesis has added."""
+        if self.error is None:
+            return None
+        vars(self.error)["__notes__"] = self._notes
+        return self.error.with_traceback(self._traceback)
+
+
+def _drop(text: str) -> None:
+    """Nobody wants to know."""
+
+
+def run_example(method: Callable[[], Any], example: Example, seed: Callable[[], None]) -> None:
+    """Run a test method under `@given` with this example, in the calling thread.
+
+    To be called inside `explicitly`.
+
+    Args:
+        method: the bound method, with all its decorators.
+        example: the values; it is told what the body says to Hypothesis.
+        seed: seeds the rank's generators, which Hypothesis has seeded its own way.
+
+    Raises:
+        unittest.SkipTest: if an assumption does not hold; `example.remarks` tells it from others.
+        BaseException: whatever the body raises.
+    """
+    call = _Call(example)
+    _current.call, _current.seed = call, seed
+    try:
+        method()
+    except BaseException as error:
+        raised = call.as_raised()
+        if error is not raised:
+            raise
+    finally:
+        _current.call = None
+    if (raised := call.as_raised()) is not None:
+        raise raised
+    if example.remarks.rejected:
+        raise unittest.SkipTest(f"the example is rejected: {example.remarks.rejected}")
+    if not call.has_run:
+        raise PropertyError(
+            "the test method returned without running the body that is under @given"
+        )
+
+
+@contextlib.contextmanager
+def explicitly(method: Any, body: Callable[..., Any]) -> Iterator[None]:
+    """Inside, the method runs the example of the `run_example` that calls it, and no engine.
+
+    Args:
+        method: the test method, with all its decorators.
+        body: what is under `@given`.
+    """
+    layer = layer_of(method)
+    handle = layer.hypothesis
+
+    @functools.wraps(body)
+    def dispatch(*args: Any, **kwargs: Any) -> Any:
+        call: _Call = _current.call
+        _current.seed()
+        return call.run(body, args, kwargs)
+
+    changed: dict[str, Any] = {
+        "_hypothesis_internal_use_settings": _settings(),
+        "_hypothesis_internal_use_reproduce_failure": None,
+        "_hypothesis_internal_print_given_args": False,
+        "hypothesis_explicit_examples": [],
+    }
+    before = {name: getattr(layer, name) for name in changed if hasattr(layer, name)}
+    inner = handle.inner_test
+    for name, value in changed.items():
+        setattr(layer, name, value)
+    # Something must stand for the values; what it is, is seen in `dispatch`.
+    hypothesis.example(**dict.fromkeys(handle._given_kwargs))(layer)
+    handle.inner_test = dispatch
+    try:
+        yield
+    finally:
+        handle.inner_test = inner
+        for name in changed:
+            if name in before:
+                setattr(layer, name, before[name])
+            else:
+                delattr(layer, name)
+
+
+@functools.cache
+def _settings() -> hypothesis.settings:
+    return hypothesis.settings(
+        phases=[hypothesis.Phase.explicit],
+        database=None,
+        deadline=None,
+        verbosity=hypothesis.Verbosity.normal,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
