@@ -21,6 +21,7 @@ def load_where_used() -> None:
 
     The second half is the entry point in setup.cfg, so where the harness is not installed but
     copied, hypothesis is imported at once: a test's `@settings` must never see other defaults.
+    Where there is no hypothesis, nothing is done.
     """
     there = "hypothesis" in sys.modules
     if there or (not _entry_point_is_installed() and find_spec("hypothesis") is not None):

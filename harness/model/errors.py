@@ -24,6 +24,10 @@ class TorchMissingError(HarnessError, ImportError):
     """torch is missing or too old. Raised by importing `harness.cases`; install what it says."""
 
 
+class HypothesisMissingError(HarnessError, ImportError):
+    """Strategies or property tests are asked for, and hypothesis is not installed."""
+
+
 class WorldSizeError(HarnessError, ValueError):
     """A world size that is not a positive integer. Raised before any process exists."""
 

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "harness"
 
 # A room may import those before it. What stands beside the rooms may import what is named.
 ROOMS = ["model", "diagnosis", "ranks", "cases", "runner", "dropin", "bench"]
-FACADES = ["common_distributed", "common_utils", "common_cuda"]
+FACADES = ["common_distributed", "common_utils", "common_cuda", "strategies"]
 BESIDE = {
     "__init__": ["_version", *ROOMS],
     "__main__": ["runner"],

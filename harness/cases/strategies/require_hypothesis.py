@@ -1,0 +1,18 @@
+"""One clear sentence where hypothesis is missing, instead of a traceback from deep inside."""
+
+from __future__ import annotations
+
+from harness.model.errors import HypothesisMissingError
+
+
+def require_hypothesis() -> None:
+    """Raise HypothesisMissingError unless hypothesis can be imported."""
+    try:
+        import hypothesis  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "hypothesis":
+            raise
+        raise HypothesisMissingError(
+            "harness.strategies needs hypothesis, which is not installed: "
+            "run `pip install 'torch-rank-harness[properties]'`"
+        ) from None

@@ -1,0 +1,280 @@
+"""Tensors, alone and one for each rank."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from harness.cases.strategies.arguments import (
+    as_strategy,
+    dtype_of,
+    flag,
+    whole_number,
+)
+from harness.cases.strategies.dtypes import dtypes
+from harness.cases.strategies.filling import (
+    CONTIGUOUS_LAYOUTS,
+    LAYOUTS,
+    Shape,
+    bytes_needed,
+    filled,
+    laid_out,
+    tiled,
+)
+from harness.cases.strategies.palettes import Extras, palette
+from harness.cases.strategies.shapes import shapes
+from harness.model.spec import check_world_size
+
+T = TypeVar("T")
+
+# So many elements are drawn from `elements`; a larger tensor has them again and again.
+_DRAWN_ELEMENTS = 64
+
+
+class _Recipe(NamedTuple):
+    """What all tensors of a draw have in common; the fields are arguments of `tensors()`."""
+
+    dtype: SearchStrategy[torch.dtype]
+    shape: SearchStrategy[Shape]
+    fixed_shape: Shape | None
+    elements: SearchStrategy[Any] | None
+    layouts: SearchStrategy[int]
+    requires_grad: SearchStrategy[bool]
+    must_require_grad: bool
+    extras: Extras
+
+    def __repr__(self) -> str:
+        """Hypothesis names a strategy by its arguments; these say what the user has given."""
+        parts = [f"dtype={self.dtype}", f"shape={self.shape}"]
+        if self.elements is not None:
+            parts.append(f"elements={self.elements}")
+        return ", ".join(parts)
+
+
+class _Form(NamedTuple):
+    """One draw's dtype, shape and whether autograd is to record what is done."""
+
+    dtype: torch.dtype
+    shape: Shape
+    requires_grad: bool
+
+
+def tensors(
+    dtype: torch.dtype | SearchStrategy[torch.dtype] | None = None,
+    shape: int | Shape | SearchStrategy[Shape] | None = None,
+    *,
+    elements: SearchStrategy[Any] | None = None,
+    contiguous: bool = True,
+    requires_grad: bool | SearchStrategy[bool] = False,
+    extremes: bool = False,
+    allow_nan: bool = False,
+    allow_infinity: bool = False,
+) -> SearchStrategy[torch.Tensor]:
+    """Dense tensors on the CPU.
+
+    Their numbers are small: integers from -8 to 8, multiples of 1/4 from -8 to 8, complex numbers
+    with parts from -3 to 3. So sums over a few ranks are exact in every dtype and the same in every
+    order. They become simpler towards zeros, of one dimension and one element, contiguous.
+
+    The first 32 elements are chosen one by one; those behind them, of larger tensors, are random
+    numbers from a seed that is chosen, or all zero. A tensor of a million elements costs no more
+    choices than one of 33.
+
+    Args:
+        dtype: a dtype or a strategy for dtypes; `dtypes()` if left out, and `dtypes("floating")` if
+            gradients are asked for.
+        shape: a shape, a number of elements, or a strategy for shapes; `shapes()` if left out.
+        elements: where the elements come from, instead of what is said above: a strategy for
+            numbers that the dtype can hold. 64 are drawn at most, and repeated from there on.
+        contiguous: False for tensors that may have gaps between their elements, or their dimensions
+            in reversed order in memory. Contiguous ones, too, may start behind the start of their
+            storage, as a view of a flat buffer does.
+        requires_grad: whether they require grad; with a strategy, those of other than floating and
+            complex dtypes do not.
+        extremes: also the dtype's largest and smallest number, and of floating and complex dtypes
+            -0.0 and the smallest positive numbers.
+        allow_nan, allow_infinity: also these; dtypes that do not have them do without.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if a shape has a negative side, `dtype` is none that tensors can be drawn of,
+            cannot require grad as it should, or `elements` comes with extremes, NaN or infinity.
+    """
+    recipe = _recipe(
+        dtype,
+        shape,
+        elements=elements,
+        contiguous=contiguous,
+        requires_grad=requires_grad,
+        extremes=extremes,
+        allow_nan=allow_nan,
+        allow_infinity=allow_infinity,
+    )
+    return _tensors(recipe)
+
+
+def per_rank(strategy: SearchStrategy[T], world_size: int) -> SearchStrategy[tuple[T, ...]]:
+    """One value for each rank, as one tuple, so that they become simpler together.
+
+    Args:
+        strategy: for the value of one rank; those of the ranks are drawn independently.
+        world_size: number of ranks; of the tuple, rank r's value is item r.
+
+    Raises:
+        TypeError: if the first argument is no strategy.
+        WorldSizeError: if world_size is not an integer above zero.
+    """
+    if not isinstance(strategy, SearchStrategy):
+        raise TypeError(f"per_rank() was given {strategy!r}: it needs a strategy")
+    return st.tuples(*[strategy] * check_world_size(world_size, "per_rank()"))
+
+
+def per_rank_tensors(
+    world_size: int,
+    dtype: torch.dtype | SearchStrategy[torch.dtype] | None = None,
+    shape: int | Shape | SearchStrategy[Shape] | None = None,
+    *,
+    same_strides: bool = True,
+    elements: SearchStrategy[Any] | None = None,
+    contiguous: bool = True,
+    requires_grad: bool | SearchStrategy[bool] = False,
+    extremes: bool = False,
+    allow_nan: bool = False,
+    allow_infinity: bool = False,
+) -> SearchStrategy[tuple[torch.Tensor, ...]]:
+    """One tensor for each rank, of the same dtype and shape on all; item r is rank r's.
+
+    They are one value: a shape that becomes smaller does so on all ranks. For tensors that have
+    nothing in common, use `per_rank(tensors(...), world_size)`.
+
+    Args:
+        world_size: number of ranks.
+        same_strides: whether all ranks' tensors lie in memory in the same way.
+
+    The other arguments are those of `tensors()`.
+
+    Raises:
+        WorldSizeError: if world_size is not an integer above zero.
+        TypeError, ValueError: as `tensors()` does.
+    """
+    size = check_world_size(world_size, "per_rank_tensors()")
+    flag(same_strides, "same_strides")
+    recipe = _recipe(
+        dtype,
+        shape,
+        elements=elements,
+        contiguous=contiguous,
+        requires_grad=requires_grad,
+        extremes=extremes,
+        allow_nan=allow_nan,
+        allow_infinity=allow_infinity,
+    )
+    return _per_rank_tensors(size, recipe, same_strides)
+
+
+@st.composite
+def _tensors(draw: DrawFn, recipe: _Recipe) -> torch.Tensor:
+    form = _form(draw, recipe)
+    return _tensor(draw, recipe, form, draw(recipe.layouts))
+
+
+@st.composite
+def _per_rank_tensors(
+    draw: DrawFn, world_size: int, recipe: _Recipe, same_strides: bool
+) -> tuple[torch.Tensor, ...]:
+    form = _form(draw, recipe)
+    count = 1 if same_strides else world_size
+    layouts = [draw(recipe.layouts) for _ in range(count)] * (world_size // count)
+    return tuple(_tensor(draw, recipe, form, layout) for layout in layouts)
+
+
+def _form(draw: DrawFn, recipe: _Recipe) -> _Form:
+    dtype = dtype_of(draw(recipe.dtype), "a dtype that was drawn")
+    shape = _shape_of(draw(recipe.shape), "a shape that was drawn")
+    differentiable = dtype.is_floating_point or dtype.is_complex
+    if recipe.must_require_grad and not differentiable:
+        raise ValueError(_cannot_require_grad(dtype))
+    return _Form(dtype, shape, draw(recipe.requires_grad) and differentiable)
+
+
+def _tensor(draw: DrawFn, recipe: _Recipe, form: _Form, layout: int) -> torch.Tensor:
+    if recipe.elements is None:
+        size = bytes_needed(recipe.fixed_shape)
+        choice = draw(st.binary(min_size=size, max_size=size))
+        values = filled(form.shape, palette(form.dtype, _had_by(form.dtype, recipe.extras)), choice)
+    else:
+        count = min(prod(form.shape), _DRAWN_ELEMENTS)
+        drawn = draw(st.lists(recipe.elements, min_size=count, max_size=count))
+        values = tiled(form.shape, drawn, form.dtype)
+    return laid_out(values, layout).requires_grad_(form.requires_grad)
+
+
+def _had_by(dtype: torch.dtype, extras: Extras) -> Extras:
+    """Of the extras those that a dtype has."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return extras
+    return Extras(extremes=extras.extremes)
+
+
+def _recipe(
+    dtype: torch.dtype | SearchStrategy[torch.dtype] | None,
+    shape: int | Shape | SearchStrategy[Shape] | None,
+    *,
+    elements: SearchStrategy[Any] | None,
+    contiguous: bool,
+    requires_grad: bool | SearchStrategy[bool],
+    extremes: bool,
+    allow_nan: bool,
+    allow_infinity: bool,
+) -> _Recipe:
+    """The arguments of `tensors()`, checked."""
+    if not isinstance(requires_grad, SearchStrategy):
+        flag(requires_grad, "requires_grad")
+    if elements is not None and not isinstance(elements, SearchStrategy):
+        raise TypeError(f"elements is {elements!r}: it must be a strategy for numbers")
+    extras = Extras(
+        flag(extremes, "extremes"),
+        flag(allow_nan, "allow_nan"),
+        flag(allow_infinity, "allow_infinity"),
+    )
+    if elements is not None and any(extras):
+        raise ValueError(
+            "extremes, allow_nan and allow_infinity are about the harness's own numbers: "
+            "with elements, that strategy has to draw them"
+        )
+    if dtype is None:
+        dtype = dtypes("floating") if requires_grad is True else dtypes()
+    elif not isinstance(dtype, SearchStrategy):
+        dtype_of(dtype)
+        if requires_grad is True and not (dtype.is_floating_point or dtype.is_complex):
+            raise ValueError(_cannot_require_grad(dtype))
+    if shape is None:
+        shape = shapes()
+    fixed = None if isinstance(shape, SearchStrategy) else _shape_of(shape, "shape")
+    layouts = CONTIGUOUS_LAYOUTS if flag(contiguous, "contiguous") else len(LAYOUTS)
+    return _Recipe(
+        dtype=as_strategy(dtype),
+        shape=as_strategy(shape if fixed is None else fixed),
+        fixed_shape=fixed,
+        elements=elements,
+        layouts=st.integers(0, layouts - 1),
+        requires_grad=as_strategy(requires_grad),
+        must_require_grad=requires_grad is True,
+        extras=extras,
+    )
+
+
+def _shape_of(value: object, name: str) -> Shape:
+    if isinstance(value, int):
+        value = (value,)
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{name} is {value!r}: it must be a tuple of integers, or an integer")
+    return tuple(whole_number(side, f"a side of {name} {tuple(value)}") for side in value)
+
+
+def _cannot_require_grad(dtype: torch.dtype) -> str:
+    return f"requires_grad is True, but tensors of {dtype} cannot require grad"
