@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,26 +95,28 @@ class ProcessWorld:
 
     def run(self, question: Question) -> Answer:
         self._number += 1
-        file = Path(f"{self._file_name}.{self._number}")
-        values_file = Path(f"{self._file_name}.values")
-        file.touch(mode=0o600)
+        file_name = f"{self._file_name}.{self._number}"
+        files = [file_name]
+        os.close(os.open(file_name, os.O_CREAT | os.O_WRONLY, 0o600))
         order: dict[str, Any] = {
             "kind": "example",
             "number": self._number,
-            "file_name": str(file),
+            "file_name": file_name,
             "fresh_group": self._fresh_group,
             "wants_notes": question.wants_notes,
         }
         if len(question.values) > _MAX_IN_CHANNEL:
-            values_file.write_bytes(question.values)
-            order["values_file"] = str(values_file)
+            order["values_file"] = f"{file_name}.values"
+            files.append(order["values_file"])
+            Path(order["values_file"]).write_bytes(question.values)
         else:
             order["values"] = base64.b64encode(question.values).decode("ascii")
         try:
             return self._see_through(order, question)
         finally:
-            for path in (file, values_file):
-                path.unlink(missing_ok=True)
+            for path in files:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
 
     def _see_through(self, order: dict[str, Any], question: Question) -> Answer:
         self._world.go_on(order)

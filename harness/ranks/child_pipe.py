@@ -108,9 +108,10 @@ class RankPipe:
             self.enter(EXIT)
             is_good = isinstance(outcome, Passed | Skipped)
             message = self._outcome_message(outcome, is_good)
-            goes_on = self.stays or self.example is not None
-            if is_good and goes_on and not child_torch_state.groups():
-                # Nothing is left to do that could hang: it can go with what comes right after.
+            ends_idle = self.stays and not child_torch_state.groups()
+            if is_good and (ends_idle or self.example is not None):
+                # Nothing is left to do that could hang, or what is left is of the example too: it
+                # can go with what comes right after.
                 self._held = encode(message)
             else:
                 self._send(message)
