@@ -21,7 +21,7 @@ CLASSES = {
 MODULE = "suites.samples.faults"
 
 # Hangs that have not been noticed by then are not noticed at all; also a rank's exit.
-ENVIRON = {"DISTRIBUTED_TESTS_DEFAULT_TIMEOUT": "30", "HARNESS_EXIT_TIMEOUT": "1"}
+ENVIRON = {"DISTRIBUTED_TESTS_DEFAULT_TIMEOUT": "30", "HARNESS_EXIT_TIMEOUT": "4"}
 
 
 def class_of(name: str) -> str:
