@@ -17,9 +17,10 @@ from harness.ranks import folders
 SHORT = timedelta(milliseconds=200)
 
 
-def listening_addresses() -> set[str]:
+def listening() -> set[tuple[str, int]]:
+    """Where this process listens: addresses and ports."""
     connections = psutil.Process().net_connections(kind="inet")
-    return {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    return {tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN}
 
 
 class TestStores(unittest.TestCase):
@@ -61,11 +62,11 @@ class TestStores(unittest.TestCase):
             self.assertEqual((one.get("key"), two.get("key")), (b"one", b"two"))
 
     def test_tcp_store_serves_on_the_loopback_address_only(self):
-        before = listening_addresses()
+        before = listening()  # Not nothing, where earlier tests of this process left a server.
         with tcp_store() as store:
             store.set("key", "value")
-            self.assertEqual(listening_addresses() - before, {"127.0.0.1"})
-        self.assertEqual(listening_addresses(), before)
+            self.assertEqual(listening() - before, {("127.0.0.1", store.port)})
+        self.assertEqual(listening(), before)
 
     def test_pytorchs_arguments(self):
         store = create_tcp_store("localhost", 1, True, SHORT, True, False, use_libuv=True)
