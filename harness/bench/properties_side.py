@@ -26,14 +26,14 @@ SIDES = ("fresh group", "kept group", "threads", "no ranks")
 _SIZE, _EXAMPLES = "HARNESS_BENCH_WORLD_SIZE", "HARNESS_BENCH_EXAMPLES"
 # Ranks import this module too, with the same environment.
 WORLD_SIZE = int(os.environ.get(_SIZE, "2"))
-_VALUES = st.lists(st.integers(-1000, 1000), min_size=1, max_size=8)
+_NUMBERS = st.integers(-1000, 1000)
 _MANY = settings(max_examples=int(os.environ.get(_EXAMPLES, "100")))
 
 
-def _check(case: Any, values: list[int]) -> None:
-    x = torch.tensor(values)
+def _check(case: Any, number: int) -> None:
+    x = torch.full((4,), number)
     dist.all_reduce(x)
-    case.assertEqual(x, WORLD_SIZE * torch.tensor(values))
+    case.assertEqual(x, torch.full((4,), WORLD_SIZE * number))
 
 
 class FreshGroup(MultiProcessTestCase):
@@ -42,10 +42,10 @@ class FreshGroup(MultiProcessTestCase):
     world_size = WORLD_SIZE
 
     @_MANY
-    @given(values=_VALUES)
-    def test_it(self, values: list[int]) -> None:
+    @given(number=_NUMBERS)
+    def test_it(self, number: int) -> None:
         self.init_process_group()
-        _check(self, values)
+        _check(self, number)
 
 
 class KeptGroup(MultiProcContinuousTest):
@@ -58,9 +58,9 @@ class KeptGroup(MultiProcContinuousTest):
         return "gloo"
 
     @_MANY
-    @given(values=_VALUES)
-    def test_it(self, values: list[int]) -> None:
-        _check(self, values)
+    @given(number=_NUMBERS)
+    def test_it(self, number: int) -> None:
+        _check(self, number)
 
 
 class Threads(MultiThreadedTestCase):
@@ -69,19 +69,19 @@ class Threads(MultiThreadedTestCase):
     world_size = WORLD_SIZE
 
     @_MANY
-    @given(values=_VALUES)
-    def test_it(self, values: list[int]) -> None:
-        _check(self, values)
+    @given(number=_NUMBERS)
+    def test_it(self, number: int) -> None:
+        _check(self, number)
 
 
 class NoRanks(TestCase):
     """What Hypothesis and the comparison take."""
 
     @_MANY
-    @given(values=_VALUES)
-    def test_it(self, values: list[int]) -> None:
-        x = torch.tensor(values) * WORLD_SIZE
-        self.assertEqual(x, WORLD_SIZE * torch.tensor(values))
+    @given(number=_NUMBERS)
+    def test_it(self, number: int) -> None:
+        x = torch.full((4,), number) * WORLD_SIZE
+        self.assertEqual(x, torch.full((4,), WORLD_SIZE * number))
 
 
 _CLASSES = dict(zip(SIDES, (FreshGroup, KeptGroup, Threads, NoRanks), strict=True))

@@ -26,6 +26,7 @@ from harness.ranks import (
     child_kept_group,
     child_lifeline,
     child_listener,
+    child_scheduling,
     child_stay,
     child_store,
 )
@@ -66,6 +67,7 @@ def _run_rank(
     spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
 ) -> None:
     os.setpgid(0, 0)
+    child_scheduling.let_threads_finish()
     child_lifeline.attach()
     mark_forks(spec.world_folder)
     _redirect_output(spec, rank, outputs)

@@ -55,6 +55,7 @@ class RankState:
         }
         # After the looks: torch imports a module to tell its default device.
         self.modules: int = len(sys.modules)
+        self._has_environment = False
 
     @property
     def is_of_now(self) -> bool:
@@ -62,8 +63,10 @@ class RankState:
         return self.modules == len(sys.modules)
 
     def take_environment(self) -> None:
-        """Take the environment as it is now for how it was."""
-        self.parts["environment variable"] = _environ()
+        """Take the environment as it is now for how it was, unless that has been done."""
+        if not self._has_environment:
+            self.parts["environment variable"] = _environ()
+        self._has_environment = True
 
     def differences(self) -> Differences:
         """What is different now."""

@@ -21,7 +21,10 @@ def note() -> None:
 
 
 def note_environment() -> None:
-    """What has been put into the environment by now belongs to the class, not to the test."""
+    """What has been put into the environment by now belongs to the class, not to the test.
+
+    Said before every example of a property test; what the first ones leave is the test's.
+    """
     if _before is not None:
         _before.take_environment()
 

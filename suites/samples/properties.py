@@ -130,6 +130,13 @@ class Continuous(MultiProcContinuousTest):
         record(self, os.getpid())
         dist.barrier()
 
+    @example(number=1)
+    @given(number=st.just(0))
+    def test_leaves(self, number):
+        """The first example leaves something, and others follow."""
+        if number == 1:
+            os.environ["LEFT"] = "by an example"
+
     @settings(max_examples=200)
     @given(values=_LISTS)
     def test_wrong(self, values):

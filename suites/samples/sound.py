@@ -82,6 +82,13 @@ class Recording(MultiProcessTestCase):
         with tempfile.NamedTemporaryFile(delete=False) as file:
             self.record(file.name)
 
+    def test_scheduling(self):
+        """By which of the kernel's policies the threads of this rank are scheduled."""
+        self.init_process_group()
+        threads = [int(name) for name in os.listdir("/proc/self/task")]
+        self.record(sorted({os.sched_getscheduler(thread) for thread in threads}))
+        dist.barrier()
+
     def test_listeners(self):
         """The addresses at which this rank listens while it is in a process group."""
         self.init_process_group()

@@ -16,6 +16,7 @@ import hypothesis
 from hypothesis.internal.reflection import function_digest
 from hypothesis.statistics import collector
 
+from harness import StateLeakWarning
 from harness.cases.example_budget import ExampleBudget
 from harness.model.errors import ExampleValueError
 from harness.ranks.child_given import explicitly, layer_of
@@ -101,6 +102,13 @@ class TestDraws(Properties):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.passes(properties.Continuous, "test_out_of_step")
+
+    def test_what_the_first_example_leaves_is_seen_after_the_last(self):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.passes(properties.Continuous, "test_leaves")
+        (told,) = [str(w.message) for w in caught if w.category is StateLeakWarning]
+        self.assertIn("environment variable LEFT: by an example left behind", told)
 
     def test_the_same_twice(self):
         """Hypothesis takes two instances of a class for two users of one test."""

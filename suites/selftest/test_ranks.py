@@ -9,7 +9,7 @@ from unittest import mock
 
 from harness import MultiProcessTestCase, WorldSizeError
 from harness.model.errors import HookSignatureError
-from harness.ranks import folders
+from harness.ranks import child_scheduling, folders
 from suites.samples import sound
 from suites.selftest.support import InProcess, run_case
 
@@ -49,6 +49,22 @@ class TestWorlds(InProcess):
         self.addCleanup(folders.remove, folder)
         self.assertEqual(folder.stat().st_mode & 0o777, 0o700)
         self.assertEqual(folders.session_folder().stat().st_mode & 0o777, 0o700)
+
+
+class TestScheduling(InProcess):
+    def test_threads_do_not_take_the_processor_from_those_that_wake_them(self):
+        for method in ("forkserver", "spawn"):
+            env = {"HARNESS_START_METHOD": method, "HARNESS_ISOLATION": "process"}
+            found = self.passes(sound.Recording, "test_scheduling", **env)
+            self.assertEqual(found, [str([os.SCHED_BATCH])] * 2)
+
+    def test_another_policy_is_kept(self):
+        ours = os.sched_getscheduler(0)
+        self.addCleanup(os.sched_setscheduler, 0, ours, os.sched_param(0))
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        with mock.patch.object(os, "sched_setscheduler") as change:
+            child_scheduling.let_threads_finish()
+        change.assert_not_called()
 
 
 class TestBadWorlds(unittest.TestCase):
