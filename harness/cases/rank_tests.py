@@ -29,7 +29,7 @@ from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import NONE, PROCESS, LaunchSpec, check_world_size
 from harness.model.verdict import ExitRule, Verdict, judge
-from harness.ranks import child_kept_group, child_pipe, folders, tracks
+from harness.ranks import child_gloo, child_kept_group, child_pipe, folders, tracks
 from harness.ranks.child_body import run_body
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_store import store_for_group
@@ -341,6 +341,7 @@ class RankTestMixin(WorldTestMixin):
 
     def _leave_process_group(self) -> None:
         """Destroy the process group, unless it is to stay."""
+        child_gloo.await_peers()  # a process that ends takes its connections down too
         if self.destroy_pg_upon_exit:
             child_kept_group.destroy_others()
 

@@ -56,6 +56,7 @@ def _run_one(pipe: RankPipe, run: Callable[[], None]) -> None:
     try:
         if isinstance(pipe.outcome, Passed | Skipped):
             child_kept_group.destroy_others()
+            child_kept_group.destroy_sub_groups()  # the next example does not inherit them
         else:
             # At once: peers may wait in a collective for this rank.
             child_kept_group.destroy_all()

@@ -1,10 +1,15 @@
-"""How a rank's process groups of gloo end without waiting: one device for all, kept awake.
+"""How a rank's process groups of gloo end: without waiting, and not before all their ranks are up.
 
 torch gives every process group of gloo a device of its own: a thread with a loop that looks round
 when something arrives, else every 10 ms. A group that is destroyed waits for the loop to look round
 once for each of its connections, and its device once more. Here all groups of a rank are on one
 device, which lives as long as the rank and holds nothing of a group but its sockets; and while
 groups are destroyed, a pair of connections of this process to itself keeps the loop busy.
+
+For gloo a group is up as soon as the connections of this rank are. A rank whose body is short may
+be done with it while a peer still brings it up, and to close connections then fails that peer. So
+every rank notes in the group's store that it is up, and looks for the others' notes before it
+leaves.
 """
 
 from __future__ import annotations
@@ -37,6 +42,18 @@ def prepare() -> None:
             _ = shared.pair
 
 
+def await_peers() -> None:
+    """Wait until the groups that this rank has made since the last time are up on all ranks."""
+    while _notes:
+        if not _notes.pop().await_all():
+            forget_peers()  # a peer that is late for one group is late for all
+
+
+def forget_peers() -> None:
+    """Do not wait for anybody: this rank's body has failed, and its peers may wait for it."""
+    _notes.clear()
+
+
 @contextlib.contextmanager
 def awake() -> Iterator[None]:
     """Keep the shared device's loop looking round, if there is one.
@@ -62,7 +79,8 @@ def _talk(shared: _OnOneDevice, done: threading.Event) -> None:
             pair.exchange()
 
 
-# No exchange of a process with itself takes longer, unless something is wrong with its device.
+# No exchange of a process with itself takes longer, unless something is wrong with its device; and
+# no peer that is alive is this much later.
 _PATIENCE = timedelta(seconds=2)
 _THREAD = "harness-gloo"
 
@@ -104,19 +122,49 @@ class _OnOneDevice:
         # Newer torch has more arguments than the timeout; what cannot be said of a group with
         # options is torch's to do.
         if arguments or timeout is None or not all(hasattr(options, name) for name in others):
-            return self._cls(store, rank, size, *arguments, **kwargs)
-        for name, value in others.items():
-            setattr(options, name, value)
-        options._devices = self.devices
-        options._threads = 2 * len(self.devices)
-        options._timeout = timeout
-        return self._cls(store, rank, size, options)
+            group = self._cls(store, rank, size, *arguments, **kwargs)
+        else:
+            for name, value in others.items():
+                setattr(options, name, value)
+            options._devices = self.devices
+            options._threads = 2 * len(self.devices)
+            options._timeout = timeout
+            group = self._cls(store, rank, size, options)
+        _notes.append(_Note(store, size))
+        return group
 
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, self._cls)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cls, name)
+
+
+class _Note:
+    """This rank's note in a group's store that the group is up here.
+
+    Args:
+        store: the group's alone.
+        size: the number of its ranks.
+    """
+
+    def __init__(self, store: Any, size: int) -> None:
+        self._store = store
+        with contextlib.suppress(Exception):  # a store of the test's own may do what it likes
+            if store.add("harness/up", 1) == size:
+                store.set(_ALL_UP, "")
+
+    def await_all(self) -> bool:
+        """Wait until it is up everywhere; returns whether it is."""
+        try:
+            self._store.wait([_ALL_UP], _PATIENCE)
+        except Exception:  # late, or the store's server has gone
+            return False
+        return True
+
+
+_ALL_UP = "harness/all up"
+_notes: list[_Note] = []
 
 
 class _Pair:

@@ -81,11 +81,26 @@ def destroy_others() -> None:
         _kept = None  # to let go of its sockets
 
 
+def destroy_sub_groups() -> None:
+    """Destroy all process groups but the one that is kept, if it is the default one."""
+    import torch.distributed as dist
+
+    kept = _group()
+    if kept is None or dist.group.WORLD is not kept:
+        return
+    others = [group for group in dist.distributed_c10d._world.pg_map if group is not kept]
+    if others:
+        with child_gloo.awake():
+            for group in others:
+                dist.destroy_process_group(group)
+
+
 def destroy_all() -> None:
     """Destroy all process groups, the one that was kept among them."""
     global _kept
     import torch.distributed as dist
 
+    child_gloo.forget_peers()
     group, _kept = _group(), None
     if group is not None and not dist.is_initialized():
         _set_default(group)

@@ -109,15 +109,22 @@ class Differences:
         return any(kind in _SETTLING for kind, _ in self._found)
 
     def told(self) -> list[str]:
-        """Those that the test itself is certainly to blame for."""
-        return [
-            text for kind, text in self._found if not (self._has_imported and kind in _OF_IMPORTS)
-        ]
+        """Those that the test itself is certainly to blame for; of many of a kind the first few."""
+        texts: dict[str, list[str]] = {}
+        for kind, text in self._found:
+            if not (self._has_imported and kind in _OF_IMPORTS):
+                texts.setdefault(kind, []).append(text)
+        return [text for kind, found in texts.items() for text in _first_few(kind, found)]
 
 
 # What the harness brings about between two tests.
 _SET_BY_US = frozenset({"environment variable", "the", "process group"})
 _SETTLING = frozenset({"thread", "process", "open file", "process group"})
+
+
+def _first_few(kind: str, texts: list[str]) -> list[str]:
+    more = len(texts) - _TOLD
+    return texts if more <= 1 else [*texts[:_TOLD], f"{kind}: {more} more"]
 
 
 def _changes(kind: str, before: Mapping[Any, Any], now: Mapping[Any, Any]) -> Iterator[str]:
@@ -136,6 +143,7 @@ def _changes(kind: str, before: Mapping[Any, Any], now: Mapping[Any, Any]) -> It
 
 _ABSENT = object()
 _SHOWN = 80
+_TOLD = 5
 
 
 def _short(value: object) -> str:

@@ -130,6 +130,13 @@ class Continuous(MultiProcContinuousTest):
         record(self, os.getpid())
         dist.barrier()
 
+    @settings(max_examples=100)
+    @given(number=st.integers(0, 1000))
+    def test_short(self, number):
+        """Ends with groups that peers may still be bringing up."""
+        for _ in range(3):
+            dist.new_group([0, 1])
+
     @example(number=1)
     @given(number=st.just(0))
     def test_leaves(self, number):

@@ -186,6 +186,9 @@ class Remains(OnGloo):
     def test_open_file(self):
         Remains.file = open(__file__)  # noqa: SIM115
 
+    def test_many_open_files(self):
+        Remains.files = [open(__file__) for _ in range(100)]  # noqa: SIM115
+
     def test_warnings_filter(self):
         warnings.simplefilter("ignore")
 
@@ -252,6 +255,7 @@ REMAINS = {
     "test_thread": "ranks 0, 1: thread 'forgotten' left behind",
     "test_process": "sleep 1000 left behind",
     "test_open_file": "reused.py left behind",
+    "test_many_open_files": "ranks 0, 1: open file: 95 more",
     "test_warnings_filter": "ranks 0, 1: warnings filter",
     "test_logger": "ranks 0, 1: logger 'sample'",
     "test_logging_disabled": "ranks 0, 1: logger disable is 50, was 0",

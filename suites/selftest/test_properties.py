@@ -103,6 +103,12 @@ class TestDraws(Properties):
             warnings.simplefilter("ignore")
             self.passes(properties.Continuous, "test_out_of_step")
 
+    def test_no_rank_leaves_a_group_that_a_peer_still_brings_up(self):
+        for isolation in ("group", "none"):
+            with self.subTest(isolation), warnings.catch_warnings():
+                warnings.simplefilter("error", StateLeakWarning)  # nor leaves it to the next one
+                self.passes(properties.Continuous, "test_short", HARNESS_ISOLATION=isolation)
+
     def test_what_the_first_example_leaves_is_seen_after_the_last(self):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
