@@ -34,6 +34,8 @@ from harness import (
     spawn_threads_and_init_comms, stop_rank, subtest, tcp_store, timeout, uses_resources,
     world_sizes, IS_CI, TEST_CUDA, RanksError, RanksTimedOutError, StateLeakWarning,
 )
+from hypothesis import given
+from harness import FlakyExampleError, strategies
 from harness.common_distributed import MultiProcessTestCase as Mirrored, skip_if_rocm_multiprocess
 from harness.common_utils import retry_on_connect_failures
 
@@ -85,6 +87,11 @@ class TestRanks(MultiProcessTestCase):
         dist.all_reduce(x)
         self.assertEqualOnAllRanks(x, torch.full((3,), self.scale))
         self.assertRanksAgree({"x": x})
+
+    @given(ranks=strategies.groups(2), values=strategies.per_rank_tensors(2))
+    def test_groups(self, ranks: tuple[int, ...], values: tuple[torch.Tensor, ...]) -> None:
+        assert_type(strategies.groups(2).example(), tuple[int, ...])
+        strategies.roots("two")  # wrong
 
     @parametrize("size", [1, subtest(2, name="two")])
     @world_sizes(1, 2)
