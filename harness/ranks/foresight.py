@@ -18,7 +18,7 @@ from functools import cache
 _SIGNS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ((b"backward", b"autograd", b"gradcheck"), "torch.fx.experimental.symbolic_shapes"),
     (
-        (b"DistributedDataParallel", b"FullyShardedDataParallel", b"fully_shard", b"compile("),
+        (b"DistributedDataParallel", b"FullyShardedDataParallel", b"fully_shard", b"torch.compile"),
         "torch._dynamo",
     ),
 )
