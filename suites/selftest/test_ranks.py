@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unittest
 import warnings
 from datetime import timedelta
@@ -14,8 +15,9 @@ import harness
 from harness import MultiProcessTestCase, WorldSizeError
 from harness.model.errors import HookSignatureError
 from harness.ranks import child_gloo, child_scheduling, folders
+from harness.ranks.foresight import foreseen
 from suites.samples import sound
-from suites.selftest.support import InProcess, run_case
+from suites.selftest.support import CommandTestCase, InProcess, run_case
 
 
 class TestWorlds(InProcess):
@@ -69,6 +71,17 @@ class TestScheduling(InProcess):
         with mock.patch.object(os, "sched_setscheduler") as change:
             child_scheduling.let_threads_finish()
         change.assert_not_called()
+
+
+class TestForesight(CommandTestCase):
+    def test_what_a_module_will_use(self):
+        self.write("foreseen_a.py", "import re\nNAME = re.compile('x')\n")
+        self.write("foreseen_b.py", "def f(x):\n    x.sum().backward()\n")
+        self.write("foreseen_c.py", "import torch\n\nf = torch.compile(print)\n")
+        with mock.patch.object(sys, "path", [str(self.folder), *sys.path]):
+            self.assertEqual(foreseen(["foreseen_a", "no_such_module"]), [])
+            self.assertEqual(foreseen(["foreseen_b"]), ["torch.fx.experimental.symbolic_shapes"])
+            self.assertEqual(foreseen(["foreseen_c"]), ["torch._dynamo"])
 
 
 class TestGroupsOfGloo(unittest.TestCase):
