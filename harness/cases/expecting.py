@@ -61,11 +61,10 @@ def _path_for(case: unittest.TestCase, subname: str | None) -> Path:
     return Path(folder, "expect", f"{name}{suffix}.expect")
 
 
-def accept(case: unittest.TestCase, told: Mapping[int, Sequence[Expectation]]) -> None:
-    """Write what all ranks have produced to where it is expected.
+def accept(told: Mapping[int, Sequence[Expectation]]) -> None:
+    """Write what all ranks of a test, which has passed, have produced to where it is expected.
 
     Args:
-        case: the test, whose ranks have passed.
         told: each rank's expectations, in order.
 
     Raises:

@@ -214,7 +214,7 @@ class RankTestMixin(WorldTestMixin):
         if not verdict.is_trouble:
             report_leaks(self, left)  # type: ignore[arg-type]
         raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
-        accept(self, self._expectations)  # type: ignore[arg-type]
+        accept(self._expectations)
 
     def _run_examples(self, fn: Callable[[], Any]) -> None:
         assert self._world is not None

@@ -142,7 +142,7 @@ def skip_if_small_worldsize(func: T) -> T:
 
     def condition(case: Any) -> str | None:
         size = _world_size_of(case)
-        if _backend_of(case) == "mpi" or size >= _SMALL_WORLD:
+        if _backend() == "mpi" or size >= _SMALL_WORLD:
             return None
         return f"needs at least {_SMALL_WORLD} ranks, the world size is {size}"
 
@@ -154,7 +154,7 @@ def skip_if_odd_worldsize(func: T) -> T:
 
     def condition(case: Any) -> str | None:
         size = _world_size_of(case)
-        if _backend_of(case) == "mpi" or size % 2 == 0:
+        if _backend() == "mpi" or size % 2 == 0:
             return None
         return f"needs an even number of ranks, the world size is {size}"
 
@@ -189,7 +189,7 @@ def _world_size_of(case: Any) -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _backend_of(case: Any) -> str:
+def _backend() -> str:
     return os.environ.get("BACKEND", "")
 
 

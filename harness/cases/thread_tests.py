@@ -129,7 +129,7 @@ class ThreadTestMixin(WorldTestMixin):
         world = self._thread_world
         assert world is not None
         _see_through(world, self._timeout_s, self)
-        accept(self, {t.rank: t.expectations for t in world.threads})  # type: ignore[arg-type]
+        accept({thread.rank: thread.expectations for thread in world.threads})
 
     def _run_examples(self, fn: Callable[[], Any]) -> None:
         body = fn.hypothesis.inner_test  # type: ignore[attr-defined]
@@ -247,7 +247,7 @@ def spawn_threads_and_init_comms(
         try:
             world.start()
             _see_through(world, limit_s, self)
-            accept(self, {thread.rank: thread.expectations for thread in world.threads})
+            accept({thread.rank: thread.expectations for thread in world.threads})
         finally:
             world.end()
 

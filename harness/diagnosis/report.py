@@ -211,11 +211,11 @@ def _last_collectives(snapshot: Snapshot | None) -> Iterator[str]:
     """The last ones that a rank issued, oldest first, in a line."""
     if snapshot is None or not snapshot.collectives:
         return
-    shown = [_in_short(call, snapshot) for call in snapshot.collectives[-_MAX_COLLECTIVES:]]
+    shown = [_in_short(call) for call in snapshot.collectives[-_MAX_COLLECTIVES:]]
     yield f"last collectives: {', '.join(shown)}"
 
 
-def _in_short(call: Collective, snapshot: Snapshot) -> str:
+def _in_short(call: Collective) -> str:
     # Groups are numbered, and nearly always it is the default one, 0.
     group = "" if call.group == "0" else f" of group {call.group}"
     return f"{call.seq} {call.op}{group}" + (" (not done)" if call.pending else "")

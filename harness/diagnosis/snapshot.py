@@ -102,7 +102,7 @@ def spans(settled: bool = False) -> tuple[CollectiveSpan, ...]:
     return found
 
 
-def take_groups(issued_where: bool = True) -> Snapshot:
+def take_groups() -> Snapshot:
     """Of a snapshot, what cannot be told any more once the process groups are down."""
     return Snapshot(groups=_groups())
 

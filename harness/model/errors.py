@@ -37,11 +37,7 @@ class HookSignatureError(HarnessError, TypeError):
 
 
 class FolderError(HarnessError, RuntimeError):
-    """The folder for a test's files could not be made or is not the user's own."""
-
-
-class StartError(HarnessError, RuntimeError):
-    """Ranks could not be started at all. The message says which step failed and why."""
+    """The folder for a test's files could not be made. Raised before any process exists."""
 
 
 class SettingError(HarnessError, ValueError):

@@ -55,7 +55,7 @@ class ExitRule:
     expected_code: int | None = None
     any_code: bool = False
 
-    def accepts(self, rank: int, outcome: Outcome) -> bool:
+    def accepts(self, outcome: Outcome) -> bool:
         """Whether this outcome, though not `Passed`, is what the test means."""
         if not isinstance(outcome, Exited | Killed):
             return False
@@ -125,7 +125,7 @@ def judge(reports: Sequence[RankReport], rule: ExitRule = USUAL_EXIT) -> Verdict
 
 
 def _is_bad(report: RankReport, rule: ExitRule) -> bool:
-    if rule.accepts(report.rank, report.outcome):
+    if rule.accepts(report.outcome):
         return False
     if isinstance(report.outcome, Passed):
         return rule.demands_exit_of(report.rank)

@@ -10,19 +10,17 @@ import sys
 from collections.abc import Callable
 
 from harness.model.outcome import Passed, Raised, Skipped
-from harness.model.spec import LaunchSpec
 from harness.ranks import child_kept_group, child_store
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_problems import problem_of
 
 
-def serve(spec: LaunchSpec, pipe: RankPipe, run: Callable[[str], None]) -> None:
+def serve(pipe: RankPipe, run: Callable[[str], None]) -> None:
     """Run examples until there are no more; then the test has passed in this rank.
 
     An example that fails is the parent's to judge; the rank goes on with the next one.
 
     Args:
-        spec: the test.
         pipe: the channel to the parent.
         run: runs the class's entry, with the file for a FileStore; the outcome goes to `pipe`.
 

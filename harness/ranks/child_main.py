@@ -120,7 +120,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
             enter(rank, spec.method, file_name, pipe, **spec.extras)
 
         if spec.has_examples:
-            child_examples.serve(spec, pipe, run)
+            child_examples.serve(pipe, run)
         else:
             run(spec.file_name)
         if pipe.outcome is None:

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -122,8 +123,10 @@ class RankPipe:
         if is_good and self.example is not None:
             message["snapshot"] = None  # its process group goes at once, and so do its peers' waits
         else:
-            take = snapshot.take_groups if is_good and self.stays else snapshot.take
-            message["snapshot"] = _taken(take, not is_good)
+            everything = partial(snapshot.take, issued_where=not is_good)
+            message["snapshot"] = _taken(
+                snapshot.take_groups if is_good and self.stays else everything
+            )
         if self._keeps_time:
             message["spans"] = child_listener.spans(settled=is_good)
         return message
@@ -281,9 +284,9 @@ class RankPipe:
             self._writer.send_frame(held + encode(message))
 
 
-def _taken(take: Callable[[bool], Snapshot], issued_where: bool) -> dict[str, Any] | None:
+def _taken(take: Callable[[], Snapshot]) -> dict[str, Any] | None:
     """What this rank has called so far: its peers may be waiting for what it never called."""
     try:
-        return take(issued_where).to_data()
+        return take().to_data()
     except Exception:  # a test may have replaced anything we look at
         return None

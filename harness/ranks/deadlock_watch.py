@@ -7,7 +7,7 @@ world is stuck, they are asked again, and if nothing has moved in between, it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.diagnosis import deadlock
 from harness.model.clock import NEVER, Deadline, now
@@ -98,8 +98,8 @@ class DeadlockWatch:
         self.deadline = Deadline.after(self._interval_s)
 
 
-def _snapshots(ranks: object) -> dict[int, Snapshot]:
-    return {rank.rank: rank.snapshot or Snapshot() for rank in ranks}  # type: ignore[attr-defined]
+def _snapshots(ranks: Iterable[WatchedRank]) -> dict[int, Snapshot]:
+    return {rank.rank: rank.snapshot or Snapshot() for rank in ranks}
 
 
 def _needed(living: dict[int, Snapshot]) -> int:

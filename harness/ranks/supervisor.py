@@ -245,7 +245,7 @@ class Supervisor:
         known = rank.outcome or rank.spoken
         if known is None or isinstance(known, Passed | Skipped | Ended | Sabotaged):
             return False
-        return not self._rule.accepts(rank.rank, known)
+        return not self._rule.accepts(known)
 
     @property
     def _is_hang(self) -> bool:

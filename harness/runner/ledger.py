@@ -88,18 +88,13 @@ class Ledger:
         """Whether the attempt that has just been done is to be followed by another."""
         return len(self._earlier.get((item.round, item.number), ())) == item.attempt
 
-    def give_up_retrying(self) -> None:
+    def _give_up_retrying(self) -> None:
         """No more attempts: the last failure of each test that was to be tried again counts."""
         for key, records in self._earlier.items():
             *earlier, last = records
             last.earlier = earlier
             self._keep(key, last)
         self._earlier.clear()
-
-    def has(self, item: Item) -> bool:
-        """Whether there is a result, if only of an attempt."""
-        key = (item.round, item.number)
-        return key in self._records or key in self._earlier
 
     def close(self, run: RunResult, planned: int) -> None:
         """Put all results into the run, in the order of the plan.
@@ -108,7 +103,7 @@ class Ledger:
             run: the run.
             planned: how many tests, counting repetitions, were to be run.
         """
-        self.give_up_retrying()
+        self._give_up_retrying()
         placed = [(key, 1, record) for key, record in self._records.items()]
         for round_number, number, record in self._fixtures.values():
             placed.append(((round_number, number), _side(record), record))

@@ -239,11 +239,9 @@ class Schedule:
             if batch.worker == worker:
                 batch.worker = None
 
-    def clear(self) -> list[Item]:
-        """Run nothing more; returns what would have been run."""
-        left = [item for batch in self._batches for item in batch.items] + self._serial
+    def clear(self) -> None:
+        """Run nothing more."""
         self._batches, self._serial, self._waiting = [], [], 0
-        return left
 
     @property
     def waiting(self) -> int:
