@@ -21,6 +21,7 @@ import psutil
 
 from harness.bench.checkout import checkout, in_checkout
 from harness.bench.table import Report
+from harness.runner.reports.text import shortened
 
 NAME = "faults"
 HELP = "what becomes of each deliberately bad test, here and under PyTorch's own harness"
@@ -35,6 +36,8 @@ _CLASSES = {**_ONLY_OURS, "test_world_size_0": "NoRanks"}
 _MARK = "HARNESS_BENCH_MARK"
 # Beyond its time limit, what a test may take before it counts as one that does not end.
 _PATIENCE_S = 60.0
+# Of what an exception says, in a cell of the table.
+_MAX_SAYS = 90
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,7 @@ def _cells(expected: str, found: list[Found], within_s: float = math.inf) -> lis
     seconds: Any = median(times) if times else ""
     if times and seconds > within_s:
         seconds = f"**{seconds:.3g}**"
-    return [marked, seconds, _shortened(found[0].says)]
-
-
-def _shortened(text: str, limit: int = 90) -> str:
-    text = text.replace("|", "\\|")
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return [marked, seconds, shortened(found[0].says.replace("|", "\\|"), _MAX_SAYS)]
 
 
 def _report_in(text: str) -> str:

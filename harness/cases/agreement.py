@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from harness.diagnosis.words import rank_list
+from harness.diagnosis.words import grouped, rank_list
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -108,10 +108,7 @@ class AgreementMixin:
 
 
 def _by_text(failed: dict[int, str]) -> list[str]:
-    ranks: dict[str, list[int]] = {}
-    for rank, text in failed.items():
-        ranks.setdefault(text, []).append(rank)
-    told = [f"{rank_list(which)}: {text}" for text, which in ranks.items()]
+    told = [f"{rank_list(which)}: {text}" for text, which in grouped(failed.items())]
     rest = len(told) - _TEXTS
     return told[:_TEXTS] + ([f"(and {rest} other ways)"] if rest > 0 else [])
 

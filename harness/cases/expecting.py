@@ -16,7 +16,7 @@ from pathlib import Path
 import expecttest
 
 from harness.cases.failing import raise_at
-from harness.diagnosis.words import rank_list, shortened
+from harness.diagnosis.words import grouped, rank_list, shortened
 from harness.model.errors import RanksFailedError
 from harness.model.expectation import Expectation, is_accepting
 from harness.model.outcome import Place
@@ -83,13 +83,11 @@ def accept(told: Mapping[int, Sequence[Expectation]]) -> None:
 
 
 def _check_that_they_agree(found: Sequence[tuple[int, Expectation]]) -> None:
-    texts: dict[str, list[int]] = {}
-    for rank, expectation in found:
-        texts.setdefault(expectation.actual, []).append(rank)
+    texts = grouped((rank, expectation.actual) for rank, expectation in found)
     if len(texts) == 1:
         return
     first = found[0][1]
-    told = [f"{rank_list(sorted(set(r)))}:\n{shortened(t, _SHOWN)}" for t, r in texts.items()]
+    told = [f"{rank_list(sorted(set(r)))}:\n{shortened(t, _SHOWN)}" for t, r in texts]
     rule = (
         "a single text is expected here, and nothing has been accepted: expect one text for each "
         "rank (if self.rank == 0: …), or for each time"

@@ -87,7 +87,7 @@ def _raise_by_subtest(case: unittest.TestCase, verdict: Verdict, kept: str) -> N
         assert subtest is not None
         # unittest prints any message, and has a mark of its own for none.
         message = [] if subtest.message is None else [subtest.message]
-        with case.subTest(*message, **{name: _Shown(text) for name, text in subtest.params}):
+        with case.subTest(*message, **{name: Shown(text) for name, text in subtest.params}):
             _raise(case, part, kept)
     if rest is not None:
         _raise(case, rest, kept)
@@ -138,8 +138,8 @@ def report_stuck_threads(case: unittest.TestCase, names: Sequence[str]) -> None:
         warnings.warn_explicit(text, ThreadLeakWarning, place.file, place.line)
 
 
-class _Shown:
-    """A sub-test's parameter, of which only the text is known here."""
+class Shown:
+    """A value of a rank's, of which only the text is known here."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -25,7 +25,7 @@ from hypothesis.reporting import current_reporter, with_reporter
 from harness.cases.example_budget import ExampleBudget
 from harness.cases.example_failures import raise_example, raise_found
 from harness.cases.example_worlds import Answer, ExampleWorld, Question
-from harness.cases.failing import place_of_test, raise_at
+from harness.cases.failing import Shown, place_of_test, raise_at
 from harness.model.clock import now
 from harness.model.errors import PropertyError, RanksTimedOutError
 from harness.model.example import Remarks
@@ -184,7 +184,7 @@ class PropertyTest:
         if answer.verdict.kind is VerdictKind.SKIPPED:
             _reject_or_skip(answer)
         returned = next((r.returned for r in answer.remarks if r.returned), None)
-        return None if returned is None else _Shown(returned)
+        return None if returned is None else Shown(returned)
 
     def _answer(self, values: bytes, is_final: bool) -> Answer:
         self._world.revive()
@@ -223,16 +223,6 @@ class PropertyTest:
                     "more time (HARNESS_PROPERTY_TIMEOUT)"
                 )
             )
-
-
-class _Shown:
-    """What the body has returned, of which only the text is known here."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
 
 
 def _reject_or_skip(answer: Answer) -> None:

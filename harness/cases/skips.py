@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from harness.cases import flags
 from harness.cases.devices import accelerator_count, backend_is_available
 from harness.cases.sandcastle import skip_but_pass_in_sandcastle_if
+from harness.diagnosis.words import count
 from harness.model.marks import note_device_for_each_rank, note_devices
 from harness.model.skips import TEST_SKIPS
 
@@ -103,10 +104,10 @@ def skip_if_lt_x_gpu(x: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
     """
 
     def condition(case: Any) -> str | None:
-        count = accelerator_count()
-        if count >= x or (allow_cpu and count == 0 and not _has_accelerator_build()):
+        found = accelerator_count()
+        if found >= x or (allow_cpu and found == 0 and not _has_accelerator_build()):
             return None
-        return f"needs at least {_gpus(x)}, this machine has {count}"
+        return f"needs at least {count(x, 'GPU')}, this machine has {found}"
 
     return lambda test: note_devices(skip_unless_runnable(condition)(test), x)
 
@@ -126,12 +127,12 @@ def skip_if_no_gpu(func: T) -> T:
     """Skip unless every rank can have a GPU of its own."""
 
     def condition(case: Any) -> str | None:
-        count = accelerator_count()
-        if count == 0:
+        found = accelerator_count()
+        if found == 0:
             return TEST_SKIPS["no_cuda"].message
         wanted = _world_size_of(case)
-        if count < wanted:
-            return f"needs a GPU for each of {wanted} ranks, this machine has {count}"
+        if found < wanted:
+            return f"needs a GPU for each of {wanted} ranks, this machine has {found}"
         return None
 
     return note_device_for_each_rank(skip_unless_runnable(condition)(func))
@@ -191,7 +192,3 @@ def _world_size_of(case: Any) -> int:
 
 def _backend() -> str:
     return os.environ.get("BACKEND", "")
-
-
-def _gpus(count: int) -> str:
-    return f"{count} GPU" if count == 1 else f"{count} GPUs"

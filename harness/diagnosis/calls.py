@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from harness.diagnosis.words import rank_list
 from harness.model.evidence import Snapshot
 
-# What torch and its users call the groups that have no description.
-_UNDESCRIBED = frozenset({"", "undefined"})
+#: What torch and its users call the groups that have no description.
+UNDESCRIBED = frozenset({"", "undefined"})
 _DEFAULT = "default_pg"
 
 
@@ -25,7 +25,7 @@ def group_label(name: str, description: str) -> str:
         name: torch's name for it, usually a number.
         description: what torch or the user calls it.
     """
-    if description in _UNDESCRIBED:
+    if description in UNDESCRIBED:
         return name
     return description if description == _DEFAULT else f"{description} ({name})"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.diagnosis.calls import UNDESCRIBED
 from harness.model.evidence import Collective, Snapshot
 
 Snapshots = Mapping[int, Snapshot]
@@ -97,6 +98,6 @@ def members(group: str, snapshots: Snapshots) -> tuple[int, ...]:
 def _description(group: str, snapshots: Snapshots) -> str:
     for snapshot in snapshots.values():
         known = snapshot.groups.get(group)
-        if known is not None and known.description not in {"", "undefined"}:
+        if known is not None and known.description not in UNDESCRIBED:
             return known.description
     return group

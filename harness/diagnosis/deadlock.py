@@ -9,12 +9,8 @@ counts for the test.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from harness.diagnosis.collectives import members
+from harness.diagnosis.collectives import Snapshots, members
 from harness.model.evidence import Collective, Snapshot
-
-Snapshots = Mapping[int, Snapshot]
 
 # What the ranks of a test meet for once they have brought up the process group.
 AFTER_RENDEZVOUS = frozenset({"init_process_group", "create_pg"})

@@ -24,7 +24,7 @@ from harness.model.timeline import CollectiveSpan
 
 #: Threads of the harness itself in a rank; left out of every account.
 LISTENER, LIFELINE = "harness-listener", "harness-lifeline"
-_OWN_THREADS = frozenset({LISTENER, LIFELINE})
+OWN_THREADS = frozenset({LISTENER, LIFELINE})
 
 _MAX_FRAMES = 60
 
@@ -76,7 +76,7 @@ def take_lightly() -> Snapshot:
     waiting = _waiting(main) if main is not None else None
     called = recorder.collectives(_since_ns, False) if waiting and _distributed() else ()
     return Snapshot(
-        threads=(ThreadStack("MainThread", tuple(_stack_of(main))),),
+        threads=(ThreadStack("MainThread", _stack_of(main)),),
         collectives=tuple(call for call in called if call.pending),
         waiting=waiting,
     )
@@ -115,7 +115,7 @@ def take_of_thread(thread: threading.Thread, collectives: Sequence[Collective]) 
         collectives: the last ones that it has called, in order.
     """
     frame = sys._current_frames().get(thread.ident or 0)
-    stack = (ThreadStack(thread.name, tuple(_stack_of(frame))),) if frame is not None else ()
+    stack = (ThreadStack(thread.name, _stack_of(frame)),) if frame is not None else ()
     while frame is not None and frame.f_code.co_filename == threading.__file__:
         frame = frame.f_back  # threads wait for each other in conditions of Python's
     if frame is None or not (is_torch(frame.f_code.co_filename) or _is_ours(frame)):
@@ -136,24 +136,24 @@ def _is_joining(code: CodeType) -> bool:
 
 def stack_of_caller() -> Stack:
     """The frames from which the calling function was called, innermost first."""
-    return tuple(_stack_of(sys._getframe(2)))
+    return _stack_of(sys._getframe(2))
 
 
 def _threads(frames: dict[int, FrameType]) -> Iterator[ThreadStack]:
     main = threading.main_thread()
-    others = [t for t in threading.enumerate() if t is not main and t.name not in _OWN_THREADS]
+    others = [t for t in threading.enumerate() if t is not main and t.name not in OWN_THREADS]
     for thread in (main, *others):
         frame = frames.get(thread.ident or 0)
         if frame is not None:
-            yield ThreadStack(thread.name, tuple(_stack_of(frame)))
+            yield ThreadStack(thread.name, _stack_of(frame))
 
 
-def _stack_of(frame: FrameType | None) -> list[Place]:
+def _stack_of(frame: FrameType | None) -> Stack:
     places: list[Place] = []
     while frame is not None and len(places) < _MAX_FRAMES:
         places.append(_place(frame))
         frame = frame.f_back
-    return places
+    return tuple(places)
 
 
 def _place(frame: FrameType) -> Place:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from harness.diagnosis.sources import is_foreign, is_hypothesis, is_machinery, is_torch
 from harness.model import settings
 from harness.model.evidence import ThreadStack
+from harness.model.invocation import short_path
 from harness.model.outcome import Place
 
 _THREAD = re.compile(r"^(?:Current t|T)hread 0x[0-9a-f]+(?: \[(?P<name>.*)\])?.*most recent call")
@@ -116,8 +117,5 @@ def _innermost_foreign(frames: Sequence[Place]) -> list[str]:
 
 def shown_place(place: Place) -> str:
     """A place as a reader finds it, relative to the current folder where that is shorter."""
-    file = place.file
-    if os.path.isabs(file):
-        relative = os.path.relpath(file)
-        file = relative if len(relative) < len(file) else file
+    file = short_path(place.file) if os.path.isabs(place.file) else place.file
     return f"{file}:{place.line} in {place.function}"

@@ -21,7 +21,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from harness.diagnosis.snapshot import LIFELINE, LISTENER
+from harness.diagnosis.snapshot import OWN_THREADS
+from harness.model.clock import Deadline
 from harness.ranks import child_kept_group, child_torch_state
 from harness.ranks.descriptors import open_files
 
@@ -71,8 +72,8 @@ class RankState:
     def differences(self) -> Differences:
         """What is different now."""
         found = self._against(RankState())
-        give_up = time.monotonic() + _SETTLING_S
-        while found.may_settle and time.monotonic() < give_up:
+        give_up = Deadline.after(_SETTLING_S)
+        while found.may_settle and not give_up.expired:
             gc.collect()  # a file or a process group may hang in a cycle
             time.sleep(_PAUSE_S)
             found = self._against(RankState())
@@ -197,8 +198,7 @@ def _hooks() -> Mapping[str, Any]:
 
 
 def _threads() -> Mapping[str, Any]:
-    ours = {LISTENER, LIFELINE}
-    return {repr(t.name): True for t in threading.enumerate() if t.name not in ours}
+    return {repr(t.name): True for t in threading.enumerate() if t.name not in OWN_THREADS}
 
 
 def _processes() -> Mapping[str, Any]:

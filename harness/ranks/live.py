@@ -41,13 +41,12 @@ class LiveStream:
         """Becomes readable when the rank has written something."""
         return self._from_rank.fileno()
 
-    def pump(self, chunks: int = 16) -> None:
+    def pump(self) -> None:
         """Pass on what the rank has written by now; sets `closed` at its end.
 
-        Args:
-            chunks: how much at most: a rank may write faster than anybody reads.
+        A pipe's contents at most: a rank may write faster than anybody reads.
         """
-        for _ in range(chunks):
+        for _ in range(_PIPE_CHUNKS):
             try:
                 data = os.read(self.fd, _CHUNK)
             except BlockingIOError:
@@ -75,7 +74,7 @@ class LiveStream:
 
     def end_of_test(self) -> None:
         """Pass on what the rank has written by now, and its last line as it is."""
-        self.pump(_PIPE_CHUNKS)
+        self.pump()
         if self._line:
             self._say([self._line])
             self._line = b""

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from harness.diagnosis.words import count
 from harness.model import settings
 from harness.model.spec import LaunchSpec
 from harness.ranks import folders
@@ -91,9 +92,9 @@ class StayingWorld:
 
     def _complain(self, findings: list[str]) -> None:
         if findings:
-            tests = "1 test" if self.tests == 1 else f"{self.tests} tests"
             warnings.warn(
-                f"{'; '.join(findings)}: after {tests}, the last of which was {self.last_test}",
+                f"{'; '.join(findings)}: after {count(self.tests, 'test')}, the last of which was "
+                f"{self.last_test}",
                 WorldExitWarning,
                 stacklevel=2,
             )

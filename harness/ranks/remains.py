@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.diagnosis.words import rank_list
+from harness.diagnosis.words import grouped, rank_list
 from harness.ranks.watched import WatchedRank
 
 
 def left_in(ranks: Sequence[WatchedRank]) -> list[str]:
     """What the test has left, in words."""
-    found: dict[str, list[int]] = {}
-    for rank in ranks:
-        for text in rank.left:
-            found.setdefault(text, []).append(rank.rank)
-    told = [f"{rank_list(having)}: {text}" for text, having in found.items()]
+    found = grouped((rank.rank, text) for rank in ranks for text in rank.left)
+    told = [f"{rank_list(having)}: {text}" for text, having in found]
     return told if are_in_step(ranks) else [*told, _steps(ranks)]
 
 

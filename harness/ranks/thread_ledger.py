@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
-from harness.diagnosis.calls import group_label, tensors_text
+from harness.diagnosis.calls import UNDESCRIBED, group_label, tensors_text
 from harness.model.clock import now
 from harness.model.errors import MismatchedCollectivesError
 from harness.model.evidence import Collective, Group, Stack
@@ -47,8 +47,8 @@ class Call:
         return self.op, self.detail, self.dtypes, self.same
 
     def __str__(self) -> str:
-        tensors = [f"{d} {list(s)}" for d, s in zip(self.dtypes, self.sizes, strict=False)]
-        return f"{self.op}({', '.join([*tensors, *([self.detail] if self.detail else [])])})"
+        brought = (tensors_text(self.sizes, self.dtypes), self.detail)
+        return f"{self.op}({', '.join(filter(None, brought))})"
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Ledger:
 
     def _shown(self, name: str) -> str:
         description = self.groups[name].description
-        return name if description in {"", "undefined"} else description
+        return name if description in UNDESCRIBED else description
 
     def end(self, entry: _Entry) -> None:
         """Note that a collective has been completed on the rank that began it."""

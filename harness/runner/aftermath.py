@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-
 from harness.model.again import MARK
 from harness.model.clock import now
+from harness.model.outcome import Killed
 from harness.runner.results import Status, TestRecord, Trouble
 from harness.runner.schedule import Item
 from harness.runner.worker import Worker
@@ -59,7 +58,4 @@ def how(code: int) -> str:
     """How a process with this exit code ended, in words."""
     if code >= 0:
         return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
+    return f"killed by {Killed(-code).signal_name}"

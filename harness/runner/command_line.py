@@ -139,7 +139,7 @@ def _add_execution(parser: Parser) -> None:
     )
     group.add_argument(
         "--devices",
-        type=_names,
+        type=settings.names,
         metavar="LIST",
         help="devices (GPUs) to hand out to tests, separated by commas (default: all there are)",
     )
@@ -320,36 +320,31 @@ class _Flaky(argparse.Action):
         setattr(namespace, self.dest, values == "fail")
 
 
-def _checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     """The conversion, with the offending text in front of what is wrong with it."""
 
-    def checked(text: str) -> Any:
+    def converted(text: str) -> Any:
         try:
             return convert(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
-    return checked
+    return converted
 
 
-_seconds = _checked(settings.seconds)
-_seconds_or_zero = _checked(settings.seconds_or_zero)
-_positive = _checked(settings.positive_number)
+_seconds = checked(settings.seconds)
+_seconds_or_zero = checked(settings.seconds_or_zero)
+_positive = checked(settings.positive_number)
 
 
-@_checked
+@checked
 def _natural(text: str) -> int:
     if not text.isdecimal():
         raise ValueError("is not a whole number, 0 or more")
     return int(text)
 
 
-@_checked
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-@_checked
+@checked
 def _shard(text: str) -> tuple[int, int]:
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):

@@ -14,6 +14,7 @@ from harness.model.clock import now
 from harness.runner.checkout import dotted, files_of_checkout
 from harness.runner.files import TestFile
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED, Options
+from harness.runner.reports.text import shortened
 
 _MAX_REASON = 160
 
@@ -97,12 +98,10 @@ def _run(file: TestFile, options: Options, *more: str) -> Side:
         )
         seconds = now() - started
         lines = [json.loads(line) for line in results.read_text().splitlines()]
-    verdicts = {line["test"]: (line["status"], _shortened(line["why"])) for line in lines}
+    verdicts = {
+        line["test"]: (line["status"], shortened(line["why"], _MAX_REASON)) for line in lines
+    }
     return Side(verdicts, seconds)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 1] + "…"
 
 
 def _text(found: list[Comparison]) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TextIO
 
 from harness.model.clock import Deadline, now
+from harness.runner.reports.text import shortened
 from harness.runner.results import RunResult, Status, TestRecord
 from harness.runner.schedule import Item
 
@@ -168,10 +169,8 @@ class Console:
         if flaky:
             self.say("\nflaky (failed, then passed):")
         for record in flaky:
-            tries = len(record.earlier) + 1
-            self.say(
-                f"  {record.test_id}  at attempt {tries}; first: {_cut(record.earlier[0].why)}"
-            )
+            tries, first = len(record.earlier) + 1, shortened(record.earlier[0].why, _MAX_WHY)
+            self.say(f"  {record.test_id}  at attempt {tries}; first: {first}")
 
     def _notes(self, run: RunResult) -> None:
         kinds = Counter(note.kind for record in run.records for note in record.notes)
@@ -193,8 +192,4 @@ def _line(record: TestRecord) -> str:
 
 
 def _shown(record: TestRecord) -> str:
-    return f"{record.test_id}  {_cut(record.why)}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_WHY else text[: _MAX_WHY - 1] + "…"
+    return f"{record.test_id}  {shortened(record.why, _MAX_WHY)}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from harness.diagnosis.words import count
 from harness.model import settings
-from harness.runner.command_line import Parser
+from harness.runner.command_line import Parser, checked
 from harness.runner.history import History, open_history
 from harness.runner.history_file import READ_ONLY
 from harness.runner.options import EXIT_PASSED, EXIT_USAGE
@@ -54,20 +54,13 @@ def build_parser(prog: str) -> Parser:
     )
     parser.add_argument(
         "--limit",
-        type=_positive,
+        type=checked(settings.positive_number),
         default=_LIMIT,
         metavar="N",
         help=f"tests in a table (default: {_LIMIT})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
-
-
-def _positive(text: str) -> int:
-    try:
-        return settings.positive_number(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def _refusal(history: History) -> str:
@@ -83,8 +76,7 @@ def _text(history: History, trends: Trends) -> str:
     if not trends.runs:
         return f"no runs have been recorded in {history.path} yet"
     tables = (_slowest(trends.slowest), _flakiest(trends.flakiest), _new(trends.newly_failing))
-    runs = "1 run" if trends.runs == 1 else f"{trends.runs} runs"
-    return "\n\n".join((f"{runs} in {history.path}", *tables))
+    return "\n\n".join((f"{count(trends.runs, 'run')} in {history.path}", *tables))
 
 
 def _slowest(found: Sequence[Slow]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from itertools import groupby
 from statistics import median
@@ -60,9 +59,10 @@ def rows_of(run: RunResult) -> list[Row]:
 
 def _has_run(record: TestRecord) -> bool:
     """Whether it is a test, not a fixture or a module that could not be imported, and ran."""
-    is_fixture = re.match(r"(setUp|tearDown)(Class|Module) \(", record.test_id) is not None
     is_import = any(trouble.title == f"import of {record.test_id}" for trouble in record.troubles)
-    return record.status in (Status.PASSED, Status.FAILED) and not is_fixture and not is_import
+    return (
+        record.status in (Status.PASSED, Status.FAILED) and not record.is_fixture and not is_import
+    )
 
 
 def _row_of(record: TestRecord) -> Row:
