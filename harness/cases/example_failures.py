@@ -24,7 +24,7 @@ from harness.cases.failing import (
 from harness.diagnosis.report import describe, headline
 from harness.model.again import command_for
 from harness.model.errors import FlakyExampleError, HarnessError
-from harness.model.outcome import Failed, Raised
+from harness.model.outcome import Failed, Place, Raised
 from harness.model.rank_report import RankReport
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind
 
@@ -45,7 +45,11 @@ def raise_example(case: unittest.TestCase, verdict: Verdict) -> NoReturn:
         type_name = report.outcome.problems[0].type_name
     error = _failure_type(verdict.kind, type_name)(headline(verdict))
     setattr(error, _VERDICT, verdict)
-    raise_at((report and place_of_rank(report)) or place_of_test(case), error)
+    raise_at(_place(case, report), error)
+
+
+def _place(case: unittest.TestCase, report: RankReport | None) -> Place:
+    return (report and place_of_rank(report)) or place_of_test(case)
 
 
 def _to_blame(verdict: Verdict) -> RankReport | None:
@@ -117,8 +121,7 @@ def raise_found(
     kind = ERRORS[worst.verdict.kind]
     if flaky:
         kind, text = FlakyExampleError, f"{_reason(error)}\n\nThe first time: {text}"
-    report = _to_blame(found[0].verdict)
-    raise_at((report and place_of_rank(report)) or place_of_test(case), kind(text))
+    raise_at(_place(case, _to_blame(found[0].verdict)), kind(text))
 
 
 def _reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -62,6 +63,8 @@ def _inside_python(dump: str) -> tuple[str, ...]:
 
 # A collective of torch's is some twenty deep, with the telling ones on top.
 _MAX_FRAMES = 8
+# After KILL.
+_REAP_S = 1.0
 
 
 def _output(process: subprocess.Popen[str], deadline: Deadline) -> str:
@@ -69,6 +72,7 @@ def _output(process: subprocess.Popen[str], deadline: Deadline) -> str:
         out, _ = process.communicate(timeout=deadline.remaining_s())
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel has it in its hands
+            process.communicate(timeout=_REAP_S)
         return ""
     return out.strip() if process.returncode == 0 else ""

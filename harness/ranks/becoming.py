@@ -1,4 +1,4 @@
-"""Making a new process what its parent is now: environment, folder, path, arguments."""
+"""Making a new process what its parent wants: environment, folder, path, arguments, output."""
 
 from __future__ import annotations
 
@@ -21,3 +21,23 @@ def become(
     os.chdir(cwd)
     sys.path[:] = sys_path
     sys.argv[:] = argv
+
+
+def write_to(stream: str, target: int) -> None:
+    """Send what this process writes to a stream, native code included, to a descriptor.
+
+    Args:
+        stream: "stdout" or "stderr".
+        target: the descriptor, which is closed here.
+    """
+    fd = _NUMBERS[stream]
+    os.dup2(target, fd)
+    os.close(target)
+    # A new object: the old one remembers what kind of file it was made for. By lines, which must
+    # be out when the process dies without warning.
+    text = open(fd, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+    setattr(sys, stream, text)
+    setattr(sys, f"__{stream}__", text)
+
+
+_NUMBERS = {"stdout": 1, "stderr": 2}

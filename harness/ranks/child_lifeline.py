@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 
 from harness.diagnosis.snapshot import LIFELINE
 
-# <asm-generic/fcntl.h>; the fcntl module lacks the name before Python 3.11... and on some builds.
+# Some builds of Python lack the name; the number is that of <asm-generic/fcntl.h>.
 _F_SETSIG = getattr(fcntl, "F_SETSIG", 10)
 
 

@@ -30,13 +30,13 @@ from harness.ranks import (
     child_stay,
     child_store,
 )
-from harness.ranks.becoming import become
+from harness.ranks.becoming import become, write_to
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import end_as_an_interpreter_does, exit_code_of, leave
 from harness.ranks.leftovers import mark_forks
-from harness.ranks.logs import log_path, stacks_path
+from harness.ranks.logs import STREAMS, log_path, stacks_path
 from harness.ranks.plan import DROPIN_MODULE
 
 
@@ -150,20 +150,14 @@ def _reporting(pipe: RankPipe) -> Iterator[None]:
 
 def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection]) -> None:
     """Send stdout and stderr, what native code writes included, to where the parent wants them."""
-    for fd, stream in ((1, "stdout"), (2, "stderr")):
+    for number, stream in enumerate(STREAMS):
         if outputs:
-            target = os.dup(outputs[fd - 1].fileno())
-            outputs[fd - 1].close()
+            target = os.dup(outputs[number].fileno())
+            outputs[number].close()
         else:
             path = log_path(spec.world_folder, rank, stream)
             target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(target, fd)
-        os.close(target)
-        # A new object: the old one remembers what kind of file it was made for. By lines, which
-        # must be out when the process dies without warning.
-        text = open(fd, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-        setattr(sys, stream, text)
-        setattr(sys, f"__{stream}__", text)
+        write_to(stream, target)
 
 
 def _become(spec: LaunchSpec) -> None:

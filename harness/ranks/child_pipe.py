@@ -197,16 +197,7 @@ class RankPipe:
             is_clean: whether another test may follow.
             imported: the modules that the test has imported.
         """
-        positions = child_torch_state.positions()
-        self._send(
-            {
-                "kind": "parked",
-                "left": left,
-                "is_clean": is_clean,
-                "positions": positions,
-                "imported": imported,
-            }
-        )
+        self._send(_parked(left, is_clean, imported))
 
     def await_examples(self) -> None:
         """All is ready for the first example of a property test."""
@@ -243,16 +234,7 @@ class RankPipe:
     def end_example(self) -> None:
         """The process group of the example is down, or is kept; the rank waits for the next one."""
         remarks = Remarks() if self.example is None else self.example.remarks
-        self._send(
-            {
-                "kind": "parked",
-                "left": [],
-                "is_clean": True,
-                "positions": child_torch_state.positions(),
-                "imported": [],
-                "remarks": remarks.to_data(),
-            }
-        )
+        self._send({**_parked([], True, ()), "remarks": remarks.to_data()})
 
     def next_spec(self) -> LaunchSpec | None:
         """Wait for the next test; None if the rank shall leave."""
@@ -282,6 +264,16 @@ class RankPipe:
         with self._sending, contextlib.suppress(OSError):
             held, self._held = self._held, b""
             self._writer.send_frame(held + encode(message))
+
+
+def _parked(left: list[str], is_clean: bool, imported: tuple[str, ...]) -> Message:
+    return {
+        "kind": "parked",
+        "left": left,
+        "is_clean": is_clean,
+        "positions": child_torch_state.positions(),
+        "imported": imported,
+    }
 
 
 def _taken(take: Callable[[], Snapshot]) -> dict[str, Any] | None:

@@ -28,17 +28,18 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
     kind, error, tb = exc_info
     assert kind is not None
     assert error is not None
+    where = _innermost_own(tb)
     formatted = traceback.TracebackException(kind, error, tb)
     if not settings.FULL_TRACEBACKS.value():
         _fold(formatted)
-        if issubclass(kind, HarnessError) and _innermost_own(tb) is None:
+        if issubclass(kind, HarnessError) and where is None:
             formatted.stack.clear()  # it says itself what is wrong with the test
     return Problem(
         type_name=_name_of(kind),
         message=_text_of(str, error),
         traceback=_printable("".join(formatted.format()).rstrip("\n")),
         is_assertion=issubclass(kind, AssertionError),
-        where=_innermost_own(tb),
+        where=where,
         subtest=subtest,
     )
 

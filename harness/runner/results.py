@@ -46,7 +46,7 @@ class TestRecord:
         test_id: the full name, as unittest has it.
         status: None while it runs.
         seconds: how long it took, set-up included.
-        reason: why it was skipped.
+        reason: why it was skipped; of one that passed, "expected failure" if it was one.
         troubles: its failures and errors.
         notes: what it remarked for the summary.
         started_s: when it began, on the clock of `harness.model.clock`.

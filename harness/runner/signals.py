@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-# SIGQUIT is Ctrl-\\ on a terminal.
+# SIGQUIT is Ctrl-\ on a terminal.
 _QUESTIONS = (signal.SIGUSR1, signal.SIGQUIT)
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 

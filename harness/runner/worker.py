@@ -30,7 +30,7 @@ class Worker:
         number: which of the workers it is, from 1; its successor has the same.
         items: what it has been given and has not done, the one that it runs first.
         last: what it has done last.
-        began_s: when it began with that; None if it has not yet.
+        began_s: when it began with the first of its items; None if it has not yet.
         is_new: whether it has run nothing yet.
         is_resting: whether it holds no fixture.
         is_leaving: whether it has been told to leave.

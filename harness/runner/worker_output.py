@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-STREAMS = ("stdout", "stderr")
+from harness.ranks.becoming import write_to
+from harness.ranks.logs import STREAMS
+
 # What a report keeps of each stream of one test: the end of it.
 _MAX_BYTES = 1 << 16
 # From this size on, a file whose end has been told is emptied.
@@ -17,15 +19,9 @@ _MAX_FILE = 1 << 20
 
 def redirect(folder: Path) -> None:
     """In a worker: send stdout and stderr, what native code writes included, to files."""
-    for fd, name in enumerate(STREAMS, start=1):
+    for name in STREAMS:
         getattr(sys, name).flush()
-        target = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(target, fd)
-        os.close(target)
-        # A new object: the old one remembers what kind of file it was made for.
-        text = open(fd, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-        setattr(sys, name, text)
-        setattr(sys, f"__{name}__", text)
+        write_to(name, os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
 
 
 class Reader:
