@@ -19,6 +19,16 @@ def accelerator_count() -> int:
     return 0
 
 
+def device_count(device_type: str) -> int:
+    """How many devices of a type the machine has; the CPU counts as one."""
+    if device_type == "cpu":
+        return 1
+    module = getattr(torch, device_type, None)
+    if module is None or not module.is_available():
+        return 0
+    return int(module.device_count())
+
+
 def backend_is_available(name: str) -> bool:
     """Whether this build of torch has the backend; False where it has no distributed package."""
     if not dist.is_available():

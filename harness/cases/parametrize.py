@@ -23,8 +23,10 @@ Instance = tuple[Callable[..., Any], str, dict[str, Any], Decorators]
 ParametrizeFn = Callable[..., Iterator[Instance]]
 
 
-class _TestParametrizer:
+class TestParametrizer:
     """Base of the decorators that turn one test into several."""
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
 
     def _parametrize_test(
         self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
@@ -139,7 +141,7 @@ class subtest:
         self.decorators = list(decorators or ())
 
 
-class parametrize(_TestParametrizer):
+class parametrize(TestParametrizer):
     """Run a test once for each value, as separate tests with names of their own.
 
     Args:
@@ -176,7 +178,7 @@ class parametrize(_TestParametrizer):
                 )
             name = case.name or self._suffix(index, values)
             arguments = dict(zip(self.arg_names, values, strict=True))
-            yield _copy(test), name, arguments, _always(case.decorators)
+            yield copy_of(test), name, arguments, _always(case.decorators)
         if index < 0:
             raise ValueError(
                 f"{test.__qualname__}: @parametrize({', '.join(self.arg_names)!r}) has no values; "
@@ -203,7 +205,7 @@ def _part(index: int, name: str, value: Any) -> str:
     return f"{name}{index}"
 
 
-def _copy(test: Callable[..., Any]) -> Callable[..., Any]:
+def copy_of(test: Callable[..., Any]) -> Callable[..., Any]:
     """A function that does the same but can be marked (skipped, say) on its own."""
 
     @wraps(test)
@@ -217,7 +219,7 @@ def _always(decorators: list[Callable[..., Any]]) -> Decorators:
     return lambda _: decorators
 
 
-class reparametrize(_TestParametrizer):
+class reparametrize(TestParametrizer):
     """Change the instances that another parametrisation makes.
 
     Args:
@@ -228,7 +230,7 @@ class reparametrize(_TestParametrizer):
 
     def __init__(
         self,
-        parametrizer: _TestParametrizer,
+        parametrizer: TestParametrizer,
         adapter_fn: Callable[[str, dict[str, Any]], Iterable[Any] | None],
     ) -> None:
         self.parametrizer = parametrizer
@@ -245,7 +247,7 @@ class reparametrize(_TestParametrizer):
                     yield instance, *adapted, decorators
 
 
-class decorateIf(_TestParametrizer):
+class decorateIf(TestParametrizer):
     """Decorate those instances of a test whose arguments meet a condition.
 
     Args:
@@ -265,4 +267,4 @@ class decorateIf(_TestParametrizer):
         def decorators(arguments: dict[str, Any]) -> list[Callable[..., Any]]:
             return [self.decorator] if self.predicate_fn(arguments) else []
 
-        yield _copy(test), "", {}, decorators
+        yield copy_of(test), "", {}, decorators

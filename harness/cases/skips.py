@@ -27,7 +27,8 @@ T = TypeVar("T", bound=Callable[..., Any])
 Condition = Callable[[Any], str | None]
 
 _CONDITIONS = "__harness_skip_conditions__"
-_WORLD_SIZE = "_required_world_size"  # PyTorch's name; other harnesses read it
+#: On a test, the number of ranks that it asks for. PyTorch's name; other harnesses read it.
+REQUIRED_WORLD_SIZE = "_required_world_size"
 
 # PyTorch's number (torch 2.13, common_distributed.skip_if_small_worldsize).
 _SMALL_WORLD = 8
@@ -172,7 +173,7 @@ def requires_world_size(n: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
 
     def decorator(test: T) -> T:
         checked = skip_if_lt_x_gpu(n, allow_cpu=allow_cpu)(test)
-        setattr(checked, _WORLD_SIZE, n)
+        setattr(checked, REQUIRED_WORLD_SIZE, n)
         return checked
 
     return decorator
@@ -181,7 +182,7 @@ def requires_world_size(n: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
 def get_required_world_size(obj: Any, default: int) -> int:
     """The world size that a decorator asks for on the current test of `obj`; else the default."""
     name = getattr(obj, "_testMethodName", "")
-    return getattr(getattr(obj, name, None), _WORLD_SIZE, default)
+    return getattr(getattr(obj, name, None), REQUIRED_WORLD_SIZE, default)
 
 
 def _world_size_of(case: Any) -> int:

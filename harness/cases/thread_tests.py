@@ -28,7 +28,8 @@ from harness.model.timeline import BODY, TEAR_DOWN
 from harness.model.verdict import judge
 from harness.ranks import expectations, folders
 from harness.ranks.child_body import run_body
-from harness.ranks.thread_world import ThreadWorld, current_rank
+from harness.ranks.rank_thread import current_rank
+from harness.ranks.thread_world import ThreadWorld
 from harness.ranks.tracks import threads_left_behind
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks

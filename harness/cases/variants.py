@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from harness.cases.devices import accelerator_count, backend_is_available
-from harness.cases.parametrize import Instance, _copy, _TestParametrizer
-from harness.cases.skips import _WORLD_SIZE, skip_unless_runnable
+from harness.cases.devices import accelerator_count, backend_is_available, device_count
+from harness.cases.parametrize import Instance, TestParametrizer, copy_of
+from harness.cases.skips import REQUIRED_WORLD_SIZE, skip_unless_runnable
 from harness.model.spec import check_world_size
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
 
-class world_sizes(_TestParametrizer):
+class world_sizes(TestParametrizer):
     """Run a rank test once in a world of each size, as tests called `…_world_size_N`.
 
     Args:
@@ -39,12 +39,12 @@ class world_sizes(_TestParametrizer):
         self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
     ) -> Iterator[Instance]:
         for size in self.sizes:
-            instance = _copy(test)
-            setattr(instance, _WORLD_SIZE, size)
+            instance = copy_of(test)
+            setattr(instance, REQUIRED_WORLD_SIZE, size)
             yield instance, f"world_size_{size}", {}, lambda _: ()
 
 
-class backends(_TestParametrizer):
+class backends(TestParametrizer):
     """Run a test once on each backend, as tests called `…_gloo`, `…_nccl`.
 
     The test gets the name as the argument `backend`, for `self.init_process_group(backend)`. A
@@ -91,7 +91,7 @@ def _on_backend(test: Callable[..., Any], backend: str) -> Callable[..., Any]:
 _ONE_DEVICE_A_RANK = frozenset({"nccl", "xccl", "hccl"})
 
 
-class devices(_TestParametrizer):
+class devices(TestParametrizer):
     """Run a test once on each type of device, as tests called `…_cpu`, `…_cuda`.
 
     The test gets the device as the argument `device`, a `torch.device`. Ranks take the devices of
@@ -129,16 +129,6 @@ def _on_device(test: Callable[..., Any], device_type: str) -> Callable[..., Any]
         return test(self, *args, device=_device_of(self, device_type), **kwargs)
 
     return on_device
-
-
-def device_count(device_type: str) -> int:
-    """How many devices of a type the machine has; the CPU counts as one."""
-    if device_type == "cpu":
-        return 1
-    module = getattr(torch, device_type, None)
-    if module is None or not module.is_available():
-        return 0
-    return int(module.device_count())
 
 
 def _device_of(case: Any, device_type: str) -> torch.device:

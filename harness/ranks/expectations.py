@@ -16,7 +16,7 @@ import expecttest
 
 from harness.model.expectation import Expectation, is_accepting
 from harness.ranks import child_pipe
-from harness.ranks.thread_world import RankThread
+from harness.ranks.rank_thread import RankThread
 
 Tell = Callable[[Expectation], None]
 
