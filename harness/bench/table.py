@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass, field
 from typing import Any
+
+from harness.model.cores import core_count
 
 
 @dataclass
@@ -54,6 +55,6 @@ def machine() -> str:
     import torch
 
     return (
-        f"{len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}, "
+        f"{core_count()} cores, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, torch {torch.__version__}"
     )

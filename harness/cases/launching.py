@@ -8,6 +8,8 @@ import os
 import re
 import tempfile
 
+from harness.model.cores import core_count
+
 # gloo otherwise binds to the address of the host's name, which on laptops may not exist and on
 # servers listens to the network; NCCL and TensorPipe (RPC) choose an interface likewise.
 _LOOPBACK = "lo0" if os.uname().sysname == "Darwin" else "lo"
@@ -48,4 +50,4 @@ def rank_threads(world_size: int) -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
-    return max(1, len(os.sched_getaffinity(0)) // world_size)
+    return max(1, core_count() // world_size)

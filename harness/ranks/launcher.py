@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from harness.model import settings
@@ -120,9 +120,10 @@ class Launcher:
             self._warn(self._why_not_to_fork)
             return self._spawn
         server = self._server(deadline)
-        unsafe = server.report(deadline).unsafe
-        if unsafe:
-            self._warn(unsafe)
+        report = server.report(deadline)
+        self._warn_of_broken(report.errors)
+        if report.unsafe:
+            self._warn(report.unsafe)
             return self._spawn
         return server.process
 
@@ -208,15 +209,28 @@ class Launcher:
             old.kill()
 
     def _warn(self, unsafe: str) -> None:
-        if unsafe not in self._warned:
-            self._warned.add(unsafe)
-            warnings.warn(
-                f"{unsafe}, so ranks cannot be forked safely: they are spawned, which takes "
-                "seconds a test. Move that work into a function, or set HARNESS_START_METHOD=spawn "
-                "to silence this.",
-                RanksSpawnedWarning,
-                stacklevel=2,
-            )
+        self._warn_once(
+            f"{unsafe}, so ranks cannot be forked safely: they are spawned, which takes "
+            "seconds a test. Move that work into a function, or set HARNESS_START_METHOD=spawn "
+            "to silence this.",
+            RanksSpawnedWarning,
+        )
+
+    def _warn_of_broken(self, errors: Mapping[str, str]) -> None:
+        """Tell of modules that were named by hand and cannot be imported; others tell of theirs."""
+        for name in settings.PRELOAD.value():
+            if name in errors:
+                why = errors[name].rstrip().splitlines()[-1]
+                self._warn_once(
+                    f"{settings.PRELOAD.env} names {name}, which the fork server cannot import "
+                    f"({why}): correct it, or leave it out",
+                    UserWarning,
+                )
+
+    def _warn_once(self, text: str, category: type[Warning]) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            warnings.warn(text, category, stacklevel=2)
 
 
 _launcher: tuple[int, Launcher] | None = None

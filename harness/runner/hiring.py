@@ -7,6 +7,7 @@ import sys
 
 from harness.model import invocation, settings
 from harness.model.clock import Deadline
+from harness.model.cores import core_count
 from harness.ranks import folders
 from harness.ranks.launcher import launcher
 from harness.runner.orders import Wanted, WorkerSpec
@@ -56,7 +57,7 @@ class Hiring:
             cwd=os.getcwd(),
             sys_path=tuple(entry or os.getcwd() for entry in sys.path),
             argv=tuple(sys.argv),
-            threads=max(1, (os.cpu_count() or 1) // self._jobs) if self._jobs > 1 else 0,
+            threads=max(1, core_count() // self._jobs) if self._jobs > 1 else 0,
             unsafe=launcher().why_not_to_fork(deadline),
             terminal=os.getpgrp(),
             command=tuple(invocation.runner()),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from harness.model.cores import core_count
 from harness.model.expectation import is_accepting
 from harness.runner.options import Options
 
@@ -20,7 +19,7 @@ def jobs_for(options: Options, is_script: bool) -> int:
         return 0
     if options.live_output or is_accepting():
         return 1  # who accepts edits files, which two must not do at once
-    return min(_JOBS_PER_CORE * (os.cpu_count() or 1), _MAX_JOBS)
+    return min(_JOBS_PER_CORE * core_count(), _MAX_JOBS)
 
 
 def _needs_workers(options: Options) -> bool:
@@ -29,4 +28,4 @@ def _needs_workers(options: Options) -> bool:
 
 def max_ranks_for(options: Options) -> int:
     """How many ranks may be alive at once."""
-    return options.max_ranks or _RANKS_PER_CORE * (os.cpu_count() or 1)
+    return options.max_ranks or _RANKS_PER_CORE * core_count()

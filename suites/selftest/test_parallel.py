@@ -7,7 +7,11 @@ import re
 import shlex
 import signal
 import sys
+import unittest
+from unittest import mock
 
+from harness.runner.jobs import jobs_for, max_ranks_for
+from harness.runner.options import Options
 from suites.selftest.support import CommandTestCase, wait_for_texts
 from suites.selftest.test_runner import MIXED
 
@@ -93,6 +97,16 @@ RANKS = """
             print("rank", self.rank, "was here")
             self.assertEqual(self.rank, 0)
 """
+
+
+class TestHowMany(unittest.TestCase):
+    def test_what_the_run_may_use_counts_not_what_the_machine_has(self):
+        for cores, jobs, ranks in ((1, 2, 8), (3, 6, 24), (64, 16, 512)):
+            with mock.patch.object(os, "sched_getaffinity", return_value=set(range(cores))):
+                self.assertEqual(jobs_for(Options(), is_script=False), jobs)
+                self.assertEqual(max_ranks_for(Options()), ranks)
+        self.assertEqual(jobs_for(Options(jobs=5), is_script=False), 5)
+        self.assertEqual(max_ranks_for(Options(max_ranks=7)), 7)
 
 
 class TestVerdicts(CommandTestCase):

@@ -317,6 +317,22 @@ class TestForkSafety(unittest.TestCase):
                     with mock.patch.object(torch.cuda, sign, return_value=True):
                         self.assertEqual(_why_unsafe("mod"), "importing mod initialised CUDA")
 
+    def test_a_module_to_preload_that_is_not_there_is_told_once(self):
+        from harness.model.clock import Deadline
+        from harness.ranks.launcher import Launcher
+
+        launcher = Launcher()
+        launcher.expect_no_ranks()
+        environ = {"HARNESS_PRELOAD": "json,no.such", "HARNESS_START_METHOD": "forkserver"}
+        with mock.patch.dict(os.environ, environ), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                launcher.factory(Deadline.after(60.0))
+            launcher.advance().kill()
+        (told,) = [str(w.message) for w in caught if w.category is UserWarning]
+        self.assertIn("HARNESS_PRELOAD names no.such, which the fork server cannot import", told)
+        self.assertIn("(ModuleNotFoundError: No module named 'no'): correct it", told)
+
     def test_the_reason_is_shown_once(self):
         from harness.ranks.launcher import Launcher, RanksSpawnedWarning
 
