@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import subprocess
-import sys
 import time
 import unittest
 from statistics import median
 from typing import Any
 
 from harness.bench.checkout import in_checkout
+from harness.bench.figure import figure
 from harness.bench.isolation_side import SIDES, WORLD_SIZE
 from harness.bench.table import Report
 
@@ -55,17 +52,7 @@ def measure(options: argparse.Namespace) -> Report:
 def _run(side: str, tests: int) -> float:
     """Milliseconds of one test."""
     count = min(tests, _TESTS_OF_TORCH_PROCESS) if side == "torch process" else tests
-    finished = subprocess.run(
-        [sys.executable, "-m", "harness.bench.isolation_side", side, str(count)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")},
-        check=False,
-    )
-    found = re.search(r"^ms a test: (\S+)$", finished.stdout, re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"{side} gave no figure:\n{finished.stdout}\n{finished.stderr}")
-    return float(found[1])
+    return figure("ms a test", "harness.bench.isolation_side", side, str(count))
 
 
 def _recovery() -> Report:

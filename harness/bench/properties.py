@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import re
-import subprocess
-import sys
 from statistics import median
 
+from harness.bench.figure import figure
 from harness.bench.properties_side import SIDES
 from harness.bench.table import Report
 
@@ -45,13 +43,5 @@ def measure(options: argparse.Namespace) -> Report:
 
 def _run(side: str, size: int, examples: int) -> float:
     """Examples a second."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "harness.bench.properties_side", side, str(size), str(examples)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = re.search(r"^examples a second: (\S+)$", finished.stdout, re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"{side} gave no figure:\n{finished.stdout}\n{finished.stderr}")
-    return float(found[1])
+    module = "harness.bench.properties_side"
+    return figure("examples a second", module, side, str(size), str(examples))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from statistics import mean, median
 from typing import Any
 
+from harness.bench.figure import on_loopback
 from harness.bench.side import SIDES
 from harness.bench.table import Report
 
@@ -70,7 +70,7 @@ class Side:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")},
+            env=on_loopback(),
         )
 
     def ask(self, ranks: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from harness.cases import flags
 from harness.cases.devices import accelerator_count, backend_is_available
 from harness.cases.sandcastle import skip_but_pass_in_sandcastle, skip_but_pass_in_sandcastle_if
 from harness.cases.skips import nccl_skip_if_lt_x_gpu, skip_unless_runnable
+from harness.model.changed import changed
 from harness.model.skips import TEST_SKIPS
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -151,16 +152,13 @@ def with_nccl_blocking_wait(func: T) -> T:
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        names = ("TORCH_NCCL_BLOCKING_WAIT", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
-        before = {name: os.environ.pop(name, None) for name in names}
-        os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"
-        try:
+        with changed(os.environ, _NCCL_WAITS):
             return func(*args, **kwargs)
-        finally:
-            os.environ.pop("TORCH_NCCL_BLOCKING_WAIT", None)
-            os.environ.update({n: value for n, value in before.items() if value is not None})
 
     return wrapper  # type: ignore[return-value]
+
+
+_NCCL_WAITS = {"TORCH_NCCL_BLOCKING_WAIT": "1", "TORCH_NCCL_ASYNC_ERROR_HANDLING": None}
 
 
 def init_multigpu_helper(world_size: int, backend: str) -> dict[int, list[int]]:

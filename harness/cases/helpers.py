@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, TypeVar, overload
 
+from harness.model.changed import changed
+
 #: How the message of an error begins whose address another socket has.
 ADDRESS_IN_USE = "Address already in use"
 #: The message of an error when a connection was not made in time.
@@ -132,16 +134,11 @@ def with_dist_debug_levels(levels: Sequence[str]) -> Callable[[T], T]:
 def _debug_level(level: str) -> Iterator[None]:
     from torch._C._distributed_c10d import set_debug_level_from_env
 
-    name = "TORCH_DISTRIBUTED_DEBUG"
-    before = os.environ.get(name)
-    os.environ[name] = level
-    set_debug_level_from_env()
     try:
-        yield
+        with changed(os.environ, {"TORCH_DISTRIBUTED_DEBUG": level}):
+            set_debug_level_from_env()
+            yield
     finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
         set_debug_level_from_env()
 
 

@@ -17,7 +17,7 @@ from harness.cases.failing import (
 from harness.cases.given import as_examples, is_given, run_property_test
 from harness.cases.hooks import THREAD_HOOKS
 from harness.cases.require_torch import require_distributed
-from harness.cases.timeouts import group_timeout_s, timeout_of
+from harness.cases.timeouts import check_timeout, group_timeout_s, timeout_of
 from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model import settings
 from harness.model.errors import PropertyError
@@ -216,11 +216,14 @@ def spawn_threads_and_init_comms(
 
     Raises:
         PropertyError: if the method is under `@given`, which has to be around this.
+        SettingError: if the timeout is not a positive number.
 
     Raises (from the method):
         RanksFailedError: an assertion failed (a unittest failure).
         RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDisagreeError: errors.
     """
+    if timeout is not None:
+        check_timeout(timeout, f"@spawn_threads_and_init_comms(timeout={timeout!r})")
     if func is None:
         return partial(spawn_threads_and_init_comms, timeout=timeout, world_size=world_size)
     method = func

@@ -52,10 +52,11 @@ def timeout(seconds: float) -> Callable[[T], T]:
 
 def check_timeout(value: object, owner: str) -> float:
     """The timeout in seconds. Raises SettingError, naming the owner, for anything but one."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < float("inf"):  # type: ignore[operator]
-        raise SettingError(f"{owner}: a timeout must be a positive number of seconds")
-    return float(value)  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        value = 0.0  # no duration at all
+    if 0 < value < float("inf"):
+        return float(value)
+    raise SettingError(f"{owner}: a timeout must be a positive number of seconds")
 
 
 def timeout_of(case: Any, method: Callable[..., Any]) -> float:

@@ -14,12 +14,13 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.process import BaseProcess, current_process
 from types import MappingProxyType
 from typing import Any
 
+from harness.model.changed import changed
 from harness.model.clock import NEVER, Deadline
 from harness.ranks import folders
 from harness.ranks.descriptors import readable
@@ -90,7 +91,7 @@ class ForkServer:
         # multiprocessing would make a folder of its own for the server's socket, and leave it there
         # if this process is killed.
         config = current_process()._config  # type: ignore[attr-defined]
-        with _start_lock, _changed(os.environ, changes), _changed(config, {"tempdir": folder}):
+        with _start_lock, changed(os.environ, changes), changed(config, {"tempdir": folder}):
             self.stdlib_server.ensure_running()
         return pipe
 
@@ -166,27 +167,6 @@ class ForkServer:
         self._close_pipe()
         self.stdlib_server._stop()  # type: ignore[attr-defined]
         os.close(self._death)
-
-
-@contextlib.contextmanager
-def _changed(
-    mapping: MutableMapping[str, str], changes: Mapping[str, str | None]
-) -> Iterator[None]:
-    """The mapping with other values (or none, for None) for the length of the block."""
-    before = {name: mapping.get(name) for name in changes}
-    _change(mapping, changes)
-    try:
-        yield
-    finally:
-        _change(mapping, before)
-
-
-def _change(mapping: MutableMapping[str, str], changes: Mapping[str, str | None]) -> None:
-    for name, value in changes.items():
-        if value is not None:
-            mapping[name] = value
-        else:
-            mapping.pop(name, None)
 
 
 class RankProcess(BaseProcess):

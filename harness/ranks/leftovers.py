@@ -12,13 +12,14 @@ import contextlib
 import mmap
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 
 import psutil
 
+from harness.model.changed import changed
 from harness.model.clock import Deadline
 from harness.model.spec import WORLD_VARIABLE
 from harness.ranks.fork_server import server_pids
@@ -75,17 +76,9 @@ class LeftoverWatch:
         self._world = world
         self._before = frozenset(psutil.pids())
 
-    @contextlib.contextmanager
-    def marked(self) -> Iterator[None]:
+    def marked(self) -> contextlib.AbstractContextManager[None]:
         """Mark processes that are started meanwhile, and theirs, as this world's."""
-        outer = os.environ.get(WORLD_VARIABLE)  # a rank may have ranks of its own
-        os.environ[WORLD_VARIABLE] = self._world
-        try:
-            yield
-        finally:
-            del os.environ[WORLD_VARIABLE]
-            if outer is not None:
-                os.environ[WORLD_VARIABLE] = outer
+        return changed(os.environ, {WORLD_VARIABLE: self._world})
 
     def end(self, pids_of_ranks: Mapping[int, int], grace_s: float) -> list[Leftover]:
         """End what the ranks have left behind, and say what it was.

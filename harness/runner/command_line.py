@@ -151,7 +151,7 @@ def _add_execution(parser: Parser) -> None:
     )
     group.add_argument(
         "--seed",
-        type=int,
+        type=checked(settings.whole_number),
         metavar="N",
         help=f"seed of all random generators (default: {settings.SEED.default})",
     )

@@ -20,7 +20,7 @@ from harness.runner.history import History, open_history
 from harness.runner.jobs import jobs_for, max_ranks_for
 from harness.runner.ledger import Ledger
 from harness.runner.lists import TestLists
-from harness.runner.live import console_for
+from harness.runner.live_console import console_for
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED, Options
 from harness.runner.orders import Wanted
 from harness.runner.plan import PlannedTest, planned_from_data

@@ -18,13 +18,14 @@ import threading
 import traceback
 import unittest
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
 
 from harness.model import invocation, settings
+from harness.model.changed import changed
 from harness.model.clock import now
 from harness.model.errors import HarnessError
 from harness.ranks import child_lifeline, folders, terminal
@@ -224,22 +225,9 @@ class _Worker:
             self._writer.send_frame(frames)
 
 
-@contextlib.contextmanager
-def _devices(lent: list[str]) -> Iterator[None]:
+def _devices(lent: list[str]) -> contextlib.AbstractContextManager[None]:
     """Have the test and its ranks see only the devices that were lent to it."""
-    before = os.environ.get(_VISIBLE)
-    if lent:
-        os.environ[_VISIBLE] = ",".join(lent)
-    try:
-        yield
-    finally:
-        if lent and before is None:
-            del os.environ[_VISIBLE]
-        elif lent and before is not None:
-            os.environ[_VISIBLE] = before
-
-
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+    return changed(os.environ, {"CUDA_VISIBLE_DEVICES": ",".join(lent)} if lent else {})
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -248,7 +248,8 @@ class TestBadInput(CommandTestCase):
         self.assertIn("unrecognized arguments: --fast", self.complaint("--fast"))
 
     def test_seed_that_is_no_number(self):
-        self.assertIn("--seed", self.complaint("--seed", "x"))
+        told = self.complaint("--seed", "x")
+        self.assertIn("argument --seed: 'x' must be a whole number", told)
 
     def test_nothing_to_run(self):
         done = self.harness()

@@ -10,7 +10,8 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
-from harness.model.errors import HookSignatureError
+from harness.cases.thread_tests import spawn_threads_and_init_comms
+from harness.model.errors import HookSignatureError, SettingError
 from harness.ranks.leftovers import ThreadLeakWarning
 from suites.samples import threaded
 from suites.selftest.support import run_case
@@ -165,6 +166,11 @@ class TestFaults(WithQuickWatch):
 
 
 class TestDecorator(unittest.TestCase):
+    def test_a_timeout_that_is_none(self):
+        for value in (0, -1.0, "3", True):
+            with self.assertRaisesRegex(SettingError, f"timeout={value!r}.*positive number"):
+                spawn_threads_and_init_comms(timeout=value)
+
     def test_verdicts(self):
         for name, status in (
             ("test_sum", "passed"),
