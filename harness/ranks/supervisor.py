@@ -100,9 +100,8 @@ class Supervisor:
             for rank in self.ranks:
                 self._terminal.leave(rank.rank)
             self._world.is_idle = self._all_stay()
-            if self._world.is_idle:
-                self._world.end_output()
             stuck = [] if self._world.is_idle else self._world.end(TERM_GRACE_S)
+            self._world.end_output()  # the reports tell of what was written last, too
         self._world.is_clean = are_in_step(self.ranks) and all(rank.is_clean for rank in self.ranks)
         self._settle_survivors(stuck)
         return self.reports()

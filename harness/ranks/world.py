@@ -272,7 +272,7 @@ class World:
             handle.order(frame)
 
     def end_output(self) -> None:
-        """Show what the ranks, which stay, have written by the end of their test."""
+        """Show what the ranks have written by the end of their test."""
         for handle in self.handles:
             handle.end_output()
 
