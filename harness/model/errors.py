@@ -40,6 +40,10 @@ class FolderError(HarnessError, RuntimeError):
     """The folder for a test's files could not be made. Raised before any process exists."""
 
 
+class StartError(HarnessError, RuntimeError):
+    """Ranks could not be started at all. The message says which step failed and why."""
+
+
 class SettingError(HarnessError, ValueError):
     """A setting (environment variable, option, attribute) has a value that it cannot have."""
 
