@@ -23,8 +23,8 @@ from harness.model.outcome import Place
 from harness.model.timeline import CollectiveSpan
 
 #: Threads of the harness itself in a rank; left out of every account.
-LISTENER, LIFELINE = "harness-listener", "harness-lifeline"
-OWN_THREADS = frozenset({LISTENER, LIFELINE})
+LISTENER, LIFELINE, GLOO = "harness-listener", "harness-lifeline", "harness-gloo"
+OWN_THREADS = frozenset({LISTENER, LIFELINE, GLOO})
 
 _MAX_FRAMES = 60
 

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from harness.diagnosis.snapshot import GLOO
+
 
 def share_device() -> None:
     """Have the process groups that torch makes from now on share a device."""
@@ -61,7 +63,7 @@ def awake() -> Iterator[None]:
     Whatever is wrong with it costs time and nothing else.
     """
     shared, done = _shared(), threading.Event()
-    thread = threading.Thread(target=_talk, args=(shared, done), name=_THREAD, daemon=True)
+    thread = threading.Thread(target=_keep_awake, args=(shared, done), name=GLOO, daemon=True)
     if shared is not None:
         thread.start()
     try:
@@ -72,7 +74,7 @@ def awake() -> Iterator[None]:
             thread.join(_PATIENCE.total_seconds())
 
 
-def _talk(shared: _OnOneDevice, done: threading.Event) -> None:
+def _keep_awake(shared: _OnOneDevice, done: threading.Event) -> None:
     with contextlib.suppress(Exception):
         pair = shared.pair
         while not done.is_set():
@@ -82,7 +84,6 @@ def _talk(shared: _OnOneDevice, done: threading.Event) -> None:
 # No exchange of a process with itself takes longer, unless something is wrong with its device; and
 # no peer that is alive is this much later.
 _PATIENCE = timedelta(seconds=2)
-_THREAD = "harness-gloo"
 
 
 def _shared() -> _OnOneDevice | None:
@@ -192,7 +193,7 @@ class _Pair:
             self._ends[number] = cls(store, number, 2, options)
 
         # Each waits for the other.
-        other = threading.Thread(target=open_end, args=(1,), name=_THREAD, daemon=True)
+        other = threading.Thread(target=open_end, args=(1,), name=GLOO, daemon=True)
         other.start()
         open_end(0)
         other.join()

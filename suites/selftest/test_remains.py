@@ -142,6 +142,7 @@ class TestKeptFiles(CommandTestCase):
 
                 def test_bad(self):
                     print("a word of rank", self.rank)
+                    self.init_process_group()  # now both have said it
                     assert False
             """,
         )
