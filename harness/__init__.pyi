@@ -7,6 +7,7 @@ from .cases.flags import IS_CI, IS_SANDCASTLE, TEST_CUDA, TEST_MULTIGPU
 from .cases.isolation import isolation
 from .cases.multiprocess import MultiProcessTestCase
 from .cases.multithreaded import MultiThreadedTestCase
+from .cases.nodes import nodes
 from .cases.on_ranks import run_on_ranks
 from .cases.parametrize import (
     decorateIf,
@@ -111,6 +112,7 @@ __all__ = [
     "isolation",
     "kill_rank",
     "nccl_skip_if_lt_x_gpu",
+    "nodes",
     "parametrize",
     "reparametrize",
     "requires_gloo",

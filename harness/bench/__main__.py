@@ -6,7 +6,17 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from harness.bench import faults, isolation, properties, runner, seeds, sizes, soak, start
+from harness.bench import (
+    faults,
+    isolation,
+    properties,
+    runner,
+    seeds,
+    sizes,
+    soak,
+    start,
+    torchrun,
+)
 from harness.bench.table import Report
 
 
@@ -14,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     """What reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.bench", description=__doc__)
     benchmarks = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    for module in (start, sizes, isolation, properties, runner, seeds, faults, soak):
+    for module in (start, sizes, isolation, properties, runner, seeds, faults, soak, torchrun):
         sub = benchmarks.add_parser(module.NAME, help=module.HELP, description=module.HELP)
         sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         module.add_arguments(sub)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from typing import Any
 
 import torch
@@ -77,26 +76,32 @@ class AgreementMixin:
     def _difference_from_rank_0(
         self, value: Any, data: bytes, msg: Any, kwargs: dict[str, Any]
     ) -> str:
-        path = self._shared_path("agreement")
         if self.rank == 0:
-            with open(path, "wb") as file:
-                file.write(data)
-        self._meet("assertRanksAgree")  # the file is there
+            self._hand_out("agreement", data)
+        self._meet("assertRanksAgree")  # it is there
         mine = ""
         if self.rank != 0:
-            with open(path, "rb") as file:
-                reference = torch.load(file, weights_only=False)
+            shared = io.BytesIO(self._handed_out("agreement"))
+            reference = torch.load(shared, weights_only=False)
             try:
                 self.assertEqual(value, reference, msg, **kwargs)  # type: ignore[attr-defined]
             except AssertionError as error:
                 mine = f"this rank's value (left) is not rank 0's: {error}"
         self._meet("assertRanksAgree")  # everybody has read it
         if self.rank == 0:
-            os.unlink(path)
+            self._take_back("agreement")
         return mine
 
-    def _shared_path(self, name: str) -> str:
-        """A path for a file that all ranks of this test, and no others, read and write."""
+    def _hand_out(self, name: str, data: bytes) -> None:
+        """Give data to all ranks of this test."""
+        raise NotImplementedError
+
+    def _handed_out(self, name: str) -> bytes:
+        """The data that a rank has handed out, which has to have been done by now."""
+        raise NotImplementedError
+
+    def _take_back(self, name: str) -> None:
+        """Forget what this rank has handed out; all have read it."""
         raise NotImplementedError
 
     def _fail_together(self, label: str, mine: str) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.distributed as dist
 
 from harness.cases import flags
+from harness.model.spec import GIVEN_DEVICES_VARIABLE
 
 
 def accelerator_count() -> int:
-    """The number of GPUs (or Gaudis, or XPUs); 0 on a machine without."""
+    """The number of GPUs (or Gaudis, or XPUs), of all hosts of a given world; 0 without any."""
+    given = os.environ.get(GIVEN_DEVICES_VARIABLE)
+    if given:
+        return int(given)
     if flags.TEST_CUDA:
         return torch.cuda.device_count()
     if flags.TEST_HPU:

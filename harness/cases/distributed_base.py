@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from harness.cases.multiprocess import MultiProcessTestCase
 from harness.cases.require_torch import require_distributed
+from harness.ranks.child_store import store_for_group
 
 
 class DistributedTestBase(MultiProcessTestCase):
@@ -39,7 +40,7 @@ class DistributedTestBase(MultiProcessTestCase):
         """
         require_distributed()
         size = self.world_size if world_size is None else world_size
-        store = dist.FileStore(self.file_name, size)  # type: ignore[attr-defined]
+        store = store_for_group(self.file_name, size)
         dist.init_process_group(self.backend(device), world_size=size, rank=self.rank, store=store)
         if size == self.world_size:
             # As in init_process_group(): nobody ends before all are connected.

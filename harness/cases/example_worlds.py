@@ -7,7 +7,6 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from harness.model import settings
@@ -15,10 +14,6 @@ from harness.model.example import Remarks
 from harness.model.verdict import ExitRule, Verdict, judge
 from harness.ranks.supervisor import Limits, Supervisor
 from harness.ranks.world import World
-
-# What is longer goes through a file: a rank that does not listen must not keep the parent waiting
-# for room in the channel.
-_MAX_IN_CHANNEL = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,6 @@ class ProcessWorld:
     def run(self, question: Question) -> Answer:
         self._number += 1
         file_name = f"{self._file_name}.{self._number}"
-        files = [file_name]
         os.close(os.open(file_name, os.O_CREAT | os.O_WRONLY, 0o600))
         order: dict[str, Any] = {
             "kind": "example",
@@ -104,19 +98,13 @@ class ProcessWorld:
             "file_name": file_name,
             "fresh_group": self._fresh_group,
             "wants_notes": question.wants_notes,
+            "values": base64.b64encode(question.values).decode("ascii"),
         }
-        if len(question.values) > _MAX_IN_CHANNEL:
-            order["values_file"] = f"{file_name}.values"
-            files.append(order["values_file"])
-            Path(order["values_file"]).write_bytes(question.values)
-        else:
-            order["values"] = base64.b64encode(question.values).decode("ascii")
         try:
             return self._see_through(order, question)
         finally:
-            for path in files:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file_name)
 
     def _see_through(self, order: dict[str, Any], question: Question) -> Answer:
         self._world.go_on(order)

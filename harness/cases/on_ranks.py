@@ -84,6 +84,8 @@ def run_on_ranks(
 class _Call(MultiProcessTestCase):
     """The call as a test."""
 
+    # Its files are on this machine.
+    _ON_GIVEN_RANKS = False
     # It cannot be run again by its name.
     has_command = False
 

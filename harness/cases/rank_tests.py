@@ -16,7 +16,7 @@ from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict,
 from harness.cases.given import is_given, run_property_test
 from harness.cases.hooks import PROCESS_HOOKS
 from harness.cases.isolation import isolation_of
-from harness.cases.launching import launch_environ, rank_threads
+from harness.cases.nodes import nodes_of
 from harness.cases.require_torch import require_distributed
 from harness.cases.seeding import set_rng_seed
 from harness.cases.timeouts import group_timeout_s, timeout_of
@@ -29,11 +29,19 @@ from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import NONE, PROCESS, LaunchSpec, check_world_size
 from harness.model.verdict import ExitRule, Verdict, judge
-from harness.ranks import child_gloo, child_kept_group, child_pipe, folders, tracks
+from harness.ranks import (
+    child_gloo,
+    child_kept_group,
+    child_pipe,
+    child_store,
+    folders,
+    tracks,
+)
 from harness.ranks.child_body import run_body
 from harness.ranks.child_pipe import RankPipe
-from harness.ranks.child_store import store_for_group
+from harness.ranks.given import GivenRanks, current, placed, start_world
 from harness.ranks.launcher import ProcessFactory, launcher
+from harness.ranks.launching import launch_environ, rank_threads
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
 from harness.ranks.pool import StayingWorld, pool
@@ -56,6 +64,8 @@ class RankTestMixin(WorldTestMixin):
 
     #: The class method that is called in a rank.
     _ENTRY: ClassVar[str] = "_run"
+    #: Whether tests run on the ranks that torchrun has started, where there are any.
+    _ON_GIVEN_RANKS: ClassVar[bool] = True
     #: The isolation of a class that says nothing, where the environment says nothing either.
     _USUAL_ISOLATION: ClassVar[str] = PROCESS
 
@@ -65,6 +75,8 @@ class RankTestMixin(WorldTestMixin):
     #: How much of a world a test shares with the test before it: "process" for nothing, "group"
     #: for the processes, "none" for these and the process group; None for what holds for all.
     isolation: str | None = None
+    #: On how many nodes the ranks are, or believe to be; None for one, of which they are not told.
+    nodes: int | None = None
 
     file_name: str
     processes: list[Any]
@@ -107,7 +119,7 @@ class RankTestMixin(WorldTestMixin):
             kwargs.setdefault("timeout", longer)
 
         def bring_up() -> None:
-            kwargs.setdefault("store", store_for_group(self.file_name, self.world_size))
+            kwargs.setdefault("store", child_store.store_for_group(self.file_name, self.world_size))
             dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
             # A rank that ended now, its body being short, would close the connection in the face
             # of a peer that is still at it.
@@ -126,6 +138,15 @@ class RankTestMixin(WorldTestMixin):
 
     def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
         return child_pipe.current().meet(label, value)
+
+    def _hand_out(self, name: str, data: bytes) -> None:
+        child_store.hand_out(name, self._shared_path(name), data)
+
+    def _handed_out(self, name: str) -> bytes:
+        return child_store.handed_out(name, self._shared_path(name))
+
+    def _take_back(self, name: str) -> None:
+        child_store.take_back(name, self._shared_path(name))
 
     def _shared_path(self, name: str) -> str:
         return os.path.join(os.path.dirname(self.file_name), name)
@@ -162,20 +183,23 @@ class RankTestMixin(WorldTestMixin):
         self.addCleanup(self._end_world)  # type: ignore[attr-defined]
         test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
         self._timeout_s = timeout_of(self, test)
+        ranks = self._given_ranks()
         spec = self._launch_spec(isolation_of(self, test, self._USUAL_ISOLATION))
+        spec = placed(spec, nodes_of(self, test), ranks)
         if spec.stays:
-            self._world = pool().world_for(spec, lambda spec: World.start(spec, proc))
+            self._world = pool().world_for(spec, lambda spec: start_world(spec, proc, ranks))
         elif spec.has_examples:
-            self._own_world = StayingWorld.start(spec, lambda spec: World.start(spec, proc))
+            self._own_world = StayingWorld.start(spec, lambda spec: start_world(spec, proc, ranks))
             self._world = self._own_world.world
         else:
-            self._world = World.start(spec.in_world(spec.folder), proc)
+            self._world = start_world(spec.in_world(spec.folder), proc, ranks)
         self._stays = spec.stays
         self.processes = self._world.processes
 
     def _launch_spec(self, isolation: str) -> LaunchSpec:
         cls = type(self)
         size = check_world_size(self.world_size, cls.__qualname__)
+        ranks = self._given_ranks()
         assert self._folder is not None
         return LaunchSpec(
             test_id=str(self.id()),  # type: ignore[attr-defined]
@@ -186,7 +210,9 @@ class RankTestMixin(WorldTestMixin):
             file_name=self.file_name,
             folder=str(self._folder),
             world_folder="",
-            environ=launch_environ(folders.temp_folder(self._folder)),
+            environ=launch_environ(
+                folders.temp_folder(self._folder), interface=ranks.interface if ranks else None
+            ),
             cwd=os.getcwd(),
             sys_path=tuple(entry or os.getcwd() for entry in sys.path),
             argv=tuple(sys.argv),
@@ -197,6 +223,17 @@ class RankTestMixin(WorldTestMixin):
             isolation=isolation,
             has_examples=is_given(getattr(self, self._testMethodName)),  # type: ignore[attr-defined]
         )
+
+    def _given_ranks(self) -> GivenRanks | None:
+        """The ranks that torchrun has started, if there are any and the test may use them."""
+        return current() if self._ON_GIVEN_RANKS else None
+
+    def _reason_against_start(self) -> str | None:
+        ranks = self._given_ranks()
+        size = check_world_size(self.world_size, type(self).__qualname__)
+        if ranks is not None and size > ranks.size:
+            return f"needs {size} ranks; the world that was given has {ranks.size}"
+        return super()._reason_against_start()
 
     def _has_started(self) -> bool:
         return self._world is not None
@@ -256,7 +293,7 @@ class RankTestMixin(WorldTestMixin):
         )
         rule = self._exit_rule(fn)
         supervisor = Supervisor(self._world, limits, rule)
-        with tracks.left_behind(supervisor, self._world.folder, rule, self._testMethodName):  # type: ignore[attr-defined]
+        with tracks.left_behind(supervisor, self._world.logs, rule, self._testMethodName):  # type: ignore[attr-defined]
             verdict = judge(supervisor.run(), rule)
         running: list[Leftover] = []
         if not self._stays:
@@ -265,6 +302,9 @@ class RankTestMixin(WorldTestMixin):
         imported = imported_by(supervisor.ranks)
         if len(imported) >= _WORTH_LEARNING:
             launcher().learn(imported)
+            ranks = self._given_ranks()
+            if ranks is not None:
+                ranks.learn(imported)
         return verdict, Leaks(running, left_in(supervisor.ranks))
 
     def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:

@@ -26,7 +26,7 @@ from harness.model.outcome import Passed
 from harness.model.spec import check_world_size
 from harness.model.timeline import BODY, TEAR_DOWN
 from harness.model.verdict import judge
-from harness.ranks import expectations, folders
+from harness.ranks import expectations
 from harness.ranks.child_body import run_body
 from harness.ranks.rank_thread import current_rank
 from harness.ranks.thread_world import ThreadWorld
@@ -73,8 +73,14 @@ class ThreadTestMixin(WorldTestMixin):
     def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
         return current_rank().meet(label, value)
 
-    def _shared_path(self, name: str) -> str:
-        return str(folders.session_folder() / f"{name}-{id(current_rank().groups):x}")
+    def _hand_out(self, name: str, data: bytes) -> None:
+        current_rank().groups.handed_out[name] = data
+
+    def _handed_out(self, name: str) -> bytes:
+        return current_rank().groups.handed_out[name]
+
+    def _take_back(self, name: str) -> None:
+        del current_rank().groups.handed_out[name]
 
     # The parent's side
 

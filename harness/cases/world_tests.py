@@ -28,6 +28,7 @@ from harness.cases.skips import get_required_world_size, skip_reason
 from harness.model.errors import WorldSizeError
 from harness.model.example import Example
 from harness.model.verdict import Verdict
+from harness.ranks.child_place import local_rank
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -81,7 +82,8 @@ class WorldTestMixin(AgreementMixin):
         accelerator = torch.accelerator.current_accelerator()
         if accelerator is None:
             return torch.device("cpu")
-        return torch.device(accelerator.type, max(self.rank, 0) % torch.accelerator.device_count())
+        number = max(local_rank(self.rank), 0) % torch.accelerator.device_count()
+        return torch.device(accelerator.type, number)
 
     @property
     def is_master(self) -> bool:
@@ -172,13 +174,17 @@ class WorldTestMixin(AgreementMixin):
         test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
         if _runs_in_parent(test):
             return False
-        reason = skip_reason(test, self)
+        reason = self._reason_against_start()
         if reason is None:
             return True
         if not flags.IS_SANDCASTLE:
             raise unittest.SkipTest(reason)
         self._skipped_on_sandcastle = reason
         return False
+
+    def _reason_against_start(self) -> str | None:
+        """The first reason for skipping the test instead of starting its ranks."""
+        return skip_reason(getattr(self, self._testMethodName), self)  # type: ignore[attr-defined]
 
     def _join_or_skip(self, fn: Callable[[], Any]) -> None:
         if _runs_in_parent(fn):

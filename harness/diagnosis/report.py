@@ -84,6 +84,16 @@ def _report(verdict: Verdict, rank: int) -> RankReport:
     return next(report for report in verdict.reports if report.rank == rank)
 
 
+def _who(verdict: Verdict, ranks: Sequence[int]) -> str:
+    """Ranks, and where they are if there are several hosts: `ranks 2, 3 (beta, local 0, 1)`."""
+    by_host: dict[str, list[int]] = {}
+    for report in (_report(verdict, rank) for rank in sorted(ranks)):
+        if report.host and report.local_rank is not None:
+            by_host.setdefault(report.host, []).append(report.local_rank)
+    places = [f"{host}, local {rank_list(local)}" for host, local in by_host.items()]
+    return f"{rank_list(ranks)} ({'; '.join(places)})" if places else rank_list(ranks)
+
+
 # Collectives
 
 
@@ -146,7 +156,8 @@ def _rank_sections(verdict: Verdict, test: str) -> Iterator[str]:
     """A section for each group of culprits with the same story, root cause first."""
     for story, ranks in grouped((rank, _story(verdict, rank, test)) for rank in verdict.culprits):
         first, *rest = story.split("\n")
-        yield "\n".join([f"{rank_list(ranks)}: {first}", *(_INDENT + line for line in rest)])
+        who = _who(verdict, ranks)
+        yield "\n".join([f"{who}: {first}", *(_INDENT + line for line in rest)])
 
 
 def _story(verdict: Verdict, rank: int, test: str) -> str:
@@ -189,7 +200,8 @@ def _survivor_sections(verdict: Verdict, test: str) -> Iterator[str]:
     stories = ((r.rank, "\n".join(_whereabouts(r, test))) for r in ended)
     for story, ranks in grouped(stories):
         first, *rest = story.split("\n")
-        yield "\n".join([f"{rank_list(ranks)}: {first}", *(_INDENT + line for line in rest)])
+        who = _who(verdict, ranks)
+        yield "\n".join([f"{who}: {first}", *(_INDENT + line for line in rest)])
 
 
 def _whereabouts(report: RankReport, test: str) -> list[str]:
@@ -245,23 +257,22 @@ def _log_sections(verdict: Verdict) -> Iterator[str]:
     """The ends of what the ranks wrote: the culprits' first, a few lines of the others'."""
     others = [r.rank for r in verdict.reports if r.rank not in verdict.culprits]
     sections = [
-        section
-        for rank in (*verdict.culprits, *others)
-        for section in _logs_of(_report(verdict, rank), rank in verdict.culprits)
+        section for rank in (*verdict.culprits, *others) for section in _logs_of(verdict, rank)
     ]
     yield from sections[:_MAX_LOGS]
     if len(sections) > _MAX_LOGS:
         yield f"and {count(len(sections) - _MAX_LOGS, 'more log')} of other ranks"
 
 
-def _logs_of(report: RankReport, culprit: bool) -> Iterator[str]:
-    limit = _LINES_OF_CULPRIT if culprit else _LINES_OF_OTHERS
+def _logs_of(verdict: Verdict, rank: int) -> Iterator[str]:
+    report = _report(verdict, rank)
+    limit = _LINES_OF_CULPRIT if rank in verdict.culprits else _LINES_OF_OTHERS
     for name, tail in (("stdout", report.stdout), ("stderr", report.stderr)):
         if any(line.strip() for line in tail.lines):
-            yield _log_section(report, name, tail, limit)
+            yield _log_section(_who(verdict, [report.rank]), name, tail, limit)
 
 
-def _log_section(report: RankReport, name: str, tail: Tail, limit: int) -> str:
+def _log_section(who: str, name: str, tail: Tail, limit: int) -> str:
     lines = tail.lines[-limit:]
     if len(lines) == tail.total_lines:
         which = count(len(lines), "line")
@@ -270,4 +281,4 @@ def _log_section(report: RankReport, name: str, tail: Tail, limit: int) -> str:
     else:
         which = f"last {len(lines)} of {tail.total_lines} lines"
     shown = [_INDENT + shortened(line, 400) for line in lines]
-    return "\n".join([f"rank {report.rank} {name} ({which})", *shown])
+    return "\n".join([f"{who} {name} ({which})", *shown])

@@ -45,6 +45,8 @@ class RankReport:
         pid: the process; None if there never was one.
         stdout, stderr: the last lines of the rank's own output.
         evidence: what it was doing when the test ended.
+        host: the host that it ran on, where there are several; else empty.
+        local_rank: its number among the ranks of that host; None where there is one host.
     """
 
     rank: int
@@ -54,3 +56,5 @@ class RankReport:
     stdout: Tail = field(default_factory=Tail)
     stderr: Tail = field(default_factory=Tail)
     evidence: Evidence = field(default_factory=Evidence)
+    host: str = ""
+    local_rank: int | None = None

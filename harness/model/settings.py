@@ -144,6 +144,26 @@ START_TIMEOUT_S = Setting(
     seconds,
     "Seconds that starting the ranks of one test may take, imports included.",
 )
+GIVEN_WORLD = Setting(
+    "HARNESS_GIVEN_WORLD",
+    True,
+    switch,
+    "Whether the runner runs rank tests on the processes that torchrun (or srun, with torchrun's "
+    "variables) has started, if there are any. The runner sets it to 0 for what it starts.",
+)
+ASSEMBLY_TIMEOUT_S = Setting(
+    "HARNESS_ASSEMBLY_TIMEOUT",
+    300.0,
+    seconds,
+    "Seconds that all processes of a given world may take until they have found each other.",
+)
+LINK_TIMEOUT_S = Setting(
+    "HARNESS_LINK_TIMEOUT",
+    20.0,
+    seconds,
+    "Seconds without a sign of life after which another host of a given world is taken for lost. "
+    "The sign is the kernel's; a process that is busy or stopped is not lost.",
+)
 EXIT_TIMEOUT_S = Setting(
     "HARNESS_EXIT_TIMEOUT",
     10.0,

@@ -11,6 +11,9 @@ from harness.model.errors import WorldSizeError
 #: In the environment of every rank and of what it executes; the value is the test's folder.
 WORLD_VARIABLE = "HARNESS_WORLD"
 
+#: How many devices the hosts of a given world have in all, for its ranks and for rank 0's process.
+GIVEN_DEVICES_VARIABLE = "HARNESS_GIVEN_DEVICES"
+
 #: How much of a world a test shares with the test before it: nothing, its processes, or these and
 #: their process group.
 PROCESS, GROUP, NONE = ISOLATIONS = ("process", "group", "none")
@@ -34,10 +37,15 @@ class LaunchSpec:
         timeout_s: seconds that the body may take.
         entry: the class method that is called in a rank.
         extras: keyword arguments for it.
-        store_port: where the store of a world that stays serves, on the loopback address; or 0.
+        store_host, store_port: where the store of the world serves, if it has one; else port 0.
+        master_port: on the same host, that of the store that ranks find by torchrun's variables;
+            0 if they are given none.
         isolation: "process" for ranks that run this one test; "group" and "none" for ranks that
             stay for the tests after it, without or with their process group.
         has_examples: whether the ranks run the method once for each example that they are sent.
+        node_sizes: how many ranks each node has, if ranks are to know of nodes; else empty.
+        has_real_nodes: whether these nodes are hosts, rather than parts of this machine that
+            pass for some.
     """
 
     test_id: str
@@ -59,6 +67,10 @@ class LaunchSpec:
     isolation: str = PROCESS
     store_port: int = 0
     has_examples: bool = False
+    store_host: str = "127.0.0.1"
+    master_port: int = 0
+    node_sizes: tuple[int, ...] = ()
+    has_real_nodes: bool = False
 
     @property
     def stays(self) -> bool:
@@ -66,7 +78,7 @@ class LaunchSpec:
         return self.isolation != PROCESS
 
     def in_world(self, folder: str, store_port: int = 0) -> LaunchSpec:
-        """The same test in a world with this folder and this store."""
+        """The same test in a world with this folder and this store on the loopback address."""
         return replace(self, world_folder=folder, store_port=store_port)
 
     def to_data(self) -> dict[str, Any]:
@@ -76,7 +88,8 @@ class LaunchSpec:
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> LaunchSpec:
         """The inverse of `to_data`."""
-        return cls(**{**data, "sys_path": tuple(data["sys_path"]), "argv": tuple(data["argv"])})
+        sequences = ("sys_path", "argv", "node_sizes")
+        return cls(**{**data, **{name: tuple(data[name]) for name in sequences}})
 
 
 def check_world_size(value: object, owner: str) -> int:

@@ -7,7 +7,7 @@ all processes of a machine share), so that times of different ranks can be put s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 #: The phases of a rank, in the order in which it goes through them. `START` is from the moment at
@@ -84,6 +84,24 @@ class RankTrack:
     def to_data(self) -> dict[str, Any]:
         """As data that JSON can carry."""
         return asdict(self)
+
+    def later(self, seconds: float) -> RankTrack:
+        """The same on a clock that shows so many seconds more."""
+
+        def moved(at_s: float | None) -> float | None:
+            return None if at_s is None else at_s + seconds
+
+        return replace(
+            self,
+            phases=tuple(
+                Phase(phase.name, phase.began_s + seconds, phase.ended_s + seconds)
+                for phase in self.phases
+            ),
+            collectives=tuple(
+                replace(span, began_s=span.began_s + seconds, ended_s=moved(span.ended_s))
+                for span in self.collectives
+            ),
+        )
 
 
 def track_from_data(data: Mapping[str, Any]) -> RankTrack:

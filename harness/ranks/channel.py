@@ -25,6 +25,18 @@ def encode(message: Message) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
+def wrapped(frame: bytes, **around: Any) -> bytes:
+    """A frame whose message has another frame's message in it, as `message`.
+
+    Args:
+        frame: the inner one, as it was encoded.
+        around: what else the outer one says.
+    """
+    outer = json.dumps(around, ensure_ascii=True).encode("ascii")
+    body = outer[:-1] + b', "message": ' + frame[_LENGTH.size :] + b"}"
+    return _LENGTH.pack(len(body)) + body
+
+
 class FrameReader:
     """Collects frames from a file descriptor without ever waiting for the rest of one.
 
@@ -35,6 +47,8 @@ class FrameReader:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.closed = False
+        #: Why the stream has ended, if not because the other side has closed it.
+        self.error: OSError | None = None
         self._buffer = bytearray()
         os.set_blocking(fd, False)
 
@@ -50,8 +64,8 @@ class FrameReader:
                 data = os.read(self.fd, _CHUNK)
             except BlockingIOError:
                 return
-            except OSError:  # a socket whose other side died with data unread: ECONNRESET
-                data = b""
+            except OSError as error:  # a socket whose other side died with data unread: ECONNRESET
+                data, self.error = b"", error
             self.closed = not data
             self._buffer += data
 
@@ -68,26 +82,42 @@ class FrameReader:
 
 
 class FrameWriter:
-    """Sends frames from any thread of one process."""
+    """Sends frames from any thread of one process.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        fd: where to.
+        stall_s: how long the reader may take nothing; None for as long as it lives.
+    """
+
+    def __init__(self, fd: int, stall_s: float | None = None) -> None:
         self.fd = fd
+        self._stall_ms = None if stall_s is None else stall_s * 1000
+        self._has_stalled = False
         self._lock = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Write the whole frame, waiting as long as the reader needs. Raises OSError if it left."""
+        """Write the whole frame, waiting for the reader.
+
+        Raises:
+            TimeoutError: if it has taken nothing for too long; what was sent is not a whole frame.
+            OSError: if it has left.
+        """
         self.send_frame(encode(message))
 
     def send_frame(self, frame: bytes) -> None:
         """The same for what has been encoded already."""
         data = memoryview(frame)
         with self._lock:
+            if self._has_stalled:
+                raise TimeoutError("the reader has part of a frame")
             while data:
                 data = data[self._write(data) :]
 
     def send_at_once(self, message: Message) -> bool:
         """Write a short frame if the reader has room for it; says whether it had."""
         with self._lock:
+            if self._has_stalled:
+                return False
             try:
                 os.write(self.fd, encode(message))
             except OSError:
@@ -100,5 +130,7 @@ class FrameWriter:
         except BlockingIOError:  # the descriptor is read without waiting, so it is written so too
             poller = select.poll()
             poller.register(self.fd, select.POLLOUT)
-            poller.poll()
+            if not poller.poll(self._stall_ms):
+                self._has_stalled = True
+                raise TimeoutError("the reader takes nothing") from None
             return 0

@@ -32,6 +32,7 @@ from harness.ranks import (
 )
 from harness.ranks.becoming import become, write_to
 from harness.ranks.child_pipe import RankPipe
+from harness.ranks.child_place import environ_of_place, take_place
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server
 from harness.ranks.child_problems import problem_of
 from harness.ranks.leaving import end_as_an_interpreter_does, exit_code_of, leave
@@ -95,7 +96,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
     """Run one test; returns if it passed, or was skipped in a rank that stays."""
     pipe.begin(spec.stays)
     with _reporting(pipe):
-        _become(spec)
+        _become(spec, rank)
         if settings.TIMELINE.value():
             pipe.keep_time()
         cls = _find_class(spec)
@@ -160,14 +161,16 @@ def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection])
         write_to(stream, target)
 
 
-def _become(spec: LaunchSpec) -> None:
+def _become(spec: LaunchSpec, rank: int) -> None:
     """Take over the parent's environment, folder and arguments as they are now."""
+    place = environ_of_place(spec, rank)
     become(
-        environ={**spec.environ, WORLD_VARIABLE: spec.world_folder},
+        environ={**spec.environ, **place, WORLD_VARIABLE: spec.world_folder},
         cwd=spec.cwd,
         sys_path=spec.sys_path,
         argv=spec.argv,
     )
+    take_place(spec, rank)
 
 
 def _find_class(spec: LaunchSpec) -> Any:

@@ -155,7 +155,7 @@ class RankPipe:
             answer = self._await("met")
         if answer["error"]:
             raise PeerLeftError(answer["error"])
-        return tuple(answer["values"])
+        return tuple(answer["values"] * answer["count"])
 
     def take_terminal(self) -> None:
         """Wait until this rank has the parent's terminal. Raises RuntimeError if it cannot."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from harness.model.spec import LaunchSpec
+
+# torch's store takes no more at a time than 8 MiB.
+_PART = 4 << 20
 
 _client: Any = None
 _prefix = ""
@@ -20,7 +24,41 @@ def begin(spec: LaunchSpec) -> None:
     if _client is None and spec.store_port:
         from harness.ranks.stores import connect
 
-        _client = connect(spec.store_port)
+        _client = connect(spec.store_port, host=spec.store_host)
+
+
+def hand_out(name: str, path: str, data: bytes) -> None:
+    """Give all ranks of the test some data, by the store if there is one, else in a file.
+
+    Args:
+        name: the data's.
+        path: of the file.
+        data: the data.
+    """
+    if _client is None:
+        Path(path).write_bytes(data)
+        return
+    parts = [data[i : i + _PART] for i in range(0, len(data), _PART)]
+    for number, part in enumerate(parts):
+        _client.set(f"{_prefix}/{name}/{number}", part)
+    _client.set(f"{_prefix}/{name}", str(len(parts)))
+
+
+def handed_out(name: str, path: str) -> bytes:
+    """What a rank has handed out, which has to have been done by now."""
+    if _client is None:
+        return Path(path).read_bytes()
+    count = int(_client.get(f"{_prefix}/{name}"))
+    return b"".join(_client.get(f"{_prefix}/{name}/{number}") for number in range(count))
+
+
+def take_back(name: str, path: str) -> None:
+    """Have the room again that it takes."""
+    if _client is None:
+        Path(path).unlink()
+        return
+    for number in range(int(_client.get(f"{_prefix}/{name}"))):
+        _client.delete_key(f"{_prefix}/{name}/{number}")
 
 
 def begin_part(number: int) -> None:

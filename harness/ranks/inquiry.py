@@ -14,7 +14,6 @@ from harness.diagnosis.words import state
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.evidence import snapshot_from_data
 from harness.ranks import whereabouts
-from harness.ranks.interrogation import process_state
 from harness.ranks.watched import Phase, WatchedRank
 
 # A rank that has not answered by then is busy in native code, or stopped.
@@ -107,7 +106,7 @@ def _position(rank: WatchedRank) -> Position:
             return Position(who, "starts", since=f"(start for {age_s:.1f} s)")
         return Position(who, state(rank.outcome) if rank.outcome is not None else "has ended")
     if rank.position is None:
-        return Position(who, f"does not answer ({process_state(rank.handle.pid) or 'gone'})")
+        return Position(who, f"does not answer ({rank.handle.state() or 'gone'})")
     told = rank.position
     snapshot = snapshot_from_data(told["snapshot"])
     return position_of_rank(rank.rank, told["phase"], told["since_s"], snapshot)

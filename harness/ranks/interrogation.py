@@ -10,23 +10,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import psutil
-
-from harness.diagnosis.native import native_frames
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
 from harness.model import settings
-from harness.model.clock import Deadline
 from harness.model.evidence import Evidence, ThreadStack
 from harness.model.outcome import Ended, Killed, Passed
 from harness.model.rank_report import RankReport
-from harness.ranks.logs import log_path, read_tail
+from harness.ranks.looks import Wish
 from harness.ranks.watched import Phase, WatchedRank
+from harness.ranks.world import World
 
 # py-spy takes half a second for a process with torch, and stops it meanwhile.
-_NATIVE_LIMIT_S = 10.0
 _MAX_NATIVE = 4
-# faulthandler writes within a millisecond if it writes at all; a stopped process does not.
-_WRITTEN_LIMIT_S = 0.1
 # A crash is told in this many lines of stderr at most: a hundred frames each of some threads.
 _CRASH_LINES = 500
 _SHOWN_LINES = 20
@@ -38,9 +32,9 @@ _rounds = itertools.count(1)
 class Interrogator:
     """Asks the ranks of one world."""
 
-    def __init__(self, ranks: Sequence[WatchedRank], folder: str) -> None:
+    def __init__(self, ranks: Sequence[WatchedRank], world: World) -> None:
         self._ranks = ranks
-        self._folder = folder
+        self._world = world
         self._round = 0
         self._stacks: dict[int, tuple[ThreadStack, ...]] = {}
         self._native: dict[int, tuple[str, ...]] = {}
@@ -71,21 +65,22 @@ class Interrogator:
             deep: also take native stacks, which costs about a second.
         """
         living = self._living()
-        self._states = {rank.rank: process_state(rank.handle.pid) for rank in living}
         mute = [rank for rank in living if not self._has_answered(rank)]
-        for rank in mute:
-            if rank.phase_before_end is not Phase.STARTING:
-                written = rank.handle.written_stacks(Deadline.after(_WRITTEN_LIMIT_S))
-                self._stacks[rank.rank] = parse_faulthandler(written)
-        if deep:
-            # Of who waits for other ranks, what is below Python is known.
-            answering = [
-                r for r in living if r not in mute and not (r.snapshot and r.snapshot.waiting)
-            ]
-            chosen = [*mute, *answering][:_MAX_NATIVE]
-            by_pid = {rank.handle.pid: rank.rank for rank in chosen if rank.handle.pid}
-            found = native_frames(list(by_pid), _NATIVE_LIMIT_S)
-            self._native = {by_pid[pid]: frames for pid, frames in found.items()}
+        # Of who waits for other ranks, what is below Python is known.
+        answering = [r for r in living if r not in mute and not (r.snapshot and r.snapshot.waiting)]
+        below = [*mute, *answering][:_MAX_NATIVE] if deep else []
+        wishes = {
+            rank.rank: Wish(
+                stacks=rank in mute and rank.phase_before_end is not Phase.STARTING,
+                native=rank in below,
+            )
+            for rank in living
+        }
+        for number, look in self._world.look(wishes).items():
+            self._states[number] = look.state
+            self._native[number] = look.native
+            if wishes[number].stacks:
+                self._stacks[number] = parse_faulthandler(look.written)
 
     def reports(self) -> tuple[RankReport, ...]:
         """All that was learnt about the ranks, once they have their outcomes."""
@@ -98,7 +93,7 @@ class Interrogator:
     def _report(self, rank: WatchedRank) -> RankReport:
         outcome = rank.outcome or Ended()
         stdout, stderr = (
-            read_tail(log_path(self._folder, rank.rank, stream), _CRASH_LINES)
+            self._world.logs.tail(rank.rank, stream, _CRASH_LINES)
             for stream in ("stdout", "stderr")
         )
         stacks = self._stacks.get(rank.rank, ())
@@ -121,6 +116,8 @@ class Interrogator:
             stdout.last(_SHOWN_LINES),
             stderr.last(_SHOWN_LINES),
             evidence,
+            rank.handle.host,
+            rank.handle.local_rank,
         )
 
     def _living(self) -> list[WatchedRank]:
@@ -128,11 +125,3 @@ class Interrogator:
 
     def _has_answered(self, rank: WatchedRank) -> bool:
         return rank.answered_round >= self._round
-
-
-def process_state(pid: int | None) -> str:
-    """The operating system's word for what a process does; empty if there is none."""
-    try:
-        return psutil.Process(pid).status() if pid is not None else ""
-    except psutil.Error:
-        return ""

@@ -38,15 +38,18 @@ class Leftover:
         pid: its process id.
         command: its command line.
         rank: the rank whose process group it is in; None if it has left that.
+        host: the host that it is on; empty for this one.
     """
 
     pid: int
     command: str
     rank: int | None
+    host: str = ""
 
     def __str__(self) -> str:
         owner = "a rank" if self.rank is None else f"rank {self.rank}"
-        return f"{owner} left process {self.pid} behind: {self.command}"
+        where = f" on {self.host}" if self.host else ""
+        return f"{owner} left process {self.pid}{where} behind: {self.command}"
 
 
 class ThreadLeakWarning(UserWarning):

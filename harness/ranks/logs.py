@@ -41,6 +41,25 @@ def stacks_path(folder: str, rank: int) -> str:
     return os.path.join(folder, f"rank{rank}.stacks")
 
 
+class WorldLogs:
+    """The logs of a world's ranks, as far as they are files of this machine.
+
+    Args:
+        folder: the world's folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def tail(self, rank: int, stream: str, max_lines: int) -> Tail:
+        """The last lines of one stream of a rank."""
+        return read_tail(log_path(self._folder, rank, stream), max_lines)
+
+    def end(self, rank: int, stream: str, max_bytes: int) -> str:
+        """The last so many bytes of one stream of a rank, as text."""
+        return read_end(log_path(self._folder, rank, stream), max_bytes)
+
+
 def read_tail(path: str, max_lines: int = 20) -> Tail:
     """The last lines of a log file.
 

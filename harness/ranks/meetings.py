@@ -7,6 +7,7 @@ so that nobody waits for a rank that will not come.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.diagnosis.words import rank_list
 
@@ -24,6 +25,13 @@ class Answer:
     number: int
     values: tuple[str, ...] = ()
     error: str = ""
+
+    def to_data(self) -> dict[str, Any]:
+        """As data that JSON can carry; what all have brought alike is in it once."""
+        is_same = len(set(self.values)) == 1
+        values = self.values[:1] if is_same else self.values
+        count = len(self.values) if is_same else 1
+        return {"number": self.number, "values": values, "count": count, "error": self.error}
 
 
 @dataclass

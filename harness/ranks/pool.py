@@ -16,8 +16,8 @@ from harness.diagnosis.words import count
 from harness.model import settings
 from harness.model.spec import LaunchSpec
 from harness.ranks import folders
+from harness.ranks.given import store_for_staying_worlds
 from harness.ranks.leftovers import LEAVING_S
-from harness.ranks.stores import serve
 from harness.ranks.supervisor import TERM_GRACE_S
 from harness.ranks.world import World
 
@@ -36,7 +36,8 @@ class WorldExitWarning(UserWarning):
 def surroundings(spec: LaunchSpec) -> object:
     """What must be the same for two tests to share a world."""
     environ = frozenset(item for item in spec.environ.items() if item[0] not in _OF_THE_TEST)
-    return (spec.world_size, spec.threads, spec.sys_path, spec.argv, environ)
+    nodes = (spec.node_sizes, spec.has_real_nodes)
+    return (spec.world_size, nodes, spec.threads, spec.sys_path, spec.argv, environ)
 
 
 class StayingWorld:
@@ -60,7 +61,7 @@ class StayingWorld:
     @classmethod
     def start(cls, spec: LaunchSpec, new: Callable[[LaunchSpec], World]) -> StayingWorld:
         """A new world for the test; `new` starts it."""
-        store = serve()
+        store = store_for_staying_worlds()
         folder = str(folders.new_test_folder("world"))
         try:
             world = new(spec.in_world(folder, store.port))

@@ -93,16 +93,21 @@ def _listening_socket(addr: str) -> socket.socket:
     return listener
 
 
-def serve(timeout: timedelta = DEFAULT_TIMEOUT) -> TCPStore:
-    """A TCP store on the loopback address for any number of clients; it ends with its object."""
-    return create_tcp_store(LOOPBACK, None, timeout=timeout, wait_for_workers=False)
+def serve(timeout: timedelta = DEFAULT_TIMEOUT, host: str = LOOPBACK) -> TCPStore:
+    """A TCP store for any number of clients; it ends with its object.
+
+    Args:
+        timeout: how long its operations wait.
+        host: the address to serve on.
+    """
+    return create_tcp_store(host, None, timeout=timeout, wait_for_workers=False)
 
 
-def connect(port: int, timeout: timedelta = DEFAULT_TIMEOUT) -> TCPStore:
-    """A client of the store that serves on this port of the loopback address."""
+def connect(port: int, timeout: timedelta = DEFAULT_TIMEOUT, host: str = LOOPBACK) -> TCPStore:
+    """A client of the store that serves on this port."""
     from torch._C._distributed_c10d import TCPStore
 
-    return TCPStore(LOOPBACK, port, None, False, timeout, wait_for_workers=False)
+    return TCPStore(host, port, None, False, timeout, wait_for_workers=False)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ still runs after it is ended.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
@@ -19,13 +19,14 @@ from harness.ranks import whereabouts
 from harness.ranks.channel import encode
 from harness.ranks.deadlock_watch import DeadlockWatch
 from harness.ranks.descriptors import readable
+from harness.ranks.handle import RankHandle
 from harness.ranks.inquiry import RankInquiry
 from harness.ranks.interrogation import Interrogator
 from harness.ranks.meetings import Answer, Meetings
 from harness.ranks.remains import are_in_step
 from harness.ranks.terminal import Terminal
 from harness.ranks.watched import Phase, WatchedRank
-from harness.ranks.world import RankHandle, World
+from harness.ranks.world import World
 
 # After the first fault, peers usually fail of the same cause within milliseconds, and their own
 # words are worth more than "was ended". It is also what a fault costs, so it is short.
@@ -72,7 +73,7 @@ class Supervisor:
         self._limits = limits
         self._rule = rule
         self.ranks = [WatchedRank(handle) for handle in world.handles]
-        self._interrogator = Interrogator(self.ranks, world.folder)
+        self._interrogator = Interrogator(self.ranks, world)
         self._inquiry = RankInquiry(self.ranks)
         self._watch = DeadlockWatch(self.ranks, self._interrogator, limits.deadlock_s)
         self._start = Deadline.after(limits.start_s)
@@ -176,9 +177,11 @@ class Supervisor:
         rank.arrivals.clear()
         if rank.phase not in _BEFORE_THE_END:
             answers.update(self._meetings.leave(rank.rank))
+        # Most often it is one answer for all, with something from each of them in it.
+        distinct = {id(answer): answer for answer in answers.values()}
+        frames = {key: encode({"kind": "met", **a.to_data()}) for key, a in distinct.items()}
         for told, answer in answers.items():
-            frame = encode({"kind": "met", **asdict(answer)})
-            self.ranks[told].handle.order(frame)
+            self.ranks[told].handle.order(frames[id(answer)])
 
     def _advance(self) -> None:
         """Do what the phases of the ranks and the clock call for."""
@@ -209,7 +212,7 @@ class Supervisor:
         """Take the rank's news to the terminal; while a rank has it, the clock stands still."""
         for wanted in rank.terminal_wishes:
             if wanted:
-                self._terminal.ask(rank.rank, rank.handle.pid or 0)
+                self._terminal.ask(rank.rank, rank.handle.terminal_group)
             else:
                 self._terminal.leave(rank.rank)
         rank.terminal_wishes.clear()
@@ -277,7 +280,9 @@ class Supervisor:
     def _give_up(self) -> None:
         """Settle those still at it: by what they have said, else as ended."""
         for rank in self._unsettled():
-            if rank.spoken is not None:
+            if rank.handle.is_lost:  # its host is known to be lost by another rank of it
+                rank.settle_by_exit(rank.handle.exit_code or 0)
+            elif rank.spoken is not None:
                 rank.settle(rank.spoken, rank.spoken_at_s)
             else:
                 rank.settle(Ended(rank.phase.value))

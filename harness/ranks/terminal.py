@@ -11,6 +11,8 @@ from harness.ranks.child_debugger import TERMINAL
 
 _NONE = "there is no terminal to talk to: run this test alone, from a terminal, in the foreground"
 
+_OUT_OF_REACH = "this rank has another process for a parent, which has no terminal"
+
 
 class Terminal:
     """Whose the terminal is: the parent's, or that of a rank which is being debugged."""
@@ -39,6 +41,8 @@ class Terminal:
         if self.holder is not None or not self._waiting:
             return None
         rank, pid = self._waiting.pop(0)
+        if not pid:
+            return rank, _OUT_OF_REACH
         if not _is_ours():
             return rank, _NONE
         error = to_foreground(pid)

@@ -84,6 +84,8 @@ class ThreadedGroups:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.store = _distributed_c10d.HashStore()
+        #: What ranks give each other beside their groups, by name.
+        self.handed_out: dict[str, bytes] = {}
         self._undo = contextlib.ExitStack()
         self._world: Any = None
         self._collectives: dict[int, Any] = {}

@@ -14,7 +14,7 @@ from harness.model.outcome import Outcome, Passed, Skipped
 from harness.model.rank_report import RankReport
 from harness.model.timeline import CollectiveSpan, RankTrack
 from harness.model.verdict import ExitRule, judge
-from harness.ranks.logs import log_path, read_end
+from harness.ranks.logs import WorldLogs
 from harness.ranks.supervisor import Supervisor
 from harness.ranks.thread_world import ThreadWorld
 from harness.ranks.watched import WatchedRank
@@ -37,13 +37,13 @@ _FOR_ALL = (
 
 @contextlib.contextmanager
 def left_behind(
-    supervisor: Supervisor, folder: str, rule: ExitRule, test: str = ""
+    supervisor: Supervisor, logs: WorldLogs, rule: ExitRule, test: str = ""
 ) -> Iterator[None]:
     """Leave the tracks of the ranks that are watched inside, however that ends, if they are wanted.
 
     Args:
         supervisor: watches them.
-        folder: where their logs are.
+        logs: what they have printed.
         rule: the exit codes that the test means to end with.
         test: name of the test method.
     """
@@ -52,7 +52,7 @@ def left_behind(
     finally:
         if settings.TIMELINE.value():
             told = _Told(supervisor.reports(), rule, test)
-            tracks = [_track_of_process(rank, told, folder) for rank in supervisor.ranks]
+            tracks = [_track_of_process(rank, told, logs) for rank in supervisor.ranks]
             timeline.leave(_with_completions(tracks))
 
 
@@ -108,12 +108,10 @@ def _reason(outcome: Outcome) -> str:
     return outcome.reason if isinstance(outcome, Skipped) else explain(outcome)
 
 
-def _track_of_process(rank: WatchedRank, told: _Told, folder: str) -> RankTrack:
+def _track_of_process(rank: WatchedRank, told: _Told, logs: WorldLogs) -> RankTrack:
     rank.handle.pass_on_output()  # to the log file, if the rank does not write it itself
     limit = _PASSED_BYTES if told.passed(rank.rank) else _OTHERS_BYTES
-    stdout, stderr = (
-        read_end(log_path(folder, rank.rank, stream), limit) for stream in ("stdout", "stderr")
-    )
+    stdout, stderr = (logs.end(rank.rank, stream, limit) for stream in ("stdout", "stderr"))
     phases = rank.progress.phases(rank.ended_s or now())
     track = RankTrack(rank.rank, rank.handle.pid, phases, rank.spans, stdout=stdout, stderr=stderr)
     return told.on(track)

@@ -13,7 +13,6 @@ from harness.model.expectation import Expectation
 from harness.model.outcome import (
     Exited,
     Killed,
-    Lost,
     Outcome,
     Passed,
     Place,
@@ -26,8 +25,8 @@ from harness.model.outcome import (
 from harness.model.skips import skip_reason_of_exit
 from harness.model.timeline import CollectiveSpan
 from harness.ranks.channel import Message
+from harness.ranks.handle import RankHandle
 from harness.ranks.progress import Progress
-from harness.ranks.world import RankHandle
 
 
 class Phase(enum.Enum):
@@ -175,7 +174,7 @@ class WatchedRank:
 
     def _outcome_of(self, code: int) -> Outcome:
         if self.handle.is_lost:
-            return Lost("the fork server died, and with it the rank's exit code")
+            return self.handle.outcome_if_lost
         reason = skip_reason_of_exit(code)
         if reason is not None and self.spoken is None:
             return Skipped(reason)

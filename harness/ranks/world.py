@@ -2,209 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import base64
 import signal
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
+
+from typing_extensions import Self
 
 from harness.model import settings
 from harness.model.clock import Deadline, now
 from harness.model.spec import LaunchSpec
-from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
-from harness.ranks.child_listener import STACKS_SIGNAL
+from harness.ranks.channel import Message, encode
 from harness.ranks.child_main import rank_main
+from harness.ranks.handle import RankHandle
 from harness.ranks.launcher import ProcessFactory
-from harness.ranks.leftovers import Leftover, LeftoverWatch, ranks_at_work
-from harness.ranks.live import LiveStream, live_streams
-from harness.ranks.logs import empty, stacks_path
+from harness.ranks.leftovers import Leftover, LeftoverWatch
+from harness.ranks.live import live_streams
+from harness.ranks.logs import WorldLogs, empty, stacks_path
+from harness.ranks.looks import Look, Wish, look_at
+from harness.ranks.stores import LOOPBACK, serve
 
 # After KILL, the kernel needs a moment to take a process down; one in uninterruptible sleep may
 # need for ever, and the harness must not.
 _REAP_S = 5.0
-_PAUSE_S = 0.03
-
-
-class RankHandle:
-    """One rank as the parent sees it.
-
-    Attributes:
-        rank: the rank.
-        is_new: whether it has run no test before the present one.
-        asked_s: when it was asked to run the present one, on the clock.
-    """
-
-    def __init__(
-        self,
-        rank: int,
-        process: BaseProcess,
-        connection: Connection,
-        stacks: str,
-        streams: Sequence[LiveStream],
-    ) -> None:
-        """Of a process that is not yet started.
-
-        Args:
-            rank: the rank.
-            process: the process to be.
-            connection: the parent's end of the channel.
-            stacks: path of the pipe to which it will write its stacks.
-            streams: its output, if that is shown while it runs.
-        """
-        self.rank = rank
-        self.is_new = True
-        self.asked_s = now()
-        self.streams = streams
-        self.process = process
-        self._connection = connection
-        self._reader = FrameReader(connection.fileno())
-        self._writer = FrameWriter(connection.fileno())
-        self._pidfd: int | None = None
-        os.mkfifo(stacks, mode=0o600)
-        self._stacks_fd = os.open(stacks, os.O_RDONLY | os.O_NONBLOCK)
-
-    def __repr__(self) -> str:
-        return f"<rank {self.rank} pid {self.pid} exit code {self.process.exitcode}>"
-
-    @property
-    def pid(self) -> int | None:
-        return self.process.pid
-
-    @property
-    def exit_code(self) -> int | None:
-        """The exit code, negative for a signal; None while the process lives."""
-        return self.process.exitcode
-
-    def start(self) -> None:
-        self.asked_s = now()
-        self.process.start()
-        _handles.add(self)
-        self._pidfd = _pidfd_of(self.process)
-        ranks_at_work.add(self.process.pid or 0)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether its fork server has died: nobody knows its exit code, and it may still run."""
-        return bool(getattr(self.process, "is_lost", False))
-
-    @property
-    def exit_fd(self) -> int:
-        """Becomes readable when the process has ended.
-
-        With spawn, multiprocessing's sentinel is a pipe that a process started by the rank may
-        hold open beyond the rank's end; the kernel's own descriptor does not have that flaw.
-        """
-        return self.process.sentinel if self._pidfd is None else self._pidfd
-
-    @property
-    def open_fds(self) -> list[int]:
-        """Those become readable when there is news of the rank: it has said something, or ended."""
-        channel = [] if self._reader.closed else [self._connection.fileno()]
-        return [self.exit_fd, *channel, *(s.fd for s in self.streams if not s.closed)]
-
-    def pass_on_output(self) -> None:
-        """Show what the rank has written since."""
-        for stream in self.streams:
-            stream.pump()
-
-    def end_output(self) -> None:
-        """Show what the rank has written by the end of a test, unfinished lines too."""
-        for stream in self.streams:
-            stream.end_of_test()
-
-    def messages(self) -> Iterator[Message]:
-        yield from self._reader.read()
-
-    def order(self, frame: bytes) -> None:
-        """Tell the rank what it awaits to be told."""
-        with contextlib.suppress(OSError):  # it has died, which its exit code will tell
-            self._writer.send_frame(frame)
-
-    def ask(self, message: Message) -> bool:
-        """Put a question to the rank, if it still listens; one that does not is not waited for."""
-        return self._writer.send_at_once(message)
-
-    def written_stacks(self, deadline: Deadline) -> str:
-        """What faulthandler writes of the rank's threads, whoever holds the GIL; empty if nothing.
-
-        Only for a rank that runs no Python code: faulthandler reads the frames as they are, and has
-        been seen to crash on those of a thread that goes on meanwhile. A rank that does run some
-        can answer a question.
-        """
-        if self.pid is None:
-            return ""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(self.pid, STACKS_SIGNAL)
-        data, quiet = b"", deadline
-        while wait([self._stacks_fd], quiet.remaining_s()):
-            chunk = os.read(self._stacks_fd, 1 << 16)
-            if not chunk:
-                break
-            data += chunk
-            # It does not say when it has finished, but writes without a pause.
-            quiet = deadline.sooner(Deadline.after(_PAUSE_S))
-        return data.decode("utf-8", "replace")
-
-    def signal_group(self, number: int) -> None:
-        """Signal the rank and every process that it has started in its process group."""
-        if self.pid is None:
-            return
-        for send in (os.killpg, os.kill):
-            try:
-                send(self.pid, number)
-            except (ProcessLookupError, PermissionError):
-                continue
-
-    def let_go(self) -> None:
-        """Close, in a fork of the parent, the channel and the lifeline."""
-        self._connection.close()
-        popen = getattr(self.process, "_popen", None)
-        for fd in getattr(getattr(popen, "finalizer", None), "_args", None) or ():
-            for each in fd if isinstance(fd, list | tuple) else (fd,):
-                with contextlib.suppress(OSError):
-                    os.close(each)
-
-    def close(self) -> None:
-        _handles.discard(self)
-        ranks_at_work.discard(self.process.pid or 0)
-        self._connection.close()
-        os.close(self._stacks_fd)
-        for stream in self.streams:
-            stream.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
-
-
-_handles: weakref.WeakSet[RankHandle] = weakref.WeakSet()
-
-
-def _let_go_in_a_fork() -> None:
-    """Close what ties the ranks to this process's parent, whose they are.
-
-    A fork that lives on would otherwise keep them from noticing that the parent has gone.
-    """
-    for handle in _handles:
-        handle.let_go()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_in_a_fork)
-
-
-def _pidfd_of(process: BaseProcess) -> int | None:
-    try:
-        # Only a direct child: the fork server's children are reaped, and their exit codes read,
-        # by the server, whose sentinel comes after that.
-        if type(process).__module__.endswith("fork_server") or process.pid is None:
-            return None
-        return os.pidfd_open(process.pid)
-    except (AttributeError, OSError):
-        return None
+# What is longer goes through a file: a rank that does not listen must not keep its parent waiting
+# for room in the channel.
+_MAX_IN_CHANNEL = 32 * 1024
+_VALUES = "values-of-the-example"
 
 
 class World:
@@ -215,10 +44,15 @@ class World:
         handles: the ranks, in order.
         is_idle: whether all ranks wait for another test.
         is_clean: whether, besides, they are as they were before the last one.
+        logs: what they have printed.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        #: The address of this machine on which its stores serve.
+        self.address_of_stores = LOOPBACK
+        self._store: Any = None
+        self.logs = WorldLogs(folder)
         self.handles: list[RankHandle] = []
         self.is_idle = self.is_clean = False
         self._leftovers = LeftoverWatch(folder)
@@ -226,16 +60,20 @@ class World:
     @classmethod
     def start(cls, spec: LaunchSpec, factory: ProcessFactory) -> World:
         """Start a process for each rank. If one cannot be started, the others are ended."""
-        world = cls(spec.world_folder)
+        return cls(spec.world_folder).begin(spec, factory, range(spec.world_size))
+
+    def begin(self, spec: LaunchSpec, factory: ProcessFactory, ranks: Iterable[int]) -> Self:
+        """Start these ranks of a test. If one cannot be started, the others are ended."""
         try:
-            with world._leftovers.marked():
-                for rank in range(spec.world_size):
-                    world._start_rank(spec, rank, factory)
+            spec = self._with_store(spec)
+            with self._leftovers.marked():
+                for rank in ranks:
+                    self._start_rank(spec, rank, factory)
         except BaseException:
-            world.end(grace_s=0.0)
-            world.close()
+            self.end(grace_s=0.0)
+            self.close()
             raise
-        return world
+        return self
 
     def _start_rank(self, spec: LaunchSpec, rank: int, factory: ProcessFactory) -> None:
         ours, theirs = Pipe(duplex=True)
@@ -258,18 +96,57 @@ class World:
 
     def run(self, spec: LaunchSpec) -> None:
         """Have ranks that stay run another test."""
-        self.go_on({"kind": "run", "spec": spec.to_data()})
+        spec = self._with_store(spec)
+        self.is_idle = self.is_clean = False
+        for handle in self.handles:
+            self._run_again(handle, spec)
 
     def go_on(self, order: Message) -> None:
-        """Tell ranks that wait for it what to do next."""
+        """Tell ranks that wait for it what to do next.
+
+        Args:
+            order: what; its `values`, if it has any, are bytes as base64, and may be large.
+        """
         self.is_idle = self.is_clean = False
-        frame = encode(order)
-        for handle in self.handles:
-            handle.is_new = False
-            handle.pass_on_output()
-            empty(self.folder, handle.rank)
-            handle.asked_s = now()
-            handle.order(frame)
+        order = self._with_short_values(order)
+        for handle in self.own_handles:
+            self._order(handle, order)
+
+    def _with_short_values(self, order: Message) -> Message:
+        path = Path(self.folder, _VALUES)
+        path.unlink(missing_ok=True)  # of the order before
+        if len(order.get("values", "")) <= _MAX_IN_CHANNEL:
+            return order
+        path.write_bytes(base64.b64decode(order["values"]))
+        rest = {name: value for name, value in order.items() if name != "values"}
+        return {**rest, "values_file": str(path)}
+
+    def _run_again(self, handle: RankHandle, spec: LaunchSpec) -> None:
+        self._order(handle, {"kind": "run", "spec": spec.to_data()})
+
+    def _order(self, handle: RankHandle, order: Message) -> None:
+        handle.is_new = False
+        handle.pass_on_output()
+        empty(self.folder, handle.rank)
+        handle.asked_s = now()
+        handle.order(encode(order))
+
+    def _with_store(self, spec: LaunchSpec) -> LaunchSpec:
+        """The spec with a store of the test's own, where ranks look for one as under torchrun."""
+        if not spec.node_sizes or spec.master_port:
+            return spec
+        self._store = serve(host=self.address_of_stores)
+        port = self._store.port
+        return replace(spec, master_port=port, store_port=spec.store_port or port)
+
+    def look(self, wishes: Mapping[int, Wish]) -> dict[int, Look]:
+        """Learn of ranks, without their help, what is wished; by rank."""
+        return look_at(self.own_handles, wishes)
+
+    @property
+    def own_handles(self) -> Sequence[RankHandle]:
+        """The ranks that this process has started."""
+        return self.handles
 
     def end_output(self) -> None:
         """Show what the ranks have written by the end of their test."""
@@ -329,11 +206,12 @@ class World:
         Args:
             grace_s: how long it may take to end by itself.
         """
-        ranks = {handle.pid: handle.rank for handle in self.handles if handle.pid is not None}
+        ranks = {handle.pid: handle.rank for handle in self.own_handles if handle.pid is not None}
         return self._leftovers.end(ranks, grace_s)
 
     def close(self) -> None:
         """Give back the descriptors. The processes must have ended."""
+        self._store = None
         for handle in self.handles:
             handle.close()
 

@@ -7,11 +7,18 @@ from collections.abc import Iterator, Mapping
 
 from harness.model.clock import now
 from harness.runner.crew import Limits
+from harness.runner.given import Given
 from harness.runner.ledger import Ledger, Observer
 from harness.runner.performing import Performer, warnings_shown
 from harness.runner.results import TestRecord
 from harness.runner.schedule import Item
 from harness.runner.signals import Signals
+
+#: Why a run stops that has lost a process of the world that it was given.
+WORLD_LOST = "world lost"
+# After torchrun's SIGTERM, how long a test may take to find out which process has died: what else
+# would be known of it than that it was interrupted?
+_VERDICT_S = 3.0
 
 
 class Alone:
@@ -22,6 +29,7 @@ class Alone:
         signals: what the user asks for meanwhile.
         observer: is told of everything.
         failfast: leave a test at its first sub-test that fails.
+        given: the world that was given; None if there is none.
     """
 
     def __init__(
@@ -30,11 +38,13 @@ class Alone:
         signals: Signals,
         observer: Observer,
         failfast: bool,
+        given: Given | None = None,
     ) -> None:
         self._tests = dict(tests)
         self._signals = signals
         self._observer = observer
         self._failfast = failfast
+        self._given = given
         self.stopped = ""
         self.late: list[str] = []
 
@@ -43,6 +53,8 @@ class Alone:
         self._ledger = ledger
         performer = Performer(self._take, self._failfast)
         self._signals.on_question = self._tell_where
+        if self._given is not None:
+            self._signals.grace_s = _VERDICT_S
         with warnings_shown():
             try:
                 self._signals.raise_on_interrupt(True)
@@ -61,15 +73,23 @@ class Alone:
                 self.stopped = "enough failures"
             elif limits.run.expired:
                 self.stopped = "out of time"
+            elif self._given is not None and self._given.why_lost():
+                self.stopped = WORLD_LOST
+            elif self._signals.interrupts:
+                self.stopped = "interrupted"
             if self.stopped:
                 return
             self._item = item
+            if self._given is not None:
+                self._given.begin(item)
             self._observer.began(item, 0, now())
             performer.perform(self._tests[item.test.test_id])
             self._observer.done(item)
 
     def _take(self, record: TestRecord) -> None:
         self._ledger.take(self._item, record)
+        if self._given is not None:
+            self._given.add(self._item, record)
 
     def _tell_where(self) -> None:
         from harness.ranks import whereabouts

@@ -10,8 +10,11 @@ import subprocess
 _LIMIT_S = 1.0
 
 
-def code_version() -> str:
+def code_version(with_new_files: bool = True) -> str:
     """Sixteen letters that change with the commit, with changes to it and with new Python files.
+
+    Args:
+        with_new_files: whether these count, by size and time, which differ from host to host.
 
     Returns:
         the name, or nothing where git is missing, too slow or has no commit here.
@@ -19,11 +22,15 @@ def code_version() -> str:
     try:
         digest = hashlib.sha256(_git("rev-parse", "HEAD"))
         digest.update(_git("diff", "--no-ext-diff", "--no-textconv", "HEAD"))
-        for name in _git("ls-files", "-z", "--others", "--exclude-standard", "*.py").split(b"\0"):
+        for name in _new_files() if with_new_files else ():
             digest.update(name + b"\0" + _stamp(name))
     except (OSError, subprocess.SubprocessError):
         return ""
     return digest.hexdigest()[:16]
+
+
+def _new_files() -> list[bytes]:
+    return _git("ls-files", "-z", "--others", "--exclude-standard", "*.py").split(b"\0")
 
 
 def _git(*arguments: str) -> bytes:

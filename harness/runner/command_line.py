@@ -17,6 +17,7 @@ from harness.runner.options import (
     EXIT_USAGE,
     Options,
 )
+from harness.runner.shares import AUTO, settle
 
 _EPILOG = f"""\
 names:
@@ -29,6 +30,10 @@ while it runs:
 
 past runs:
   {{prog}} history shows the slowest, the flakiest and the newly failing tests
+
+several machines:
+  torchrun --nnodes N --nproc-per-node M -m harness ... runs rank tests on all of them in step;
+  --shard gives each a part; {{prog}} merge-reports makes one report of theirs
 
 exit codes:
   {EXIT_PASSED}  at least one test ran and nothing failed
@@ -70,6 +75,7 @@ def parse(argv: Sequence[str], prog: str) -> Options:
     found = vars(parser.parse_args(argv))
     if found.pop("failfast"):
         found["max_fail"] = 1
+    settle(found)
     found["names"], found["patterns"] = tuple(found["names"]), tuple(found["patterns"])
     options = Options(**found)
     for is_wrong, message in _contradictions(options):
@@ -103,7 +109,8 @@ def _add_selection(parser: Parser) -> None:
         "--shard",
         type=_shard,
         metavar="K/N",
-        help="only the Kth of N parts, which take about as long as each other going by past runs",
+        help="only the Kth of N parts, which take about as long as each other going by past runs; "
+        "auto: the part that a Slurm array, torchrun, srun, GitLab, CircleCI or Buildkite says",
     )
     group.add_argument(
         "--shuffle", action="store_true", help="run in a random order, which hangs on the seed"
@@ -238,6 +245,9 @@ def _add_output(parser: Parser) -> None:
         "--trace", metavar="PATH", help="write a trace for Perfetto or chrome://tracing"
     )
     group.add_argument(
+        "--records", metavar="PATH", help="write all that is known of the run, for merge-reports"
+    )
+    group.add_argument(
         "--history",
         metavar="PATH",
         help="file of the durations and outcomes of past runs (default: in your cache folder)",
@@ -346,6 +356,8 @@ def _natural(text: str) -> int:
 
 @checked
 def _shard(text: str) -> tuple[int, int]:
+    if text == "auto":
+        return AUTO
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise ValueError("is not K/N with K from 1 to N, such as 1/3")

@@ -12,12 +12,14 @@ from harness.model import invocation, settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import UsageError
 from harness.runner import discovery
-from harness.runner.alone import Alone
+from harness.runner.alone import WORLD_LOST, Alone
 from harness.runner.choice import Choice, choose
 from harness.runner.crew import Crew, Limits
+from harness.runner.given import Given
 from harness.runner.hiring import Hiring
 from harness.runner.history import History, open_history
 from harness.runner.jobs import jobs_for, max_ranks_for
+from harness.runner.journal import Resumed
 from harness.runner.ledger import Ledger
 from harness.runner.lists import TestLists
 from harness.runner.live_console import console_for
@@ -57,12 +59,15 @@ class Execution:
     Args:
         options: what the user asked for.
         wanted: which tests it is about.
+        given: the world that torchrun has given; None if tests start ranks of their own.
     """
 
-    def __init__(self, options: Options, wanted: Wanted) -> None:
+    def __init__(self, options: Options, wanted: Wanted, given: Given | None = None) -> None:
         self._options = options
         self._wanted = wanted
-        self._jobs = jobs_for(options, wanted.is_script)
+        self._given = given
+        self._resumed = Resumed([])
+        self._jobs = jobs_for(options, wanted.is_script) if given is None else 0
         self._run = RunResult(
             command=" ".join([*invocation.runner(), *sys.argv[1:]]),
             seed=settings.SEED.value(),
@@ -92,7 +97,10 @@ class Execution:
             self._record_modules(found)
             self._run_all(choice, found, signals)
         self._finish(history, reports)
-        return self._exit_code(reports)
+        code = self._exit_code(reports)
+        if self._given is not None and not self._run.interrupted:
+            self._given.finish(code)
+        return code
 
     def _open_history(self) -> History | None:
         if not self._options.keeps_history or (self._options.list_only and not self._looks_back):
@@ -146,6 +154,9 @@ class Execution:
         self._run.shard_plan = choice.shard_plan
         self._run.shard = options.shard or (1, 1)
         ledger = Ledger(options.retries, options.max_fail, self._console)
+        if self._given is not None:
+            self._console.say(self._given.told)
+            self._resumed = self._given.resumed()
         for remark in choice.remarks:
             self._console.say(remark)
         limits = Limits(options.test_timeout_s, _deadline(options.run_timeout_s))
@@ -154,11 +165,25 @@ class Execution:
         finally:
             self._console.close()
         ledger.close(self._run, self._planned)
-        self._run.interrupted = crew.stopped in {"interrupted", "out of time"}
+        self._run.interrupted = crew.stopped in {"interrupted", "out of time", WORLD_LOST}
         if crew.stopped == "out of time":
             self._run.remarks.append(f"stopped after {options.run_timeout_s:g} s (--run-timeout)")
+        self._remark_on_given(crew.stopped)
         self._run.remarks += [f"ended while it ran: {test_id}" for test_id in crew.late]
         self._run.seconds = now() - self._run.started_s
+
+    def _remark_on_given(self, stopped: str) -> None:
+        """What became of the world that was given."""
+        if self._given is None:
+            return
+        if self._resumed.done:
+            self._run.remarks.append(
+                f"{self._resumed.done} of them had run before torchrun started the world again"
+            )
+        if stopped == WORLD_LOST:
+            self._run.remarks.append(f"the given world has lost {self._given.why_lost()}")
+            if self._given.may_be_restarted:
+                self._run.remarks.append("if torchrun starts it again, the run goes on from here")
 
     def _perform(
         self,
@@ -172,7 +197,7 @@ class Execution:
         repeated = rounds(choice.placed, options.repeat, _stress(options.stress_s))
         items = self._expected(repeated, choice, ledger)
         if self._jobs == 0:
-            alone = Alone(self._tests, signals, self._console, options.max_fail == 1)
+            alone = Alone(self._tests, signals, self._console, options.max_fail == 1, self._given)
             alone.run(items, ledger, limits)
             return alone
         schedule = Schedule(
@@ -193,6 +218,9 @@ class Execution:
         for each in items:
             self._planned += len(each) + len(skipped)
             self._console.expect([*skipped, *each])
+            done = {item for item in each if self._resumed.settle(item, ledger.take)}
+            for item in done:
+                self._console.done(item)
             for item, reason in skipped.items():
                 record = TestRecord(
                     item.test.test_id, Status.SKIPPED, reason=reason, started_s=now()
@@ -200,13 +228,13 @@ class Execution:
                 ledger.take(item, record)
                 self._console.done(item)
             skipped = {}
-            yield each
+            yield [item for item in each if item not in done]
 
     def _finish(self, history: History | None, reports: Mapping[str, Any]) -> None:
         """Everything that is written after the tests, the summary last."""
         if history is not None:
             before = history.problem
-            history.record(self._run)
+            history.record(self._resumed.without(self._run))
             if history.problem != before:
                 self._console.warn(history.problem)
         self._unwritten: list[str] = []
@@ -228,7 +256,7 @@ class Execution:
 
 def _checked_reports(options: Options) -> Mapping[str, Any]:
     """The paths of the reports that are asked for; raises UsageError if one cannot be written."""
-    asked = {"junit": options.junit, "html": options.html, "trace": options.trace}
+    asked = {name: getattr(options, name) for name in ("junit", "html", "trace", "records")}
     if not any(asked.values()):
         return {}
     from harness.runner.reports.writing import check_reports

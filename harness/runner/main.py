@@ -11,10 +11,11 @@ from typing import NoReturn
 from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.model.expectation import ACCEPT_VARIABLE
+from harness.model.given import GivenPlace
 from harness.model.installed_torch import use_installed_torch
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE
-from harness.runner import warming
+from harness.runner import in_step, warming
 from harness.runner.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.command_line import parse
 from harness.runner.files import TestFile, files_for
@@ -46,12 +47,11 @@ def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:
     def run() -> int:
         options = parse(arguments, name)
         _set_what_ranks_must_know(options)
-        if jobs_for(options, is_script=True):
+        place = in_step.place_for(options)
+        if place is None and jobs_for(options, is_script=True):
             warming.prewarm_for_script()
-        from harness.runner.execution import Execution
-
         wanted = Wanted((), options.names, options.patterns, is_script=True)
-        return Execution(options, wanted).run()
+        return _carry_out(place, options, wanted)
 
     sys.exit(_guarded(run, name))
 
@@ -69,7 +69,8 @@ def _guarded(run: Callable[[], int], prog: str) -> int:
         print("interrupted before any test ran", file=sys.stderr)
         code = EXIT_FAILED
     except HarnessError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        if str(error):  # else somebody else says it
+            print(f"{prog}: {error}", file=sys.stderr)
         code = EXIT_USAGE
     return code
 
@@ -79,6 +80,10 @@ def _command(arguments: Sequence[str], prog: str) -> int:
         from harness.runner.history_command import run_history
 
         return run_history(arguments[1:], prog)
+    if arguments and arguments[0] == "merge-reports":
+        from harness.runner.merging import run_merge
+
+        return run_merge(arguments[1:], prog)
     return _run(parse(arguments, prog))
 
 
@@ -91,15 +96,22 @@ def _run(options: Options) -> int:
     if passed_over := use_installed_torch():
         print(f"the torch in {passed_over} is not built: using the installed one", file=sys.stderr)
     _set_what_ranks_must_know(options)
-    jobs = jobs_for(options, is_script=False)
+    place = in_step.place_for(options)
+    jobs = jobs_for(options, is_script=False) if place is None else 0
     if not options.list_only:
         warming.prewarm(files, with_workers=jobs > 0)
     if settings.DROPIN.value() and not jobs:
         importlib.import_module(DROPIN_MODULE)
+    names = options.names if options.checkout is None else dotted(options.names)
+    return _carry_out(place, options, Wanted(tuple(files), names, options.patterns))
+
+
+def _carry_out(place: GivenPlace | None, options: Options, wanted: Wanted) -> int:
+    if place is not None:
+        return in_step.run(place, options, wanted)
     from harness.runner.execution import Execution
 
-    names = options.names if options.checkout is None else dotted(options.names)
-    return Execution(options, Wanted(tuple(files), names, options.patterns)).run()
+    return Execution(options, wanted).run()
 
 
 def _files(options: Options) -> list[TestFile]:

@@ -40,7 +40,9 @@ class Options:
         retries: how often a test that fails is tried again.
         flaky_fails: whether a test that failed first and then passed fails the run.
         slow_s: seconds after which a running test is pointed out; 0 for never.
-        junit, html, trace: paths of reports; None for none.
+        splits_given_world: whether that part is this process's of a given world, whose processes
+            so run tests each by itself.
+        junit, html, trace, records: paths of reports; None for none.
         history: the file of past runs; None for the one in the user's cache folder.
         keeps_history: whether to read and write it.
         checkout: folder whose tests were written for PyTorch's own harness; None for ours.
@@ -68,6 +70,7 @@ class Options:
     rerun_failed: bool = False
     failed_first: bool = False
     shard: tuple[int, int] | None = None
+    splits_given_world: bool = False
     shuffle: bool = False
     repeat: int = 1
     stress_s: float | None = None
@@ -77,6 +80,7 @@ class Options:
     junit: str | None = None
     html: str | None = None
     trace: str | None = None
+    records: str | None = None
     history: str | None = None
     keeps_history: bool = True
     checkout: str | None = None
@@ -88,4 +92,4 @@ class Options:
     @property
     def wants_timeline(self) -> bool:
         """Whether somebody will look at what ranks did over time."""
-        return bool(self.junit or self.html or self.trace)
+        return bool(self.junit or self.html or self.trace or self.records)

@@ -181,11 +181,12 @@ class RunResult:
 
 
 def write_results(run: RunResult, path: str) -> None:
-    """A line of JSON about each test: its name, status, and why it did not pass."""
+    """A line of JSON about each test: name, status, why it did not pass, how long it took."""
     with open(path, "w", encoding="utf-8") as file:
         for record in run.records:
             status = record.status.value if record.status else ""
-            line = {"test": record.test_id, "status": status, "why": record.why}
+            line: dict[str, object] = {"test": record.test_id, "status": status, "why": record.why}
+            line["seconds"] = record.seconds
             print(json.dumps(line), file=file)
 
 

@@ -19,10 +19,12 @@ class Signals:
     Attributes:
         fd: becomes readable when a signal has come.
         interrupts: how often the user has asked to stop.
+        grace_s: how long the first time is only noted, before KeyboardInterrupt is raised.
     """
 
     def __init__(self) -> None:
         self.interrupts = 0
+        self.grace_s = 0.0
         self._questions = 0
         self._previous: dict[int, Any] = {}
         self._raises = False
@@ -52,6 +54,8 @@ class Signals:
     def raise_on_interrupt(self, does: bool) -> None:
         """Whether asking to stop shall raise KeyboardInterrupt, rather than just be noted."""
         self._raises = does
+        if not does:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if number in _QUESTIONS:
@@ -60,7 +64,10 @@ class Signals:
                 self.on_question()
             return
         self.interrupts += 1
-        if self._raises:
+        if self._raises and self.grace_s and self.interrupts == 1:
+            self._previous.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._heard))
+            signal.setitimer(signal.ITIMER_REAL, self.grace_s)
+        elif self._raises:
             raise KeyboardInterrupt
 
     def heed(self) -> None:

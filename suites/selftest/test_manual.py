@@ -10,8 +10,9 @@ import sys
 import unittest
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
-from harness.runner import command_line, history_command
+from harness.runner import command_line, history_command, merging
 from suites.selftest.manual import Block, Kind, blocks_of, command_lines, pages, shows
 from suites.selftest.support import ROOT, CommandTestCase, Finished
 
@@ -205,8 +206,12 @@ class TestCommandLines(unittest.TestCase):
             build_parser().parse_args(arguments or ["start"])
         elif arguments[:1] == ["history"]:
             history_command.build_parser("history").parse_args(arguments[1:])
+        elif arguments[:1] == ["merge-reports"]:
+            merging.build_parser("merge-reports").parse_args(arguments[1:])
         elif "…" not in arguments and "--help" not in arguments:
-            command_line.parse(arguments, "harness")
+            array = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "8"}
+            with mock.patch.dict(os.environ, array):
+                command_line.parse(arguments, "harness")
 
 
 if __name__ == "__main__":

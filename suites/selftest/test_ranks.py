@@ -15,6 +15,7 @@ import harness
 from harness import MultiProcessTestCase, WorldSizeError
 from harness.model.errors import HookSignatureError
 from harness.ranks import child_gloo, child_scheduling, folders
+from harness.ranks.channel import FrameWriter
 from harness.ranks.foresight import foreseen
 from suites.samples import sound
 from suites.selftest.support import CommandTestCase, InProcess, run_case
@@ -71,6 +72,22 @@ class TestScheduling(InProcess):
         with mock.patch.object(os, "sched_setscheduler") as change:
             child_scheduling.let_threads_finish()
         change.assert_not_called()
+
+
+class TestChannel(unittest.TestCase):
+    def test_a_reader_that_takes_nothing_is_not_waited_for(self):
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        self.addCleanup(os.close, writing)
+        os.set_blocking(writing, False)
+        writer = FrameWriter(writing, stall_s=0.01)
+        with self.assertRaisesRegex(TimeoutError, "takes nothing"):
+            writer.send({"text": "x" * 1_000_000})
+        os.read(reading, 1_000_000)
+        # What came now would be taken for the rest of that frame.
+        with self.assertRaisesRegex(TimeoutError, "part of a frame"):
+            writer.send({"kind": "met"})
+        self.assertFalse(writer.send_at_once({"kind": "report"}))
 
 
 class TestForesight(CommandTestCase):

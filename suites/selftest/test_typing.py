@@ -28,7 +28,7 @@ from typing_extensions import assert_type
 from harness import (
     DistributedTestBase, MultiProcContinuousTest, MultiProcessTestCase, MultiThreadedTestCase,
     TestCase, backends, create_tcp_store, delay_rank, devices, file_store, hash_store,
-    instantiate_parametrized_tests, isolation, kill_rank, parametrize, requires_gloo,
+    instantiate_parametrized_tests, isolation, kill_rank, nodes, parametrize, requires_gloo,
     requires_world_size, run_on_ranks, run_tests, serial, set_rng_seed,
     skip_but_pass_in_sandcastle_if, skip_if_lt_x_gpu, skip_if_no_gpu, skip_if_win32,
     spawn_threads_and_init_comms, stop_rank, subtest, tcp_store, timeout, uses_resources,
@@ -62,6 +62,7 @@ class TestRanks(MultiProcessTestCase):
     world_size = 2
     timeout_s = 30.0
     isolation = "none"
+    nodes = 2
 
     def setUp(self) -> None:
         super().setUp()
@@ -122,6 +123,12 @@ class TestRanks(MultiProcessTestCase):
 
 
 class TestBase(DistributedTestBase):
+    @nodes(2)
+    def test_nodes(self) -> None: ...
+
+    @nodes("two")  # wrong
+    def test_two_nodes(self) -> None: ...
+
     def test_device(self) -> None:
         self.create_pg("cpu")
         assert_type(self.backend("cpu"), str)

@@ -68,6 +68,9 @@ def _suite(run: RunResult, owner: str, records: list[TestRecord]) -> xunit2.Test
 
 def _run_properties(run: RunResult) -> Iterator[tuple[str, str]]:
     yield from (("command", run.command), ("seed", str(run.seed)), ("jobs", str(run.jobs)))
+    if run.shard != (1, 1):
+        yield "shard", "/".join(map(str, run.shard))
+        yield "shard plan", run.shard_plan
     if run.interrupted:
         yield "interrupted", "true"
     if run.not_run:

@@ -10,6 +10,7 @@ from harness.model.errors import UsageError
 from harness.runner.reports.junit import write_junit
 from harness.runner.reports.page import write_html
 from harness.runner.reports.paths import check_writable
+from harness.runner.reports.records import write_records
 from harness.runner.reports.trace import write_trace
 from harness.runner.results import RunResult
 
@@ -18,11 +19,15 @@ _WRITERS: dict[str, Callable[[RunResult, _Path], None]] = {
     "--junit": write_junit,
     "--html": write_html,
     "--trace": write_trace,
+    "--records": write_records,
 }
 
 
 def check_reports(
-    junit: str | None = None, html: str | None = None, trace: str | None = None
+    junit: str | None = None,
+    html: str | None = None,
+    trace: str | None = None,
+    records: str | None = None,
 ) -> dict[str, Path]:
     """Check all report paths before anything runs.
 
@@ -33,7 +38,7 @@ def check_reports(
     Raises:
         UsageError: if a path cannot be written, or two options name the same file.
     """
-    asked = {"junit": junit, "html": html, "trace": trace}
+    asked = {"junit": junit, "html": html, "trace": trace, "records": records}
     found: dict[str, Path] = {}
     for name, path in asked.items():
         if path is None:
@@ -51,13 +56,14 @@ def write_reports(
     junit: _Path | None = None,
     html: _Path | None = None,
     trace: _Path | None = None,
+    records: _Path | None = None,
 ) -> list[str]:
     """Write the reports that are asked for.
 
     Returns:
         a line for each that could not be written; the run should then not end with 0.
     """
-    asked = {"--junit": junit, "--html": html, "--trace": trace}
+    asked = {"--junit": junit, "--html": html, "--trace": trace, "--records": records}
     lines = [_complaint(run, option, path) for option, path in asked.items() if path is not None]
     return [line for line in lines if line]
 

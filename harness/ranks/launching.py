@@ -7,28 +7,42 @@ import getpass
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 
 from harness.model.cores import core_count
 
 # gloo otherwise binds to the address of the host's name, which on laptops may not exist and on
 # servers listens to the network; NCCL and TensorPipe (RPC) choose an interface likewise.
 _LOOPBACK = "lo0" if os.uname().sysname == "Darwin" else "lo"
-_DEFAULTS = {
+_LOOPBACK_ONLY = {
     "GLOO_SOCKET_IFNAME": _LOOPBACK,
     "NCCL_SOCKET_IFNAME": _LOOPBACK,
     "TP_SOCKET_IFNAME": _LOOPBACK,
-    # torch's record of the last collectives, for gloo too.
-    "TORCH_FR_BUFFER_SIZE": "2000",
 }
+# torch's record of the last collectives, for gloo too.
+_DEFAULTS = {"TORCH_FR_BUFFER_SIZE": "2000"}
 
 
-def launch_environ(temp: str) -> dict[str, str]:
-    """The parent's environment as it is now, with our defaults where it says nothing.
+def launch_environ(
+    temp: str, environ: Mapping[str, str] | None = None, interface: str | None = None
+) -> dict[str, str]:
+    """The environment of ranks: the parent's as it is now, our defaults where it says nothing.
 
     Args:
         temp: the ranks' temp folder.
+        environ: to be taken instead of the parent's.
+        interface: the network interface by which the hosts of a world reach each other, empty for
+            the backends' own choice; None if the world is on this host alone.
     """
-    return {**_DEFAULTS, **_compiler_cache(), **os.environ, "TMPDIR": temp}
+    network = _LOOPBACK_ONLY if interface is None else _to_others(interface)
+    own = os.environ if environ is None else environ
+    return {**network, **_DEFAULTS, **_compiler_cache(), **own, "TMPDIR": temp}
+
+
+def _to_others(interface: str) -> dict[str, str]:
+    """NCCL's own choice is a good one; the others would go by the host's name."""
+    names = ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME") if interface else ()
+    return dict.fromkeys(names, interface)
 
 
 @functools.cache

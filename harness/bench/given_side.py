@@ -1,0 +1,146 @@
+"""Ranks that are none: processes of a given world that only say what ranks of a test say."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import select
+import socket
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from harness.model.clock import Deadline
+from harness.model.evidence import Group, Snapshot
+from harness.model.outcome import Passed, spoken_to_data
+from harness.model.spec import LaunchSpec
+from harness.model.verdict import USUAL_EXIT, VerdictKind, judge
+from harness.ranks import folders, links
+from harness.ranks.assembling import Member
+from harness.ranks.given_world import GivenWorld
+from harness.ranks.links import Link
+from harness.ranks.peers import Peer
+from harness.ranks.stores import LOOPBACK
+from harness.ranks.supervisor import Limits, Supervisor
+from harness.ranks.surroundings import Surroundings
+
+_LIMIT_S = 120.0
+# What a rank of a test with one collective says of its process group.
+_SNAPSHOT = Snapshot(groups={"0": Group((0,), "default_pg", 300.0)}).to_data()
+
+
+def cpu_of_rank_0(size: int, tests: int) -> float:
+    """Seconds of CPU time that rank 0's process spends on a test that passes.
+
+    Args:
+        size: how many ranks there are, all of them elsewhere.
+        tests: how many tests to run.
+    """
+    listener = links.listen(LOOPBACK, 0)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    side = context.Process(
+        target=_say_what_ranks_say, args=(listener.getsockname()[1], size, theirs)
+    )
+    side.start()
+    peers = _accepted(listener, size)
+    base = Surroundings.now()
+    try:
+        _run(peers, base)  # what is made once
+        began_s = time.process_time()
+        for _ in range(tests):
+            _run(peers, base)
+        return (time.process_time() - began_s) / tests
+    finally:
+        for peer in peers:
+            peer.link.close()
+        ours.close()
+        side.join(_LIMIT_S)
+
+
+def _accepted(listener: socket.socket, size: int) -> list[Peer]:
+    peers: list[Peer] = []
+    deadline = Deadline.after(_LIMIT_S)
+    with listener:
+        while len(peers) < size and not deadline.expired:
+            select.select([listener], [], [], 1.0)
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                continue
+            rank = len(peers)
+            peers.append(Peer(Member(rank, rank, 0, "elsewhere", "", 0), Link(sock)))
+    if len(peers) < size:
+        raise SystemExit(f"only {len(peers)} of {size} ranks have come")
+    return peers
+
+
+def _run(peers: list[Peer], base: Surroundings) -> None:
+    folder = str(folders.new_test_folder("bench"))
+    spec = _spec(len(peers), folder)
+    world = GivenWorld(
+        folder,
+        peers[0].member,
+        peers,
+        lambda: base.changes_to(Surroundings.now()),
+        lambda spec: spec,
+    )
+    world.begin(spec, _no_factory, range(len(peers)))
+    supervisor = Supervisor(world, Limits(_LIMIT_S, _LIMIT_S, _LIMIT_S), USUAL_EXIT)
+    verdict = judge(supervisor.run(), USUAL_EXIT)
+    world.end_leftovers()
+    world.close()
+    folders.remove(folder)
+    if verdict.kind is not VerdictKind.PASSED:
+        raise SystemExit(f"the ranks were to pass, but {verdict.kind.value}")
+
+
+def _no_factory(**kwargs: Any) -> Any:
+    raise AssertionError("no rank is started here")
+
+
+def _spec(size: int, folder: str) -> LaunchSpec:
+    return LaunchSpec(
+        "bench.Test.test", "bench", "Test", "test", size, "", folder, folder,
+        dict(os.environ), os.getcwd(), (), (), 1, _LIMIT_S,
+    )  # fmt: skip
+
+
+def _say_what_ranks_say(port: int, size: int, alive: Connection) -> None:
+    """The other process: all ranks at once, until the connections are closed."""
+    found = {}
+    for _ in range(size):
+        sock = socket.create_connection((LOOPBACK, port), timeout=_LIMIT_S)
+        sock.settimeout(None)
+        link = Link(sock)
+        found[link.fd] = link
+    poller = select.poll()
+    for fd in found:
+        poller.register(fd, select.POLLIN)
+    while found:
+        for fd, _ in poller.poll():
+            link = found[fd]
+            for message in link.messages():
+                _answer(link, message)
+            if link.closed:
+                poller.unregister(fd)
+                del found[fd]
+
+
+def _answer(link: Link, message: dict[str, Any]) -> None:
+    kind = message["kind"]
+    if kind == "leftovers":
+        link.send({"kind": "answer", "number": message["number"], "value": []})
+    elif kind == "start":
+        link.send({"kind": "started", "world": message["world"], "pid": 1})
+        _say(link, message, {"kind": "hello"})
+        _say(link, message, {"kind": "meet", "label": "init_process_group", "value": ""})
+    elif kind == "order":  # they have met
+        outcome = {"kind": "outcome", "outcome": spoken_to_data(Passed()), "snapshot": _SNAPSHOT}
+        _say(link, message, outcome)
+        _say(link, message, {"kind": "goodbye", "imported": []})
+        link.send({"kind": "exited", "world": message["world"], "code": 0, "why": ""})
+
+
+def _say(link: Link, about: dict[str, Any], message: dict[str, Any]) -> None:
+    link.send({"kind": "rank", "world": about["world"], "message": message})

@@ -1,0 +1,115 @@
+"""The world that torchrun, or srun with its variables, has given: who this process is in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.model import settings
+from harness.model.errors import SettingError
+
+# Without one of these, PyTorch could not find a world in the environment either (env://).
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True, slots=True)
+class GivenPlace:
+    """One process of a given world, as its environment has it.
+
+    Attributes:
+        rank, world_size: as everywhere.
+        local_rank: its number among the processes of its host.
+        local_world_size: how many of them there are on its host; None if nobody says.
+        group_rank: the number of its host; None if nobody says.
+        master_addr, master_port: where the store of whoever started it is, or is to be.
+        run_id: torchrun's name for the run; empty without torchrun.
+        restart_count, max_restarts: how often torchrun has restarted the world, and may.
+        has_store: whether torchrun serves a store there; else rank 0 has to.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int | None
+    group_rank: int | None
+    master_addr: str
+    master_port: int
+    run_id: str = ""
+    restart_count: int = 0
+    max_restarts: int = 0
+    has_store: bool = False
+
+    @property
+    def is_on_one_host(self) -> bool:
+        """Whether all of the world is certainly on this host."""
+        return self.local_world_size == self.world_size
+
+    @property
+    def may_be_restarted(self) -> bool:
+        """Whether torchrun would start the world again if a process of it died."""
+        return self.restart_count < self.max_restarts
+
+
+def given_place(environ: Mapping[str, str] | None = None) -> GivenPlace | None:
+    """The place of this process in a given world; None if there is none, or it is not to be used.
+
+    Args:
+        environ: by default that of the process.
+
+    Raises:
+        SettingError: if the variables are there but make no sense.
+    """
+    environ = os.environ if environ is None else environ
+    if not settings.GIVEN_WORLD.value() or not all(environ.get(name) for name in _NEEDED):
+        return None
+    size = _number(environ, "WORLD_SIZE", 1)
+    rank = _number(environ, "RANK", 0)
+    if rank >= size:
+        raise SettingError(f"RANK={rank}: must be below WORLD_SIZE={size}")
+    return GivenPlace(
+        rank=rank,
+        world_size=size,
+        local_rank=_number(environ, "LOCAL_RANK", 0) if environ.get("LOCAL_RANK") else rank,
+        local_world_size=_optional(environ, "LOCAL_WORLD_SIZE", 1),
+        group_rank=_optional(environ, "GROUP_RANK", 0),
+        master_addr=environ["MASTER_ADDR"],
+        master_port=_number(environ, "MASTER_PORT", 1),
+        run_id=environ.get("TORCHELASTIC_RUN_ID", ""),
+        restart_count=_optional(environ, "TORCHELASTIC_RESTART_COUNT", 0) or 0,
+        max_restarts=_optional(environ, "TORCHELASTIC_MAX_RESTARTS", 0) or 0,
+        has_store=environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+    )
+
+
+def forget() -> None:
+    """Have this process, and what it starts, be in no given world."""
+    settings.GIVEN_WORLD.set(False)
+    for name in [name for name in os.environ if name.startswith(_OF_A_WORLD)]:
+        del os.environ[name]
+
+
+# What torchrun tells a process of its world, and nobody else.
+_OF_A_WORLD = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "GROUP_WORLD_SIZE",
+    "ROLE_",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_",
+)
+
+
+def _optional(environ: Mapping[str, str], name: str, least: int) -> int | None:
+    return _number(environ, name, least) if environ.get(name) else None
+
+
+def _number(environ: Mapping[str, str], name: str, least: int) -> int:
+    text = environ[name]
+    if not text.isdecimal() or int(text) < least:
+        raise SettingError(f"{name}={text!r}: must be a whole number, {least} at least")
+    return int(text)

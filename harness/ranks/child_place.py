@@ -1,0 +1,82 @@
+"""What a rank is told of nodes: torchrun's variables, and for nodes that only pass for some, more.
+
+Nodes that pass for some are parts of one machine. Their ranks get a share of its devices and a host
+name each; native code, which asks the system, still hears the machine's name.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from functools import partial
+
+from harness.model.spec import LaunchSpec
+from harness.model.topology import seat_of, variables
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_real_names = (socket.gethostname, socket.getfqdn)
+_local_rank: int | None = None
+
+
+def local_rank(rank: int) -> int:
+    """The number of a rank, which this process is, among those of its host."""
+    return rank if _local_rank is None else _local_rank
+
+
+def environ_of_place(spec: LaunchSpec, rank: int) -> dict[str, str]:
+    """The variables that a rank is told its place by; none if the test knows no nodes."""
+    if not spec.node_sizes:
+        return {}
+    told = variables(rank, spec.node_sizes)
+    told["MASTER_ADDR"], told["MASTER_PORT"] = spec.store_host, str(spec.master_port)
+    told["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # every rank is a client of that store
+    if spec.has_real_nodes:
+        # Who started the processes may have given each a device that it calls its first.
+        told["LOCAL_RANK"] = spec.environ.get("LOCAL_RANK", told["LOCAL_RANK"])
+        return told
+    told["TORCHELASTIC_RUN_ID"] = os.path.basename(spec.folder)
+    told["TORCHELASTIC_RESTART_COUNT"] = told["TORCHELASTIC_MAX_RESTARTS"] = "0"
+    told["HOSTNAME"] = _host_name(spec, rank)
+    return told
+
+
+def _host_name(spec: LaunchSpec, rank: int) -> str:
+    return f"node{seat_of(rank, spec.node_sizes).group_rank}"
+
+
+def take_place(spec: LaunchSpec, rank: int) -> None:
+    """Have a rank of a node that only passes for one see its own devices and its own name.
+
+    To be called with the rank's environment in place, before torch is asked for devices.
+    """
+    global _local_rank
+    socket.gethostname, socket.getfqdn = _real_names
+    _local_rank = int(os.environ["LOCAL_RANK"]) if spec.node_sizes else None
+    if not spec.node_sizes or spec.has_real_nodes:
+        return
+    name = _host_name(spec, rank)
+    socket.gethostname = lambda: name
+    socket.getfqdn = partial(_full_name, name)
+    share = _share_of(_devices(), seat_of(rank, spec.node_sizes).group_rank, len(spec.node_sizes))
+    if share:
+        os.environ[_VISIBLE] = ",".join(share)
+
+
+def _full_name(own: str, name: str = "") -> str:
+    return own if name in {"", own} else _real_names[1](name)
+
+
+def _devices() -> list[str]:
+    named = os.environ.get(_VISIBLE)
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    return [str(number) for number in range(cuda.device_count())] if cuda is not None else []
+
+
+def _share_of(devices: list[str], node: int, nodes: int) -> list[str]:
+    """The node's devices, as many as every other has; none if there are too few for that."""
+    count = len(devices) // nodes
+    return devices[node * count : (node + 1) * count]

@@ -1,0 +1,180 @@
+"""A run on the processes that torchrun has started: rank 0 decides and reports, all keep a rank."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from harness._version import __version__
+from harness.diagnosis.words import count, rank_list
+from harness.model import settings
+from harness.model.clock import Deadline
+from harness.model.errors import HarnessError, UsageError
+from harness.model.given import GivenPlace, forget, given_place
+from harness.model.spec import GIVEN_DEVICES_VARIABLE
+from harness.runner.code_version import code_version
+from harness.runner.given import Given
+from harness.runner.journal import Journal, code_of_finished_run
+from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
+from harness.runner.orders import Wanted
+
+if TYPE_CHECKING:
+    from harness.ranks.announcing import Board
+    from harness.ranks.given import GivenRanks
+    from harness.ranks.joining import Card
+    from harness.ranks.surroundings import Surroundings
+
+
+def place_for(options: Options) -> GivenPlace | None:
+    """The place of this process in a given world that the run is to use; None if there is none.
+
+    Raises:
+        UsageError: if the options ask for what such a run cannot do.
+    """
+    place = given_place()
+    if place is None or options.list_only:
+        return None
+    if options.splits_given_world:
+        forget()
+        return None
+    where = f"in the world of {count(place.world_size, 'rank')} that torchrun has given"
+    if options.jobs:
+        raise UsageError(f"-j {options.jobs}: {where}, one test runs at a time")
+    for asked, option in (
+        (options.retries, "--retries"),
+        (options.test_timeout_s is not None, "--test-timeout"),
+    ):
+        if asked:
+            raise UsageError(f"{option} needs worker processes, of which there are none {where}")
+    return place
+
+
+def run(place: GivenPlace, options: Options, wanted: Wanted) -> int:
+    """Take part in the run; returns the exit code, the same in all processes.
+
+    Raises:
+        StartError: if the processes do not find each other.
+        UsageError: if they were not started alike, or on rank 0 as `Execution.run` does.
+    """
+    from harness.ranks.announcing import AgentStore, board_of
+    from harness.ranks.joining import card_of, join
+    from harness.ranks.keeper import Keeper
+    from harness.ranks.surroundings import Surroundings
+
+    signal.signal(signal.SIGTERM, _leave)
+    settings.GIVEN_WORLD.set(False)  # what is started from here on is not a part of that world
+    own = card_of(place, _identity(place, wanted))
+    base = Surroundings.now()
+    deadline = Deadline.after(settings.ASSEMBLY_TIMEOUT_S.value())
+    board = board_of(place, deadline)
+    notes = board if isinstance(board, AgentStore) and place.max_restarts else None
+    ended = code_of_finished_run(notes) if notes is not None else None
+    if ended is not None:
+        if place.rank == 0:
+            print(f"this run has ended, with exit code {ended}: nothing is left to be run")
+        return _together(ended)
+    if place.rank:
+        return _together(Keeper(join(own, board, deadline), place, base).serve())
+    ranks = _gather(place, own, base, board, deadline)
+    world = Given(
+        _told(ranks),
+        ranks.why_lost,
+        Journal(notes) if notes is not None else None,
+        place.may_be_restarted,
+    )
+    return _lead(ranks, world, options, wanted)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Torchrun ends this process: leave nothing behind."""
+    raise SystemExit(EXIT_FAILED)
+
+
+def _together(code: int) -> int:
+    """The code, with which all processes are about to exit; the first one has torchrun end them."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return code
+
+
+def _gather(
+    place: GivenPlace,
+    own: Card,
+    base: Surroundings,
+    board: Board,
+    deadline: Deadline,
+) -> GivenRanks:
+    """Wait for all other processes."""
+    from harness.ranks.assembling import Gathering
+    from harness.ranks.given import GivenRanks
+
+    gathering = Gathering(place, own, board)
+    members, links = gathering.gather(deadline, settings.ASSEMBLY_TIMEOUT_S.value())
+    ranks = GivenRanks(place, members, links, base)
+    if ranks.host_count > 1 and ranks.device_count:
+        os.environ[GIVEN_DEVICES_VARIABLE] = str(ranks.device_count)
+    return ranks
+
+
+def _lead(ranks: GivenRanks, world: Given, options: Options, wanted: Wanted) -> int:
+    """Run everything, as rank 0, and have all processes end with the same code."""
+    from harness.ranks import given
+    from harness.ranks.pool import pool
+    from harness.runner.execution import Execution
+
+    given.use(ranks)
+    code = EXIT_FAILED
+    try:
+        code = Execution(options, wanted, world).run()
+    except HarnessError:
+        code = EXIT_USAGE
+        raise
+    finally:
+        _together(code)
+        pool().close()
+        given.use(None)
+        ranks.leave(code)
+    return code
+
+
+def _told(ranks: GivenRanks) -> str:
+    """Who is in the world, in a line."""
+    members = ranks.members
+    by_host: dict[str, list[int]] = {}
+    for member in members:
+        by_host.setdefault(member.host, []).append(member.rank)
+    hosts = ", ".join(f"{host} ({rank_list(on_it)})" for host, on_it in by_host.items())
+    return f"{count(len(members), 'given rank')} on {count(len(by_host), 'host')}: {hosts}"
+
+
+def _identity(place: GivenPlace, wanted: Wanted) -> dict[str, str]:
+    """What must be the same for all processes; what is empty is not known, and not compared."""
+    known = [s for s in settings.ALL if s is not settings.GIVEN_WORLD and s.is_set()]
+    set_here = (f"{s.env}={s.value()}" for s in known)
+    return {
+        "world size": str(place.world_size),
+        "options": shlex.join(sys.argv[1:]) or "(none)",
+        "settings": " ".join(set_here) or "(none)",
+        "tests": _digest_of_tests(wanted),
+        "code (by git)": code_version(with_new_files=False),
+        "harness": __version__,
+        "torch": importlib.metadata.version("torch"),
+        "Python": platform.python_version(),
+    }
+
+
+def _digest_of_tests(wanted: Wanted) -> str:
+    digest = hashlib.sha256()
+    for file in wanted.files:
+        digest.update(file.module.encode() + b"\0")
+        try:
+            digest.update(hashlib.sha256(file.path.read_bytes()).digest())
+        except OSError:
+            digest.update(b"unreadable")
+    return f"{count(len(wanted.files), 'file')}, {digest.hexdigest()[:8]}"

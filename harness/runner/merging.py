@@ -1,0 +1,136 @@
+"""The command `merge-reports`: one report, and one verdict, from the reports of several shards."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.model.errors import UsageError
+from harness.runner.command_line import Parser
+from harness.runner.console import Console
+from harness.runner.options import EXIT_FAILED
+from harness.runner.reports.junit_input import read_junit
+from harness.runner.reports.records import read_records
+from harness.runner.reports.writing import check_reports, write_reports
+from harness.runner.results import RunResult, TestRecord
+
+
+def run_merge(arguments: Sequence[str], prog: str) -> int:
+    """Merge reports, and print what they come to.
+
+    Args:
+        arguments: those after the word `merge-reports`.
+        prog: the program as the user calls it.
+
+    Returns:
+        the exit code that one run of all the tests would have had; 1 if shards are missing or do
+        not belong together.
+
+    Raises:
+        UsageError: if the arguments mean nothing, or a file is no such report.
+    """
+    options = build_parser(f"{prog} merge-reports").parse_args(arguments)
+    reports = check_reports(options.junit, options.html, options.trace, options.records)
+    runs = [_read(path) for path in options.inputs]
+    wrong = _wrong(options.inputs, runs)
+    run = merged(runs)
+    run.remarks += wrong
+    unwritten = write_reports(run, **reports)
+    run.remarks += unwritten
+    Console().summary(run)
+    return EXIT_FAILED if wrong or unwritten else run.exit_code
+
+
+def build_parser(prog: str) -> Parser:
+    """The parser of the command's arguments."""
+    parser = Parser(
+        prog=prog,
+        description="Make one report of those of several shards, and see that none is missing.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="FILE",
+        help="written by --records (everything), or by --junit (no pictures of ranks)",
+    )
+    group: argparse._ArgumentGroup = parser.add_argument_group("what to write")
+    group.add_argument("--junit", metavar="PATH", help="JUnit's XML")
+    group.add_argument("--html", metavar="PATH", help="one HTML file")
+    group.add_argument("--trace", metavar="PATH", help="a trace for Perfetto or chrome://tracing")
+    group.add_argument("--records", metavar="PATH", help="a file for merging again")
+    return parser
+
+
+def _read(name: str) -> RunResult:
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            is_xml = file.read(64).lstrip().startswith(b"<")
+        return read_junit(path) if is_xml else read_records(path)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{name} cannot be merged: {why}") from error
+
+
+def merged(runs: Sequence[RunResult]) -> RunResult:
+    """The runs as if they had been one, on the clock of the epoch."""
+    began_at = min(run.started_at for run in runs)
+    whole = RunResult(started_at=began_at, started_s=0.0)
+    workers = 0
+    for run in runs:
+        later_s = run.started_at - began_at - run.started_s
+        for record in run.records:
+            _shift(record, later_s, workers)
+        whole.records += run.records
+        whole.seconds = max(whole.seconds, run.started_at - began_at + run.seconds)
+        whole.not_run += run.not_run
+        whole.interrupted = whole.interrupted or run.interrupted
+        whole.jobs += run.jobs
+        whole.remarks += [line for line in run.remarks if line not in whole.remarks]
+        workers += max([run.jobs, *(record.worker for record in run.records)])
+    whole.records.sort(key=lambda record: (record.owner, record.is_fixture, record.test_id))
+    whole.seed = runs[0].seed
+    whole.command = "; ".join(dict.fromkeys(run.command for run in runs))
+    return whole
+
+
+def _shift(record: TestRecord, later_s: float, workers: int) -> None:
+    """Put a record, and all that its ranks did, on another clock, and on workers of its own."""
+    for each in (record, *record.earlier):
+        each.started_s += later_s
+        each.worker += workers
+        each.ranks = tuple(track.later(later_s) for track in each.ranks)
+
+
+def _wrong(names: Sequence[str], runs: Sequence[RunResult]) -> list[str]:
+    """Why these are not the parts of one whole, each part once; empty if they are."""
+    lines: list[str] = []
+    plans = dict.fromkeys(run.shard_plan for run in runs)
+    counts = {run.shard[1] for run in runs}
+    if len(plans) > 1 or len(counts) > 1:
+        told = (f"{name}: {_told(run)}" for name, run in zip(names, runs, strict=True))
+        lines.append(f"these are not shards of one plan: {'; '.join(told)}")
+    elif runs[0].shard[1] > 1:
+        found = Counter(run.shard[0] for run in runs)
+        missing = [str(number) for number in range(1, max(counts) + 1) if number not in found]
+        twice = [str(number) for number, times in sorted(found.items()) if times > 1]
+        lines += [f"missing: shard {', '.join(missing)} of {max(counts)}"] if missing else []
+        lines += [f"given twice: shard {', '.join(twice)}"] if twice else []
+    tests = Counter(record.test_id for run in runs for record in run.records)
+    several = [test for test, times in tests.items() if times > 1 and not _is_repeated(test, runs)]
+    lines += [f"in several of the reports: {test}" for test in several]
+    return lines
+
+
+def _told(run: RunResult) -> str:
+    number, count = run.shard
+    return f"shard {number}/{count} of plan {run.shard_plan}" if count > 1 else "no shard"
+
+
+def _is_repeated(test_id: str, runs: Sequence[RunResult]) -> bool:
+    """Whether one run alone has it as often as all have: it was run with --repeat."""
+    owners = [run for run in runs if any(record.test_id == test_id for record in run.records)]
+    return len(owners) == 1 or TestRecord(test_id).is_fixture

@@ -1,0 +1,381 @@
+"""Runs on processes that torchrun (or srun) has started, on one host."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import unittest
+from unittest import mock
+
+from harness.ranks import links
+from harness.ranks.assembling import Member
+from harness.ranks.peers import Peer
+from harness.ranks.stores import LOOPBACK
+from suites.selftest.given_runs import PROPERTIES, SAMPLES, GivenWorldTestCase, lines_of_ranks
+from suites.selftest.support import ROOT, CommandTestCase, wait_for_texts
+
+
+class TestSteps(GivenWorldTestCase):
+    def test_sound_samples(self):
+        names = (
+            "Sound or Staying or Continuous or Base or Sizes or Threads or WithoutRanks or Large"
+        )
+        ended = self.run_world(2, SAMPLES, "-k", names)
+        self.assertIn("2 given ranks on 1 host: ", ended.out)
+        self.assertRegex(ended.out, r"1  needs 64 ranks; the world that was given has 2")
+        self.assertEqual(ended.processes[0].last_line, "20 passed, 0 failed, 1 skipped", ended.out)
+        self.assertEqual(ended.codes, [0, 0])
+        self.assertEqual([process.out for process in ended.processes[1:]], [""])
+        self.assertEqual(ended.err, "")
+        self.assertEqual(len(list(self.notes.glob("plain-*"))), 1)
+
+    def test_more_processes_than_ranks(self):
+        ended = self.run_world(4, SAMPLES, "-k", "TestSound or TestStaying or TestSizes")
+        self.assertEqual(ended.processes[0].last_line, "14 passed, 0 failed, 0 skipped", ended.out)
+        self.assertEqual(ended.codes, [0] * 4)
+
+    def test_a_world_of_one(self):
+        ended = self.run_world(1, SAMPLES, "-k", "TestSizes or own_store")
+        self.assertIn("1  needs 2 ranks; the world that was given has 1", ended.out)
+        self.assertEqual(ended.processes[0].last_line, "1 passed, 0 failed, 1 skipped", ended.out)
+        self.assertEqual(ended.codes, [0])
+
+    def test_faults(self):
+        ended = self.run_world(3, SAMPLES, "-k", "TestFaults", SAMPLE_RANKS="3")
+        self.assertEqual(ended.processes[0].last_line, "1 passed, 7 failed, 0 skipped", ended.out)
+        self.assertEqual(ended.codes, [1, 1, 1])
+        told = "\n".join(lines_of_ranks(ended.out))
+        for expected in (
+            r"rank 2 \(\S+, local rank 2\): AssertionError",
+            r"rank 2 \(\S+, local rank 2\): killed by SIGKILL before its body was done",
+            r"rank 2 \(\S+, local rank 2\): exited with code 7 before its body was done",
+            r"rank 2 \(\S+, local rank 2\): skipped: not here",
+            r"rank 2 \(\S+, local rank 2\): does not answer: it is in native code",
+            r"ranks? 0(, 1)? \(\S+, local ranks? 0(, 1)?\): waiting in barrier \(gloo\)",
+        ):
+            self.assertRegex(told, expected, ended.out)
+        self.assertIn("rank 2 says this", ended.out)
+        self.assertIn("given.py", ended.out)
+
+    def test_spawned_ranks(self):
+        ended = self.run_world(2, SAMPLES, "-k", "own_store", HARNESS_START_METHOD="spawn")
+        self.assertEqual(ended.processes[0].last_line, "1 passed, 0 failed, 0 skipped", ended.out)
+        self.assertEqual(ended.codes, [0, 0])
+
+    def test_srun_in_a_job_array(self):
+        """Each task of the array is a world, of which nobody says how many ranks a host has."""
+        for task in range(2):
+            ended = self.run_world(
+                2, SAMPLES, "-k", "TestSound", "--shard", "auto", "--records", "{shard}.json",
+                LOCAL_WORLD_SIZE="", SLURM_ARRAY_TASK_ID=str(task), SLURM_ARRAY_TASK_COUNT="2",
+                each={r: {"SLURM_PROCID": str(r), "SLURM_NTASKS": "2"} for r in range(2)},
+            )  # fmt: skip
+            self.assertEqual(ended.codes, [0, 0], ended.out + ended.err)
+            self.assertIn("2 given ranks on 1 host: ", ended.out)
+        merged = self.harness("merge-reports", "1-of-2.json", "2-of-2.json")
+        self.assertEqual((merged.code, merged.last_line), (0, "9 passed, 0 failed, 0 skipped"))
+
+    def test_nothing_matches(self):
+        ended = self.run_world(2, SAMPLES, "TestNoSuch")
+        self.assertEqual(ended.codes, [2, 2])
+        self.assertIn("no test is called 'TestNoSuch'", ended.processes[0].err)
+        self.assertEqual(ended.processes[1].err, "")
+
+    def test_reports_are_rank_0s(self):
+        ended = self.run_world(
+            2, SAMPLES, "-k", "own_store", "--junit", "j.xml", "--html", "h.html"
+        )
+        self.assertEqual(ended.codes, [0, 0], ended.err)
+        self.assertIn('name="ranks" value="2"', (self.folder / "j.xml").read_text())
+        page = (self.folder / "h.html").read_text()
+        self.assertIn("all_reduce", page)
+
+
+class TestPropertyTests(GivenWorldTestCase):
+    """One engine on rank 0, examples on all ranks."""
+
+    def test_what_passes(self):
+        """Also with values that do not fit into a channel at once."""
+        ended = self.run_world(2, PROPERTIES, "-k", "test_1 or test_2")
+        self.assertEqual(ended.codes, [0, 0], ended.out + ended.err)
+        self.assertEqual(ended.processes[0].last_line, "2 passed, 0 failed, 0 skipped")
+
+    def test_a_wrong_value_is_made_small(self):
+        ended = self.run_world(2, PROPERTIES, "-k", "test_3", HARNESS_SHRINK_TIMEOUT="900")
+        self.assertEqual(ended.codes, [1, 1], ended.err)
+        self.assertIn("test_3_wrong_on_one_rank(\n    n=7,\n)", ended.out)
+        self.assertRegex(ended.out, r"rank 1 \(\S+, local rank 1\): AssertionError")
+        # Of the last example alone.
+        self.assertRegex(ended.out, r"rank 1 \(.*\) stdout \(1 line\)\n    rank 1 has 7\n")
+
+    def test_a_rank_that_dies_is_replaced(self):
+        ended = self.run_world(
+            2, PROPERTIES, "-k", "test_4 or test_5", HARNESS_SHRINK_TIMEOUT="900"
+        )
+        self.assertEqual(ended.codes, [1, 1], ended.err)
+        self.assertIn("test_4_kills_a_rank(\n    n=3,\n)", ended.out)
+        self.assertRegex(ended.out, r"rank 1 \(.*\): killed by SIGABRT before its body was done")
+        self.assertEqual(ended.processes[0].last_line, "1 passed, 1 failed, 0 skipped")
+
+
+class TestTorchrun(GivenWorldTestCase):
+    def test_standalone(self):
+        done = self.torchrun(
+            "--standalone", "--nproc-per-node", "2", "-m", "harness", SAMPLES, "--no-history",
+            "-k", "TestSound or TestStaying",
+        )  # fmt: skip
+        self.assertEqual(done.code, 0, done.out + done.err)
+        self.assertEqual(done.last_line, "13 passed, 0 failed, 0 skipped", done.out)
+        self.assert_clean(done)
+
+    def test_a_script(self):
+        done = self.torchrun(
+            "--standalone", "--nproc-per-node", "2",
+            str(ROOT / "suites" / "test_nn_functions_gloo.py"), "-k", "test_broadcast_cpu_float32",
+            "--no-history",
+        )  # fmt: skip
+        self.assertEqual(done.code, 0, done.out + done.err)
+        self.assertEqual(done.last_line, "2 passed, 0 failed, 2 skipped", done.out)
+        self.assert_clean(done)
+
+    def test_each_process_a_shard(self):
+        done = self.torchrun(
+            "--standalone", "--nproc-per-node", "2", "-m", "harness", SAMPLES, "--no-history",
+            "--shard", "auto", "--records", "{shard}.json",
+            "-k", "TestFaults and passes or own_store",
+        )  # fmt: skip
+        self.assertEqual(done.code, 0, done.out + done.err)
+        merged = self.harness("merge-reports", "1-of-2.json", "2-of-2.json")
+        self.assertEqual((merged.code, merged.last_line), (0, "2 passed, 0 failed, 0 skipped"))
+
+    def test_starts_the_world_again(self):
+        self.interrupt_and_resume("--max-restarts", "2")
+
+    def interrupt_and_resume(self, *more: str):
+        process = self.start(
+            *self.torchrun_command("--standalone", "--nproc-per-node", "2", *more),
+            "-m", "harness", SAMPLES, "--no-history", "-k", "TestInterrupted",
+            **self.settings(),
+        )  # fmt: skip
+        pids = wait_for_texts([self.notes / "up0", self.notes / "up1"], process)
+        os.kill(keeper_of(int(pids[1])), signal.SIGKILL)
+        done = self.finish(process)
+        self.assertEqual(done.code, 1, done.err)
+        self.assertIn("if torchrun starts it again, the run goes on from here", done.out)
+        self.assertIn("2 of them had run before torchrun started the world again", done.out)
+        self.assertRegex(
+            done.out, r"rank 1 \(\S+, local rank 1\): lost: its process on \S+ has gone"
+        )
+        self.assertIn("\n2 passed, 1 failed, 0 skipped\n", done.out)
+        self.assertIn("this run has ended, with exit code 1: nothing is left to be run", done.out)
+        self.assert_clean(done)
+
+    def torchrun_command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "torch.distributed.run", *arguments]
+
+
+class TestLosses(GivenWorldTestCase):
+    def interrupted(self, size: int):
+        """A world in the middle of its second test, and what its ranks' processes are."""
+        started = self.start_world(size, SAMPLES, "-k", "TestInterrupted", SAMPLE_RANKS=str(size))
+        ups = [self.notes / f"up{rank}" for rank in range(size)]
+        return started, [int(pid) for pid in wait_for_texts(ups, started[0][1])]
+
+    def test_a_rank_dies_and_the_run_goes_on(self):
+        started, pids = self.interrupted(2)
+        os.kill(pids[1], signal.SIGKILL)
+        ended = self.finish_world(started)
+        self.assertRegex(ended.out, r"rank 1 \(\S+, local rank 1\): killed by SIGKILL")
+        self.assertEqual(ended.processes[0].last_line, "2 passed, 1 failed, 0 skipped")
+        self.assertEqual(ended.codes, [1, 1])
+
+    def test_a_process_dies_and_the_run_ends(self):
+        started, _ = self.interrupted(3)
+        started[2][1].kill()
+        ended = self.finish_world(started)
+        self.assertRegex(ended.out, r"rank 2 \(\S+, local rank 2\): lost: its process on")
+        self.assertRegex(ended.out, "the given world has lost rank 2")
+        self.assertIn("1 not run\n1 passed, 1 failed, 0 skipped", ended.out)
+        self.assertEqual(ended.codes, [1, 1, -signal.SIGKILL])
+
+    def test_rank_0_dies_and_all_end(self):
+        started, _ = self.interrupted(2)
+        started[0][1].kill()
+        ended = self.finish_world(started)
+        self.assertIn("rank 1: the connection to rank 0 of the given world is gone", ended.err)
+        self.assertEqual(ended.codes, [-signal.SIGKILL, 1])
+
+    def test_a_process_is_told_to_end(self):
+        started, _ = self.interrupted(2)
+        started[1][1].terminate()
+        ended = self.finish_world(started)
+        self.assertRegex(ended.out, r"rank 1 \(.*\): lost: its process was told to end by SIGTERM")
+        self.assertEqual(ended.codes, [1, 1])
+
+    def test_rank_0_is_told_to_end(self):
+        started, _ = self.interrupted(2)
+        started[0][1].terminate()
+        ended = self.finish_world(started)
+        self.assertIn("interrupted\n2 not run\n1 passed, 0 failed, 0 skipped", ended.out)
+        self.assertEqual(ended.codes, [1, 1])
+
+
+class TestAssembly(GivenWorldTestCase):
+    def test_a_rank_is_missing(self):
+        started = self.start_world(3, SAMPLES, HARNESS_ASSEMBLY_TIMEOUT="12")
+        started[2][1].kill()
+        ended = self.finish_world(started)
+        # On a machine that is busy, rank 1 may be late too.
+        self.assertRegex(ended.processes[0].err, "(rank|ranks 1,) 2 of 3: not come within 12 s")
+        self.assertEqual(ended.codes, [2, 2, -signal.SIGKILL])
+
+    def test_a_node_is_missing(self):
+        started = self.start_world(
+            4, SAMPLES, LOCAL_WORLD_SIZE="2", HARNESS_ASSEMBLY_TIMEOUT="12",
+            each={rank: {"GROUP_RANK": str(rank // 2)} for rank in range(4)},
+        )  # fmt: skip
+        for _, process in started[2:]:
+            process.kill()
+        ended = self.finish_world(started)
+        self.assertRegex(
+            ended.processes[0].err,
+            "ranks (1, )?2, 3 of 4, of node (0, )?1: not come within 12 s",
+        )
+        self.assertEqual(ended.codes, [2, 2, -signal.SIGKILL, -signal.SIGKILL])
+
+    def test_rank_0_is_missing(self):
+        started = self.start_world(2, SAMPLES, HARNESS_ASSEMBLY_TIMEOUT="3")
+        started[0][1].kill()
+        ended = self.finish_world(started)
+        self.assertIn("rank 1 could not connect to rank 0 at 127.0.0.1:", ended.processes[1].err)
+        self.assertEqual(ended.codes, [-signal.SIGKILL, 2])
+
+    def test_other_options(self):
+        each = {1: {"HARNESS_SEED": "7"}}
+        ended = self.run_world(2, SAMPLES, "-k", "own_store", each=each)
+        self.assertIn("must all be started alike", ended.processes[0].err)
+        self.assertRegex(ended.err, "rank 1: other settings: .*HARNESS_SEED=7")
+        self.assertEqual(ended.codes, [2, 2])
+
+    def test_other_tests(self):
+        self.write("test_x.py", "import unittest")
+        started = self.start_world(2, "test_x.py")
+        # The file is read when the process starts; this one starts from another folder.
+        for _, process in started[1:]:
+            process.kill()
+            process.communicate()
+        elsewhere = self.new_sandbox()
+        (elsewhere.folder / "test_x.py").write_text("import unittest  # other")
+        started[1] = (elsewhere, self.again_from(elsewhere, started[0][1], "test_x.py"))
+        ended = self.finish_world(started)
+        self.assertRegex(ended.err, "rank 1: other tests: 1 file, ")
+        self.assertEqual(ended.codes, [2, 2])
+
+    def test_other_code(self):
+        repository, other = self.folder / ".git", self.sandbox.base / "other.git"
+        commit = (
+            "git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x", "--allow-empty"
+        )  # fmt: skip
+        for command in (("git", "init", "-q"), commit):
+            subprocess.run(command, cwd=self.folder, check=True)
+        shutil.copytree(repository, other)
+        subprocess.run([*commit, "--amend", "--message", "y"], cwd=self.folder, check=True)
+        ended = self.run_world(2, SAMPLES, each={1: {"GIT_DIR": str(other)}})
+        self.assertRegex(ended.err, r"rank 1: other code \(by git\): [0-9a-f]{16}")
+        self.assertEqual(ended.codes, [2, 2])
+
+    def again_from(self, sandbox, like, *arguments):
+        import psutil
+
+        environ = psutil.Process(like.pid).environ()
+        variables = {
+            k: v for k, v in environ.items() if k.startswith(("MASTER_", "WORLD_", "HARN"))
+        }
+        return sandbox.start(
+            sys.executable, "-m", "harness", "--no-history", *arguments,
+            **variables, LOCAL_WORLD_SIZE="2", RANK="1", LOCAL_RANK="1",
+        )  # fmt: skip
+
+    def test_two_of_one_rank(self):
+        ended = self.run_world(3, SAMPLES, each={2: {"RANK": "1"}})
+        self.assertRegex(
+            ended.processes[0].err, "two processes have RANK=1: process .* and process"
+        )
+        self.assertEqual(ended.codes, [2, 2, 2])
+
+    def test_variables_that_make_no_sense(self):
+        for variables, expected in (
+            ({"RANK": "x"}, "RANK='x': must be a whole number, 0 at least"),
+            ({"RANK": "2"}, "RANK=2: must be below WORLD_SIZE=2"),
+            ({"MASTER_PORT": "http"}, "MASTER_PORT='http': must be a whole number"),
+        ):
+            given = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+            done = self.harness(SAMPLES, **{**given, **variables})
+            self.assertIn(expected, done.err)
+            self.assertEqual(done.code, 2)
+
+    def test_options_that_need_workers(self):
+        given = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+        for options in (["-j", "2"], ["--retries", "1"], ["--test-timeout", "5"]):
+            done = self.harness(SAMPLES, *options, **given)
+            self.assertIn("in the world of 2 ranks that torchrun has given", done.err)
+            self.assertEqual(done.code, 2)
+
+    def test_a_world_that_is_not_to_be_used(self):
+        given = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+        done = self.harness(
+            SAMPLES, "-k", "TestSizes", "--no-history", HARNESS_GIVEN_WORLD="0", **given
+        )
+        self.assertEqual((done.code, done.last_line), (0, "1 passed, 0 failed, 0 skipped"))
+
+
+class TestLinks(unittest.TestCase):
+    def test_a_process_that_takes_nothing(self):
+        """Its host answers for it; what cannot be sent is not waited for without end."""
+        with mock.patch.dict(os.environ, HARNESS_START_TIMEOUT="0.2"):
+            listener = links.listen(LOOPBACK, 0)
+            self.addCleanup(listener.close)
+            with socket.create_connection(listener.getsockname()) as other:
+                link = links.Link(listener.accept()[0])
+                self.addCleanup(link.close)
+                peer = Peer(Member(1, 1, 0, "beta", "", 0), link)
+                link.send({"kind": "short"})
+                self.assertFalse(peer.is_lost)
+                link.send({"kind": "long", "text": "x" * 50_000_000})
+                peer.pump()
+                self.assertTrue(peer.is_lost)
+                self.assertFalse(link.fell_silent)
+                self.assertIn("on beta has taken no message for 0.2 s", peer.why_lost)
+                link.send({"kind": "never arrives"})
+                received = links.Link(other.dup())
+                self.addCleanup(received.close)
+                self.assertEqual([m["kind"] for m in received.messages()], ["short"])
+                self.assertTrue(received.closed)
+
+
+class TestBench(CommandTestCase):
+    def test_rank_0s_part(self):
+        done = self.run_command(
+            sys.executable, "-m", "harness.bench", "torchrun",
+            "--ranks", "--links", "8", "--tests", "2", "--json",
+        )  # fmt: skip
+        self.assertEqual(done.code, 0, done.err)
+        (row,) = json.loads(done.out)["rows"]
+        self.assertEqual(row["ranks"], 8)
+        self.assertGreater(row["us a rank"], 0)
+
+
+def keeper_of(pid: int) -> int:
+    """The process of a given world that keeps the rank which this process is."""
+    import psutil
+
+    return psutil.Process(pid).parent().ppid()
+
+
+if __name__ == "__main__":
+    unittest.main()
