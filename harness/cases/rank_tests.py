@@ -229,11 +229,13 @@ class RankTestMixin(WorldTestMixin):
         return current() if self._ON_GIVEN_RANKS else None
 
     def _reason_against_start(self) -> str | None:
-        ranks = self._given_ranks()
+        reason, ranks = super()._reason_against_start(), self._given_ranks()
+        if reason is not None or ranks is None:
+            return reason
         size = check_world_size(self.world_size, type(self).__qualname__)
-        if ranks is not None and size > ranks.size:
+        if size > ranks.size:
             return f"needs {size} ranks; the world that was given has {ranks.size}"
-        return super()._reason_against_start()
+        return None
 
     def _has_started(self) -> bool:
         return self._world is not None

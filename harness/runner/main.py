@@ -11,11 +11,11 @@ from typing import NoReturn
 from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.model.expectation import ACCEPT_VARIABLE
-from harness.model.given import GivenPlace
+from harness.model.given import GivenPlace, given_place
 from harness.model.installed_torch import use_installed_torch
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE
-from harness.runner import in_step, warming
+from harness.runner import warming
 from harness.runner.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.command_line import parse
 from harness.runner.files import TestFile, files_for
@@ -47,7 +47,7 @@ def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:
     def run() -> int:
         options = parse(arguments, name)
         _set_what_ranks_must_know(options)
-        place = in_step.place_for(options)
+        place = _place_for(options)
         if place is None and jobs_for(options, is_script=True):
             warming.prewarm_for_script()
         wanted = Wanted((), options.names, options.patterns, is_script=True)
@@ -96,7 +96,7 @@ def _run(options: Options) -> int:
     if passed_over := use_installed_torch():
         print(f"the torch in {passed_over} is not built: using the installed one", file=sys.stderr)
     _set_what_ranks_must_know(options)
-    place = in_step.place_for(options)
+    place = _place_for(options)
     jobs = jobs_for(options, is_script=False) if place is None else 0
     if not options.list_only:
         warming.prewarm(files, with_workers=jobs > 0)
@@ -106,8 +106,19 @@ def _run(options: Options) -> int:
     return _carry_out(place, options, Wanted(tuple(files), names, options.patterns))
 
 
+def _place_for(options: Options) -> GivenPlace | None:
+    """The place of this process in a world that torchrun has given, if the run is to use it."""
+    if given_place() is None:
+        return None
+    from harness.runner import in_step
+
+    return in_step.place_for(options)
+
+
 def _carry_out(place: GivenPlace | None, options: Options, wanted: Wanted) -> int:
     if place is not None:
+        from harness.runner import in_step
+
         return in_step.run(place, options, wanted)
     from harness.runner.execution import Execution
 
