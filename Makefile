@@ -9,7 +9,9 @@ READY  := $(VENV)/.ready
 run: $(READY)
 	$(BIN)/python run_tests.py
 
+# Compiled beforehand, since every process of the self-tests imports it anew.
 test: lint types docs
+	$(BIN)/python -m compileall -q harness suites
 	$(BIN)/python run_tests.py suites suites/selftest
 
 lint: $(READY)

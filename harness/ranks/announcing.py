@@ -116,6 +116,10 @@ class AgentStore:
         """The text that is kept under a name; None if there is none."""
         return self._notes.get(name).decode() if self._notes.check([name]) else None
 
+    def is_first(self, name: str) -> bool:
+        """Whether nobody has asked this with the same name before."""
+        return int(self._notes.add(name, 1)) == 1
+
 
 def board_of(place: GivenPlace, deadline: Deadline) -> AgentStore | AgreedPort:
     """The board of a given world. Raises StartError if there is no way to it."""

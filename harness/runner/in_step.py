@@ -76,10 +76,12 @@ def run(place: GivenPlace, options: Options, wanted: Wanted) -> int:
     board = board_of(place, deadline)
     notes = board if isinstance(board, AgentStore) and place.max_restarts else None
     ended = code_of_finished_run(notes) if notes is not None else None
-    if ended is not None:
-        if place.rank == 0:
+    if notes is not None and ended is not None:
+        code = _together(ended)
+        # Not rank 0: torchrun may have ended it already, since another process has left.
+        if notes.is_first(f"told at restart {place.restart_count}"):
             print(f"this run has ended, with exit code {ended}: nothing is left to be run")
-        return _together(ended)
+        return code
     if place.rank:
         return _together(Keeper(join(own, board, deadline), place, base).serve())
     ranks = _gather(place, own, base, board, deadline)

@@ -172,7 +172,8 @@ class TestTorchrun(GivenWorldTestCase):
             done.out, r"rank 1 \(\S+, local rank 1\): lost: its process on \S+ has gone"
         )
         self.assertIn("\n2 passed, 1 failed, 0 skipped\n", done.out)
-        self.assertIn("this run has ended, with exit code 1: nothing is left to be run", done.out)
+        last = "this run has ended, with exit code 1: nothing is left to be run"
+        self.assertIn(last, done.out, done.err)
         self.assert_clean(done)
 
     def torchrun_command(self, *arguments: str) -> list[str]:
