@@ -110,7 +110,8 @@ def _snapshots(reports: Iterable[RankReport]) -> dict[int, Snapshot]:
 
 
 def _parting_line(parting: Parting) -> str:
-    where = f"collective {parting.seq} of group {parting.description!r}"
+    group = f"group {parting.description!r}" if parting.description else "a group without a name"
+    where = f"collective {parting.seq} of {group}"
     absent = [rank for rank, call in parting.calls.items() if call is None]
     if parting.is_mismatch:
         return f"{rank_list(sorted(parting.calls))} part at {where}"
@@ -154,10 +155,13 @@ def stacks_text(report: RankReport, test: str = "") -> str:
 
 def _rank_sections(verdict: Verdict, test: str) -> Iterator[str]:
     """A section for each group of culprits with the same story, root cause first."""
-    for story, ranks in grouped((rank, _story(verdict, rank, test)) for rank in verdict.culprits):
+    yield from _sections(verdict, ((r, _story(verdict, r, test)) for r in verdict.culprits))
+
+
+def _sections(verdict: Verdict, stories: Iterable[tuple[int, str]]) -> Iterator[str]:
+    for story, ranks in grouped(stories):
         first, *rest = story.split("\n")
-        who = _who(verdict, ranks)
-        yield "\n".join([f"{who}: {first}", *(_INDENT + line for line in rest)])
+        yield "\n".join([f"{_who(verdict, ranks)}: {first}", *(_INDENT + line for line in rest)])
 
 
 def _story(verdict: Verdict, rank: int, test: str) -> str:
@@ -197,11 +201,7 @@ def _story_of_problems(problems: Sequence[Problem]) -> str:
 def _survivor_sections(verdict: Verdict, test: str) -> Iterator[str]:
     """Where those were that had to be ended: what they waited for is often the other half."""
     ended = [r for r in verdict.reports if isinstance(r.outcome, Ended)]
-    stories = ((r.rank, "\n".join(_whereabouts(r, test))) for r in ended)
-    for story, ranks in grouped(stories):
-        first, *rest = story.split("\n")
-        who = _who(verdict, ranks)
-        yield "\n".join([f"{who}: {first}", *(_INDENT + line for line in rest)])
+    yield from _sections(verdict, ((r.rank, "\n".join(_whereabouts(r, test))) for r in ended))
 
 
 def _whereabouts(report: RankReport, test: str) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.model import invocation, settings
-from harness.model.clock import NEVER, Deadline, now
+from harness.model.clock import Deadline, now
 from harness.model.errors import UsageError
 from harness.runner import discovery
 from harness.runner.alone import WORLD_LOST, Alone
@@ -97,7 +97,7 @@ class Execution:
             self._record_modules(found)
             self._run_all(choice, found, signals)
         self._finish(history, reports)
-        code = self._exit_code(reports)
+        code = self._exit_code()
         if self._given is not None and not self._run.interrupted:
             self._given.finish(code)
         return code
@@ -159,7 +159,7 @@ class Execution:
             self._resumed = self._given.resumed()
         for remark in choice.remarks:
             self._console.say(remark)
-        limits = Limits(options.test_timeout_s, _deadline(options.run_timeout_s))
+        limits = Limits(options.test_timeout_s, Deadline.after(options.run_timeout_s))
         try:
             crew = self._perform(choice, found, signals, ledger, limits)
         finally:
@@ -194,7 +194,8 @@ class Execution:
         limits: Limits,
     ) -> Crew | Alone:
         options = self._options
-        repeated = rounds(choice.placed, options.repeat, _stress(options.stress_s))
+        until = None if options.stress_s is None else Deadline.after(options.stress_s)
+        repeated = rounds(choice.placed, options.repeat, until)
         items = self._expected(repeated, choice, ledger)
         if self._jobs == 0:
             alone = Alone(self._tests, signals, self._console, options.max_fail == 1, self._given)
@@ -247,7 +248,7 @@ class Execution:
         self._run.remarks += self._unwritten
         self._console.summary(self._run)
 
-    def _exit_code(self, reports: Mapping[str, Any]) -> int:
+    def _exit_code(self) -> int:
         is_flaky = any(record.is_flaky for record in self._run.records)
         if self._unwritten or (is_flaky and self._options.flaky_fails):
             return EXIT_FAILED
@@ -264,11 +265,3 @@ def _checked_reports(options: Options) -> Mapping[str, Any]:
     if options.results is not None and options.results in asked.values():
         raise UsageError(f"two reports cannot both be {options.results}")
     return check_reports(**asked)
-
-
-def _deadline(seconds: float | None) -> Deadline:
-    return NEVER if seconds is None else Deadline.after(seconds)
-
-
-def _stress(seconds: float | None) -> Deadline | None:
-    return None if seconds is None else Deadline.after(seconds)
