@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from harness.cases.mixin_base import MixinBase
 from harness.diagnosis.words import grouped, rank_list
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -23,7 +24,7 @@ _SHOWN = 2000
 _TEXTS = 3
 
 
-class AgreementMixin:
+class AgreementMixin(MixinBase):
     """`assertEqualOnAllRanks` and `assertRanksAgree`, for every TestCase with ranks."""
 
     rank: int
@@ -47,7 +48,7 @@ class AgreementMixin:
             PeerLeftError: if a rank has ended its test, or calls something else.
         """
         try:
-            self.assertEqual(x, y, msg, **kwargs)  # type: ignore[attr-defined]
+            self.assertEqual(x, y, msg, **kwargs)
             mine = ""
         except AssertionError as error:
             mine = str(error) or "not equal"
@@ -84,7 +85,7 @@ class AgreementMixin:
             shared = io.BytesIO(self._handed_out("agreement"))
             reference = torch.load(shared, weights_only=False)
             try:
-                self.assertEqual(value, reference, msg, **kwargs)  # type: ignore[attr-defined]
+                self.assertEqual(value, reference, msg, **kwargs)
             except AssertionError as error:
                 mine = f"this rank's value (left) is not rank 0's: {error}"
         self._meet("assertRanksAgree")  # everybody has read it
@@ -109,7 +110,7 @@ class AgreementMixin:
         failed = {rank: text for rank, value in enumerate(told) if (text := json.loads(value))}
         if failed:
             # The same on every rank, so that the report says it once.
-            self.fail("\n\n".join([_heading(label, failed, len(told)), *_by_text(failed)]))  # type: ignore[attr-defined]
+            self.fail("\n\n".join([_heading(label, failed, len(told)), *_by_text(failed)]))
 
 
 def _by_text(failed: dict[int, str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import unittest
 from typing import Any
 
 import torch
@@ -19,9 +20,8 @@ class DistributedTestBase(MultiProcessTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        before = os.environ.get("WORLD_SIZE")
+        put_back_after(self, "WORLD_SIZE")
         os.environ["WORLD_SIZE"] = str(self.world_size)
-        self.addCleanup(_restore, "WORLD_SIZE", before)
         self._spawn_processes()
 
     def backend(self, device: str) -> str:
@@ -77,6 +77,11 @@ class DynamoDistributedMultiProcTestCase(DistributedTestBase):
         # torch's compiler complains if nobody listens to its trace.
         logging.getLogger("torch.__trace").addHandler(logging.NullHandler())
         super()._run(rank, test_name, file_name, parent_pipe, **kwargs)
+
+
+def put_back_after(case: unittest.TestCase, name: str) -> None:
+    """Have a variable be after the test what it is now: other tests read it, too."""
+    case.addCleanup(_restore, name, os.environ.get(name))
 
 
 def _restore(name: str, value: str | None) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from harness.cases.said import said, saying
 from harness.model import settings
 from harness.model.errors import SettingError
 from harness.model.spec import ISOLATIONS
 
 T = TypeVar("T", bound=Callable[..., Any])
-
-_MARK = "_harness_isolation"
 
 
 def isolation(kind: str) -> Callable[[T], T]:
@@ -24,16 +23,7 @@ def isolation(kind: str) -> Callable[[T], T]:
     Raises:
         SettingError: if it is none of these.
     """
-    _check(kind, f"@isolation({kind!r})")
-
-    def mark(test: T) -> T:
-        if isinstance(test, type):
-            test.isolation = kind  # type: ignore[attr-defined]
-        else:
-            setattr(test, _MARK, kind)
-        return test
-
-    return mark
+    return saying("isolation", _check(kind, f"@isolation({kind!r})"))
 
 
 def isolation_of(case: Any, method: Callable[..., Any], usual: str) -> str:
@@ -42,12 +32,9 @@ def isolation_of(case: Any, method: Callable[..., Any], usual: str) -> str:
     Raises:
         SettingError: if the class or the environment says something else than an isolation.
     """
-    marked: str | None = getattr(method, _MARK, None)
-    if marked is not None:
-        return marked
-    if case.isolation is not None:
-        owner = f"{type(case).__qualname__}.isolation = {case.isolation!r}"
-        return _check(case.isolation, owner)
+    own = said(case, method, "isolation", _check)
+    if own is not None:
+        return own
     return settings.ISOLATION.value() if settings.ISOLATION.is_set() else usual
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from harness.cases.said import said, saying
 from harness.model.errors import SettingError
 
 T = TypeVar("T", bound=Callable[..., Any])
-
-_MARK = "_harness_nodes"
 
 
 def nodes(count: int) -> Callable[[T], T]:
@@ -26,16 +25,7 @@ def nodes(count: int) -> Callable[[T], T]:
     Raises:
         SettingError: if that is not a whole number above zero.
     """
-    _check(count, f"@nodes({count!r})")
-
-    def mark(test: T) -> T:
-        if isinstance(test, type):
-            test.nodes = count  # type: ignore[attr-defined]
-        else:
-            setattr(test, _MARK, count)
-        return test
-
-    return mark
+    return saying("nodes", _check(count, f"@nodes({count!r})"))
 
 
 def nodes_of(case: Any, method: Callable[..., Any]) -> int | None:
@@ -44,10 +34,7 @@ def nodes_of(case: Any, method: Callable[..., Any]) -> int | None:
     Raises:
         SettingError: if the class says something else than a number of nodes.
     """
-    marked: int | None = getattr(method, _MARK, None)
-    if marked is None and case.nodes is not None:
-        return _check(case.nodes, f"{type(case).__qualname__}.nodes = {case.nodes!r}")
-    return marked
+    return said(case, method, "nodes", _check)
 
 
 def _check(count: object, owner: str) -> int:

@@ -1,4 +1,7 @@
-"""The mixin for ranks that are processes: fresh ones for every test, with a folder of their own."""
+"""The mixin for ranks that are processes: fresh ones for every test, with a folder of their own.
+
+Here is what happens in the parent; `harness/cases/in_rank.py` has the rank's half.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,25 @@ import os
 import sys
 import unittest
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.cases.example_worlds import ProcessWorld
 from harness.cases.expecting import accept
 from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
-from harness.cases.given import is_given, run_property_test
 from harness.cases.hooks import PROCESS_HOOKS
+from harness.cases.in_rank import InRankMixin
 from harness.cases.isolation import isolation_of
 from harness.cases.nodes import nodes_of
-from harness.cases.require_torch import require_distributed
-from harness.cases.seeding import set_rng_seed
-from harness.cases.timeouts import group_timeout_s, timeout_of
-from harness.cases.world_tests import MAIN_RANK, WorldTestMixin
+from harness.cases.timeouts import timeout_of
+from harness.cases.under_hypothesis import is_given, run_property_test
+from harness.cases.world_tests import MAIN_RANK
 from harness.model import settings
 from harness.model.clock import Deadline
-from harness.model.example import Example
 from harness.model.expectation import Expectation
-from harness.model.outcome import Passed, Skipped
-from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
-from harness.model.spec import NONE, PROCESS, LaunchSpec, check_world_size
+from harness.model.spec import PROCESS, LaunchSpec, check_world_size
 from harness.model.verdict import ExitRule, Verdict, judge
-from harness.ranks import (
-    child_gloo,
-    child_kept_group,
-    child_pipe,
-    child_store,
-    folders,
-    tracks,
-)
-from harness.ranks.child_body import run_body
-from harness.ranks.child_pipe import RankPipe
+from harness.ranks import folders, tracks
 from harness.ranks.given import GivenRanks, current, placed, start_world
 from harness.ranks.launcher import ProcessFactory, launcher
 from harness.ranks.launching import launch_environ, rank_threads
@@ -57,7 +46,7 @@ __unittest = True  # unittest leaves the frames of such modules out of its trace
 _WORTH_LEARNING = 50
 
 
-class RankTestMixin(WorldTestMixin):
+class RankTestMixin(InRankMixin):
     """Run each test method in `world_size` processes; see `MultiProcessTestCase`."""
 
     _HOOKS = PROCESS_HOOKS
@@ -70,15 +59,9 @@ class RankTestMixin(WorldTestMixin):
     _USUAL_ISOLATION: ClassVar[str] = PROCESS
 
     MAIN_PROCESS_RANK: ClassVar[int] = MAIN_RANK
-    TEST_ERROR_EXIT_CODE: ClassVar[int] = TEST_ERROR_EXIT_CODE
-
-    #: How much of a world a test shares with the test before it: "process" for nothing, "group"
-    #: for the processes, "none" for these and the process group; None for what holds for all.
-    isolation: str | None = None
     #: On how many nodes the ranks are, or believe to be; None for one, of which they are not told.
     nodes: int | None = None
 
-    file_name: str
     processes: list[Any]
     special_return_code_checks: dict[Any, int]
     skip_return_code_checks: list[Any]
@@ -96,63 +79,6 @@ class RankTestMixin(WorldTestMixin):
         self._own_world: StayingWorld | None = None
         self._expectations: dict[int, list[Expectation]] = {}
 
-    # What a test may read or override, in the parent and in the ranks
-
-    @property
-    def destroy_pg_upon_exit(self) -> bool:
-        """Whether a rank destroys its process group after the body, if the body has not."""
-        return True
-
-    def init_process_group(self, backend: str = "gloo", **kwargs: Any) -> None:
-        """Bring up the default process group of this rank's world, on the test's own store.
-
-        Args:
-            backend: the c10d backend.
-            kwargs: further arguments of `torch.distributed.init_process_group`. The group's
-                timeout is by default a little longer than the test's.
-        """
-        import torch.distributed as dist
-
-        require_distributed()
-        if self.timeout_s is not None:
-            longer = timedelta(seconds=group_timeout_s(self.timeout_s))
-            kwargs.setdefault("timeout", longer)
-
-        def bring_up() -> None:
-            kwargs.setdefault("store", child_store.store_for_group(self.file_name, self.world_size))
-            dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
-            # A rank that ended now, its body being short, would close the connection in the face
-            # of a peer that is still at it.
-            self._meet("init_process_group")
-
-        if self.isolation == NONE:
-            child_kept_group.take_or_make((backend, dict(kwargs)), bring_up)
-        else:
-            bring_up()
-
-    def perRankSetUp(self) -> None:
-        """Runs in every rank before the test method; setUp runs in the parent."""
-
-    def perRankTearDown(self) -> None:
-        """Runs in every rank after the test method; tearDown runs in the parent."""
-
-    def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        return child_pipe.current().meet(label, value)
-
-    def _hand_out(self, name: str, data: bytes) -> None:
-        child_store.hand_out(name, self._shared_path(name), data)
-
-    def _handed_out(self, name: str) -> bytes:
-        return child_store.handed_out(name, self._shared_path(name))
-
-    def _take_back(self, name: str) -> None:
-        child_store.take_back(name, self._shared_path(name))
-
-    def _shared_path(self, name: str) -> str:
-        return os.path.join(os.path.dirname(self.file_name), name)
-
-    # The parent's side
-
     def setUp(self) -> None:
         super().setUp()
         self.special_return_code_checks = {}
@@ -160,17 +86,17 @@ class RankTestMixin(WorldTestMixin):
         self.processes = []
         self._folder = folders.new_test_folder(self._current_test_name())
         # Removed last of all: a subclass's tearDown may still look at its files.
-        self.addCleanup(self._remove_folder)  # type: ignore[attr-defined]
+        self.addCleanup(self._remove_folder)
         file = self._folder / "store"
         file.touch(mode=0o600)
         self.file_name = str(file)
 
     def tearDown(self) -> None:
-        super().tearDown()  # type: ignore[misc]
+        super().tearDown()
         self._end_world()
 
     def _current_test_name(self) -> str:
-        return str(self.id()).split(".")[-1]  # type: ignore[attr-defined]
+        return str(self.id()).split(".")[-1]
 
     def _spawn_processes(self) -> None:
         """Start the ranks, unless the test's skip conditions speak against it."""
@@ -180,8 +106,8 @@ class RankTestMixin(WorldTestMixin):
 
     def _start_processes(self, proc: ProcessFactory) -> None:
         """Have a process for each rank; `proc` is called as multiprocessing.Process is."""
-        self.addCleanup(self._end_world)  # type: ignore[attr-defined]
-        test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
+        self.addCleanup(self._end_world)
+        test = getattr(self, self._testMethodName)
         self._timeout_s = timeout_of(self, test)
         ranks = self._given_ranks()
         spec = self._launch_spec(isolation_of(self, test, self._USUAL_ISOLATION))
@@ -202,7 +128,7 @@ class RankTestMixin(WorldTestMixin):
         ranks = self._given_ranks()
         assert self._folder is not None
         return LaunchSpec(
-            test_id=str(self.id()),  # type: ignore[attr-defined]
+            test_id=str(self.id()),
             module=cls.__module__,
             qualname=cls.__qualname__,
             method=self._current_test_name(),
@@ -221,7 +147,7 @@ class RankTestMixin(WorldTestMixin):
             entry=self._ENTRY,
             extras={"fake_pg": getattr(self, "fake_pg", False)},
             isolation=isolation,
-            has_examples=is_given(getattr(self, self._testMethodName)),  # type: ignore[attr-defined]
+            has_examples=is_given(getattr(self, self._testMethodName)),
         )
 
     def _given_ranks(self) -> GivenRanks | None:
@@ -248,17 +174,17 @@ class RankTestMixin(WorldTestMixin):
 
     def _join_processes(self, fn: Callable[[], Any]) -> None:
         """Wait for the ranks and raise what they add up to."""
-        with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
+        with as_no_fault_of_the_test(self):
             verdict, left = self._await_verdict(fn)
         if not verdict.is_trouble:
-            report_leaks(self, left)  # type: ignore[arg-type]
-        raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
+            report_leaks(self, left)
+        raise_verdict(self, verdict, self._kept_folder(verdict))
         accept(self._expectations)
 
     def _run_examples(self, fn: Callable[[], Any]) -> None:
         assert self._world is not None
         world = ProcessWorld(self._world, self._restart, self.file_name)
-        with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
+        with as_no_fault_of_the_test(self):
             self._await_examples(world)
         try:
             run_property_test(self, fn, world, self._timeout_s)
@@ -269,7 +195,7 @@ class RankTestMixin(WorldTestMixin):
 
     def _await_examples(self, world: ProcessWorld) -> None:
         verdict = world.begin()
-        raise_verdict(self, verdict, self._kept_folder(verdict))  # type: ignore[arg-type]
+        raise_verdict(self, verdict, self._kept_folder(verdict))
 
     def _finish_examples(self, world: ProcessWorld, fn: Callable[[], Any]) -> None:
         if world.is_up:
@@ -295,7 +221,7 @@ class RankTestMixin(WorldTestMixin):
         )
         rule = self._exit_rule(fn)
         supervisor = Supervisor(self._world, limits, rule)
-        with tracks.left_behind(supervisor, self._world.logs, rule, self._testMethodName):  # type: ignore[attr-defined]
+        with tracks.left_behind(supervisor, self._world.logs, rule, self._testMethodName):
             verdict = judge(supervisor.run(), rule)
         running: list[Leftover] = []
         if not self._stays:
@@ -344,48 +270,6 @@ class RankTestMixin(WorldTestMixin):
             folders.keep(folder)
         elif folder is not None:
             folders.remove(folder)
-
-    # The rank's side
-
-    def _example(self) -> Example | None:
-        return child_pipe.current().example
-
-    def _seed_rank(self) -> None:
-        set_rng_seed()
-
-    @classmethod
-    def _run(
-        cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
-    ) -> None:
-        """The entry of a rank. An override calls `run_test` on an instance that has its rank."""
-        self = cls(test_name)
-        self.rank = rank
-        self.file_name = file_name
-        self.run_test(test_name, parent_pipe)
-
-    def run_test(self, test_name: str, parent_pipe: RankPipe) -> None:
-        """Run the body in this rank and report what became of it; exits unless it passed."""
-        set_rng_seed()
-        outcome = run_body(
-            self,  # type: ignore[arg-type]
-            self.perRankSetUp,
-            self.perRankTearDown,
-            parent_pipe.enter,
-        )
-        parent_pipe.report(outcome)
-        if isinstance(outcome, Skipped):
-            if parent_pipe.stays:
-                self._leave_process_group()
-            sys.exit(TEST_SKIPS["generic"].exit_code)
-        if not isinstance(outcome, Passed):
-            sys.exit(self.TEST_ERROR_EXIT_CODE)
-        self._leave_process_group()
-
-    def _leave_process_group(self) -> None:
-        """Destroy the process group, unless it is to stay."""
-        child_gloo.await_peers()  # a process that ends takes its connections down too
-        if self.destroy_pg_upon_exit:
-            child_kept_group.destroy_others()
 
 
 class _Factory:

@@ -14,10 +14,10 @@ from harness.cases.failing import (
     raise_verdict,
     report_stuck_threads,
 )
-from harness.cases.given import as_examples, is_given, run_property_test
 from harness.cases.hooks import THREAD_HOOKS
 from harness.cases.require_torch import require_distributed
 from harness.cases.timeouts import check_timeout, group_timeout_s, timeout_of
+from harness.cases.under_hypothesis import as_examples, is_given, run_property_test
 from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model import settings
 from harness.model.errors import PropertyError
@@ -63,12 +63,12 @@ class ThreadTestMixin(WorldTestMixin):
         its thread ranks share their generators; here each has its own, seeded alike.
         """
         if self.rank == rank:
-            self.assertEqual(x, y, msg)  # type: ignore[attr-defined]
+            self.assertEqual(x, y, msg)
 
     def assertNotEqualOnRank(self, x: Any, y: Any, msg: Any = None, *, rank: int = 0) -> None:
         """As `assertNotEqual` on one rank; nothing on the others."""
         if self.rank == rank:
-            self.assertNotEqual(x, y, msg)  # type: ignore[attr-defined]
+            self.assertNotEqual(x, y, msg)
 
     def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
         return current_rank().meet(label, value)
@@ -94,22 +94,22 @@ class ThreadTestMixin(WorldTestMixin):
         self.threads = []
 
     def tearDown(self) -> None:
-        super().tearDown()  # type: ignore[misc]
+        super().tearDown()
         self._end_threads()
         self.threads = []
 
     @property
     def _current_test_name(self) -> str:
-        return str(self.id()).split(".")[-1]  # type: ignore[attr-defined]
+        return str(self.id()).split(".")[-1]
 
     def _spawn_threads(self) -> None:
         """Start the ranks, unless the test's skip conditions speak against it."""
         if not self._may_start():
             return
         require_distributed()
-        test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
+        test = getattr(self, self._testMethodName)
         self._timeout_s = timeout_of(self, test)
-        self.addCleanup(self._end_threads)  # type: ignore[attr-defined]
+        self.addCleanup(self._end_threads)
         self._is_ready = True
         if not is_given(test):  # else every example has threads of its own
             self._thread_world = self._new_world()
@@ -150,7 +150,7 @@ class ThreadTestMixin(WorldTestMixin):
                 world.start()
                 reports = world.wait(question.limit_s, question.deadlock_s)
             stuck = [thread.name for thread in world.running()]
-            report_stuck_threads(self, stuck)  # type: ignore[arg-type]
+            report_stuck_threads(self, stuck)
             said = [thread.example.remarks for thread in world.threads if thread.example]
             return Answer(judge(reports), tuple(said), left_running=bool(stuck))
 
@@ -187,7 +187,7 @@ class ThreadTestMixin(WorldTestMixin):
         with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
             thread.seed()
             outcome = run_body(
-                self,  # type: ignore[arg-type]
+                self,
                 self.perThreadSetUp,
                 self.perThreadTearDown,
                 thread.progress.enter,

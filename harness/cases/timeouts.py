@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from harness.cases import flags
+from harness.cases.said import said, saying
 from harness.model import settings
 from harness.model.errors import SettingError
 
 T = TypeVar("T", bound=Callable[..., Any])
-
-_MARK = "_harness_timeout_s"
 
 # A thread sanitizer makes everything slower; PyTorch's number.
 _TSAN_S = 500
@@ -33,7 +32,9 @@ _GROUP_MARGIN_S = 24 * 3600.0
 
 
 def timeout(seconds: float) -> Callable[[T], T]:
-    """Decorator: what the body of this one test may take, whatever class or command line say.
+    """Decorator: what the body of a test, or of a class's tests, may take.
+
+    It holds whatever the command line says; on a test, also whatever its class says.
 
     Args:
         seconds: from when all ranks have started until the last one has finished.
@@ -41,13 +42,7 @@ def timeout(seconds: float) -> Callable[[T], T]:
     Raises:
         SettingError: if that is not a positive number.
     """
-    checked = check_timeout(seconds, f"@timeout({seconds!r})")
-
-    def mark(test: T) -> T:
-        setattr(test, _MARK, checked)
-        return test
-
-    return mark
+    return saying("timeout_s", check_timeout(seconds, f"@timeout({seconds!r})"))
 
 
 def check_timeout(value: object, owner: str) -> float:
@@ -65,13 +60,8 @@ def timeout_of(case: Any, method: Callable[..., Any]) -> float:
     Raises:
         SettingError: if the class's `timeout_s` or the environment's value is not a duration.
     """
-    marked: float | None = getattr(method, _MARK, None)
-    if marked is not None:
-        return marked
-    own = getattr(case, "timeout_s", None)
-    if own is not None:
-        return check_timeout(own, f"{type(case).__qualname__}.timeout_s = {own!r}")
-    return get_timeout(str(case.id()))
+    own = said(case, method, "timeout_s", check_timeout)
+    return get_timeout(str(case.id())) if own is None else own
 
 
 def get_timeout(test_id: str) -> float:

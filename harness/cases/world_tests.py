@@ -21,10 +21,10 @@ from harness.cases import flags
 from harness.cases.agreement import AgreementMixin
 from harness.cases.expecting import expect_file
 from harness.cases.failing import as_no_fault_of_the_test
-from harness.cases.given import is_given, note_given, run_in_rank
 from harness.cases.hooks import Hook, check_hooks
 from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
 from harness.cases.skips import get_required_world_size, skip_reason
+from harness.cases.under_hypothesis import is_given, note_given, run_in_rank
 from harness.model.errors import WorldSizeError
 from harness.model.example import Example
 from harness.model.verdict import Verdict
@@ -59,7 +59,7 @@ class WorldTestMixin(AgreementMixin):
 
     def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
         name = method_name if methodName == "runTest" else methodName
-        super().__init__(name)  # type: ignore[call-arg]
+        super().__init__(name)
         self._skipped_on_sandcastle = ""
         method = getattr(self, name, None)
         if method is not None:
@@ -97,12 +97,12 @@ class WorldTestMixin(AgreementMixin):
             s: the text.
             subname: tells several texts of one test apart.
         """
-        expect_file(self, s, subname)  # type: ignore[arg-type]
+        expect_file(self, s, subname)
 
     # The parent's side
 
     def setUp(self) -> None:
-        super().setUp()  # type: ignore[misc]
+        super().setUp()
         self.rank = MAIN_RANK
 
     def join_or_run(self, fn: Callable[[], Any]) -> Callable[[], None]:
@@ -135,7 +135,7 @@ class WorldTestMixin(AgreementMixin):
         if torchs in order and order.index(torchs) < order.index(WorldTestMixin):
             following: Any = super(torchs, self)
             following.setUp()
-            self.addCleanup(following.tearDown)  # type: ignore[attr-defined]
+            self.addCleanup(following.tearDown)
 
     def _has_started(self) -> bool:
         """Whether the ranks of this test have been started."""
@@ -171,7 +171,7 @@ class WorldTestMixin(AgreementMixin):
         Raises:
             unittest.SkipTest: if one of the test's conditions gives a reason for skipping it.
         """
-        test = getattr(self, self._testMethodName)  # type: ignore[attr-defined]
+        test = getattr(self, self._testMethodName)
         if _runs_in_parent(test):
             return False
         reason = self._reason_against_start()
@@ -184,17 +184,17 @@ class WorldTestMixin(AgreementMixin):
 
     def _reason_against_start(self) -> str | None:
         """The first reason for skipping the test instead of starting its ranks."""
-        return skip_reason(getattr(self, self._testMethodName), self)  # type: ignore[attr-defined]
+        return skip_reason(getattr(self, self._testMethodName), self)
 
     def _join_or_skip(self, fn: Callable[[], Any]) -> None:
         if _runs_in_parent(fn):
             fn()
             return
         if not self._has_started() and not self._skipped_on_sandcastle:
-            with as_no_fault_of_the_test(self):  # type: ignore[arg-type]
+            with as_no_fault_of_the_test(self):
                 self._start_ranks()
         if self._skipped_on_sandcastle:
-            pass_instead_of_skip(str(self.id()), self._skipped_on_sandcastle)  # type: ignore[attr-defined]
+            pass_instead_of_skip(str(self.id()), self._skipped_on_sandcastle)
             return
         if is_given(fn):
             self._run_examples(fn)

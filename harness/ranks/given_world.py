@@ -142,10 +142,6 @@ class GivenWorld(World):
             self._made = (spec, frame_of(spec, self._changes()))
         return self._made[1]
 
-    @property
-    def own_handles(self) -> Sequence[RankHandle]:
-        return [handle for handle in self.handles if not isinstance(handle, RemoteRank)]
-
     def look(self, wishes: Mapping[int, Wish]) -> dict[int, Look]:
         asked = {
             handle.peer: handle.peer.ask(

@@ -23,7 +23,10 @@ class RemoteProcess:
 
     def __init__(self, handle: RemoteRank) -> None:
         self._handle = handle
-        self.name = f"rank {handle.rank}"
+
+    @property
+    def name(self) -> str:
+        return f"rank {self._handle.rank}"
 
     @property
     def pid(self) -> int | None:
@@ -53,15 +56,11 @@ class RemoteRank(RankHandle):
     """
 
     def __init__(self, rank: int, peer: Peer, world: int) -> None:
-        self.rank = rank
-        self.is_new = True
-        self.asked_s = now()
-        self.streams = ()
+        super().__init__(rank, RemoteProcess(self))
         self.host, self.local_rank = peer.member.host, peer.member.local_rank
         self.peer = peer
         self._world = world
         self._inbox = peer.open(world)
-        self.process: Any = RemoteProcess(self)
 
     def start_with(self, spec: bytes) -> None:
         """Have the peer start it.
@@ -87,7 +86,6 @@ class RemoteRank(RankHandle):
 
     @property
     def pid(self) -> int | None:
-        """The process id on its host; None as long as nobody has said it."""
         self.peer.pump()
         return self._inbox.pid
 
@@ -143,9 +141,6 @@ class RemoteRank(RankHandle):
 
     def signal_group(self, number: int) -> None:
         self.peer.link.send({"kind": "signal", "world": self._world, "signal": number})
-
-    def let_go(self) -> None:
-        """The connection is nothing that a fork could keep a rank by."""
 
     def close(self) -> None:
         self.peer.link.send({"kind": "close", "world": self._world})

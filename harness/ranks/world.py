@@ -25,6 +25,7 @@ from harness.ranks.leftovers import Leftover, LeftoverWatch
 from harness.ranks.live import live_streams
 from harness.ranks.logs import WorldLogs, empty, stacks_path
 from harness.ranks.looks import Look, Wish, look_at
+from harness.ranks.own_rank import OwnRank
 from harness.ranks.stores import LOOPBACK, serve
 
 # After KILL, the kernel needs a moment to take a process down; one in uninterruptible sleep may
@@ -83,7 +84,7 @@ class World:
         arguments = (spec, rank, theirs, given[1:])
         process: Any = factory(target=rank_main, name=f"rank {rank}", args=arguments)
         stacks = stacks_path(spec.world_folder, rank)
-        handle = RankHandle(rank, process, ours, stacks, streams)
+        handle = OwnRank(rank, process, ours, stacks, streams)
         try:
             handle.start()
         except BaseException:
@@ -144,9 +145,9 @@ class World:
         return look_at(self.own_handles, wishes)
 
     @property
-    def own_handles(self) -> Sequence[RankHandle]:
+    def own_handles(self) -> Sequence[OwnRank]:
         """The ranks that this process has started."""
-        return self.handles
+        return [handle for handle in self.handles if isinstance(handle, OwnRank)]
 
     def end_output(self) -> None:
         """Show what the ranks have written by the end of their test."""

@@ -19,7 +19,7 @@ from hypothesis.statistics import collector
 from harness import StateLeakWarning
 from harness.cases.example_budget import ExampleBudget
 from harness.model.errors import ExampleValueError
-from harness.ranks.child_given import explicitly, layer_of
+from harness.ranks.child_hypothesis import explicitly, layer_of
 from harness.ranks.example_values import pack, unpack
 from harness.ranks.pool import pool
 from suites.samples import properties
@@ -417,8 +417,10 @@ class TestWaysIn(CommandTestCase):
         self.write("test_it.py", SUITE.format(decorator=""))
         command = ("-m", "pytest", "-q", "--hypothesis-seed=3", "test_it.py")
         finished = self.run_command(sys.executable, *command)
-        self.assertIn("values=[0, 0, 0],", finished.out)
+        self.assertEqual(finished.out.count("values=[0, 0, 0],"), 1, finished.out)
+        self.assertIn("1 of 2 ranks failed (rank 0 passed)", finished.out)
         self.assertIn("1 failed", finished.out)
+        self.assert_clean(finished)
 
     def test_without_hypothesis(self):
         """It is no dependency: nothing of the harness imports it by itself."""

@@ -237,6 +237,10 @@ class TestTimeouts(unittest.TestCase):
     class Own(Case):
         timeout_s = 5
 
+    @timeout(6)
+    class Decorated(Case):
+        pass
+
     def seconds(self, cls, name):
         case = cls(name)
         return timeout_of(case, getattr(case, name))
@@ -245,6 +249,8 @@ class TestTimeouts(unittest.TestCase):
         with mock.patch.dict(os.environ, DISTRIBUTED_TESTS_DEFAULT_TIMEOUT="7"):
             self.assertEqual(self.seconds(self.Own, "test_marked"), 3)
             self.assertEqual(self.seconds(self.Own, "test_ddp_uneven_inputs"), 5)
+            self.assertEqual(self.seconds(self.Decorated, "test_marked"), 3)
+            self.assertEqual(self.seconds(self.Decorated, "test_plain"), 6)
             self.assertEqual(self.seconds(self.Case, "test_ddp_uneven_inputs"), 400)
             self.assertEqual(self.seconds(self.Case, "test_plain"), 7)
         with mock.patch.dict(os.environ):

@@ -1,0 +1,128 @@
+"""What happens in a rank that is a process: its group, its body, its meetings with the others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from harness.cases.require_torch import require_distributed
+from harness.cases.seeding import set_rng_seed
+from harness.cases.timeouts import group_timeout_s
+from harness.cases.world_tests import WorldTestMixin
+from harness.model.example import Example
+from harness.model.outcome import Passed, Skipped
+from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
+from harness.model.spec import NONE
+from harness.ranks import child_gloo, child_kept_group, child_pipe, child_store
+from harness.ranks.child_body import run_body
+from harness.ranks.child_pipe import RankPipe
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+
+class InRankMixin(WorldTestMixin):
+    """The half of `RankTestMixin` that runs in the ranks."""
+
+    TEST_ERROR_EXIT_CODE: ClassVar[int] = TEST_ERROR_EXIT_CODE
+
+    #: How much of a world a test shares with the test before it: "process" for nothing, "group"
+    #: for the processes, "none" for these and the process group; None for what holds for all.
+    isolation: str | None = None
+
+    file_name: str
+
+    @property
+    def destroy_pg_upon_exit(self) -> bool:
+        """Whether a rank destroys its process group after the body, if the body has not."""
+        return True
+
+    def init_process_group(self, backend: str = "gloo", **kwargs: Any) -> None:
+        """Bring up the default process group of this rank's world, on the test's own store.
+
+        Args:
+            backend: the c10d backend.
+            kwargs: further arguments of `torch.distributed.init_process_group`. The group's
+                timeout is by default a little longer than the test's.
+        """
+        import torch.distributed as dist
+
+        require_distributed()
+        if self.timeout_s is not None:
+            longer = timedelta(seconds=group_timeout_s(self.timeout_s))
+            kwargs.setdefault("timeout", longer)
+
+        def bring_up() -> None:
+            kwargs.setdefault("store", child_store.store_for_group(self.file_name, self.world_size))
+            dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
+            # A rank that ended now, its body being short, would close the connection in the face
+            # of a peer that is still at it. (Of gloo's groups that the body itself brings up,
+            # `child_gloo` takes care.)
+            self._meet("init_process_group")
+
+        if self.isolation == NONE:
+            child_kept_group.take_or_make((backend, dict(kwargs)), bring_up)
+        else:
+            bring_up()
+
+    def perRankSetUp(self) -> None:
+        """Runs in every rank before the test method; setUp runs in the parent."""
+
+    def perRankTearDown(self) -> None:
+        """Runs in every rank after the test method; tearDown runs in the parent."""
+
+    def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        return child_pipe.current().meet(label, value)
+
+    def _hand_out(self, name: str, data: bytes) -> None:
+        child_store.hand_out(name, self._shared_path(name), data)
+
+    def _handed_out(self, name: str) -> bytes:
+        return child_store.handed_out(name, self._shared_path(name))
+
+    def _take_back(self, name: str) -> None:
+        child_store.take_back(name, self._shared_path(name))
+
+    def _shared_path(self, name: str) -> str:
+        return os.path.join(os.path.dirname(self.file_name), name)
+
+    def _example(self) -> Example | None:
+        return child_pipe.current().example
+
+    def _seed_rank(self) -> None:
+        set_rng_seed()
+
+    @classmethod
+    def _run(
+        cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
+    ) -> None:
+        """The entry of a rank. An override calls `run_test` on an instance that has its rank."""
+        self = cls(test_name)
+        self.rank = rank
+        self.file_name = file_name
+        self.run_test(test_name, parent_pipe)
+
+    def run_test(self, test_name: str, parent_pipe: RankPipe) -> None:
+        """Run the body in this rank and report what became of it; exits unless it passed."""
+        set_rng_seed()
+        outcome = run_body(
+            self,
+            self.perRankSetUp,
+            self.perRankTearDown,
+            parent_pipe.enter,
+        )
+        parent_pipe.report(outcome)
+        if isinstance(outcome, Skipped):
+            if parent_pipe.stays:
+                self._leave_process_group()
+            sys.exit(TEST_SKIPS["generic"].exit_code)
+        if not isinstance(outcome, Passed):
+            sys.exit(self.TEST_ERROR_EXIT_CODE)
+        self._leave_process_group()
+
+    def _leave_process_group(self) -> None:
+        """Destroy the process group, unless it is to stay."""
+        child_gloo.await_peers()  # a process that ends takes its connections down too
+        if self.destroy_pg_upon_exit:
+            child_kept_group.destroy_others()
