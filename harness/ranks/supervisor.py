@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.rank_report import RankReport
-from harness.model.verdict import ExitRule
+from harness.model.verdict import ExitRule, is_echo
 from harness.ranks import whereabouts
 from harness.ranks.channel import encode
 from harness.ranks.deadlock_watch import DeadlockWatch
@@ -31,6 +31,9 @@ from harness.ranks.world import World
 # After the first fault, peers usually fail of the same cause within milliseconds, and their own
 # words are worth more than "was ended". It is also what a fault costs, so it is short.
 PEER_GRACE_S = 0.2
+# That a peer has gone is heard before its end is, above all where another process tells of the end.
+# Without it, the echo would be taken for the cause.
+ECHO_GRACE_S = 2.0
 # At a deadline nobody is in a hurry any more, and a rank may need its turn on a busy machine to
 # say where it is; those that have answered are not waited for.
 ANSWER_GRACE_S = 2.0
@@ -84,6 +87,8 @@ class Supervisor:
         self._terminal = Terminal()
         self._paused_s: float | None = None
         self._end: Deadline | None = None
+        # Whether what began the end was an echo, the cause of which is still to come.
+        self._awaits_cause = False
         self._round: int | None = None
 
     def run(self) -> tuple[RankReport, ...]:
@@ -189,6 +194,9 @@ class Supervisor:
         if not self._unsettled():
             return  # all have gone, if need be in the instant in which a deadline passed
         if self._end is not None:
+            if self._awaits_cause and not self._has_echoes_only():
+                self._awaits_cause = False
+                self._end = self._end.sooner(Deadline.after(PEER_GRACE_S))
             if self._end.expired and self._round is None:
                 self._begin_end(PEER_GRACE_S)  # they will not stay: now they can be asked
             elif self._end.expired or (self._is_hang and self._all_have_answered()):
@@ -249,6 +257,11 @@ class Supervisor:
             return False
         return not self._rule.accepts(known)
 
+    def _has_echoes_only(self) -> bool:
+        """Whether all that has gone wrong is the news that a peer has gone, which is at large."""
+        faults = [rank.outcome or rank.spoken for rank in self.ranks if self._is_fault(rank)]
+        return all(fault is not None and is_echo(fault) for fault in faults)
+
     @property
     def _is_hang(self) -> bool:
         return any(isinstance(rank.outcome, TimedOut | Deadlocked) for rank in self.ranks)
@@ -264,11 +277,13 @@ class Supervisor:
 
     def _await_peers(self) -> None:
         """A rank has gone wrong: give the others a moment to come to an end too."""
+        self._awaits_cause = self._has_echoes_only()
+        grace_s = ECHO_GRACE_S if self._awaits_cause else PEER_GRACE_S
         if self._limits.faulty_stay:
             # Being asked where everything was called is for processes that do nothing more.
-            self._end = Deadline.after(PEER_GRACE_S)
+            self._end = Deadline.after(grace_s)
         else:
-            self._begin_end(PEER_GRACE_S)
+            self._begin_end(grace_s)
 
     def _begin_end(self, grace_s: float) -> None:
         self._end = Deadline.after(grace_s)

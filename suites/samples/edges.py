@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import torch.distributed as dist
 
 from harness import MultiProcessTestCase, timeout
 
@@ -65,6 +70,28 @@ class NoServer(MultiProcessTestCase):
 
     def test_any_exit_code(self):
         self.kill_server()
+
+
+class DyingLate(MultiProcessTestCase):
+    """A rank's connections go before the rank does, as if the news of its end took its time."""
+
+    world_size = 2
+    LATE_S = 0.6
+
+    def test_its_peer_is_heard_first(self):
+        self.init_process_group()
+        if self.rank == 1:
+            for connection in psutil.Process().net_connections("tcp"):
+                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fd)) as s:
+                    s.shutdown(socket.SHUT_RDWR)
+            time.sleep(self.LATE_S)
+            os.kill(os.getpid(), signal.SIGKILL)
+        dist.barrier()
+
+    def test_nobody_dies(self):
+        if self.rank == 0:
+            raise RuntimeError("Connection reset by peer, of which nobody knows")
+        time.sleep(10_000)
 
 
 class ExitCodes(MultiProcessTestCase):

@@ -48,6 +48,20 @@ class TestEdges(unittest.TestCase):
             HARNESS_EXIT_TIMEOUT="2",
         )
 
+    def test_an_echo_is_not_the_cause_though_it_is_heard_first(self):
+        self.run_one(
+            edges.DyingLate,
+            "test_its_peer_is_heard_first",
+            "error",
+            "1 of 2 ranks killed by SIGKILL (rank 0 lost its peer)",
+        )
+        self.run_one(
+            edges.DyingLate,
+            "test_nobody_dies",
+            "error",
+            "1 of 2 ranks raised an exception (rank 1 still running)",
+        )
+
     @serial  # the server is the ranks' of all tests that run meanwhile
     def test_a_killed_server_is_no_exit_code(self):
         for method in ("test_server_is_killed", "test_any_exit_code"):
