@@ -31,9 +31,9 @@ class TestFile:
     path: Path
     root: Path
 
-    def contains(self, name: str) -> bool:
-        """Whether a dotted name is of something in the module, going by how it begins."""
-        return name.startswith(f"{self.module}.")
+    def is_begin_of(self, name: str) -> bool:
+        """Whether a dotted name is of the module or of something in it, going by how it begins."""
+        return f"{name}.".startswith(f"{self.module}.")
 
     def put_on_path(self) -> None:
         if str(self.root) not in sys.path:
@@ -55,10 +55,31 @@ def files_for(names: Sequence[str]) -> list[TestFile]:
     dotted = [name for name in names if not is_path(name)]
     if dotted or not names:
         by_default = [_test_file(path) for path in _files_in(_default_folder())]
-        meant = [[file for file in by_default if file.contains(name)] for name in dotted]
-        # A name that begins with a module's needs no other; any other may be in all of them.
-        found += [file for files in meant for file in files] if all(meant) and meant else by_default
+        meant = [_files_meant(name, by_default) for name in dotted]
+        found += [file for files in meant or [by_default] for file in files]
     return list(dict.fromkeys(found))
+
+
+def _files_meant(name: str, by_default: Sequence[TestFile]) -> list[TestFile]:
+    """The files that a dotted name can be about, so that workers come to be with them imported."""
+    named = [file for file in by_default if file.is_begin_of(name)] or _file_on_path(name)
+    # A name that begins with a module's needs no other. A single word may be the end of any name.
+    return named if named and "." in name else [*by_default, *named]
+
+
+def _file_on_path(name: str) -> list[TestFile]:
+    """The file of the module that a dotted name begins with; none if that is not easily found."""
+    parts = name.split(".")
+    for length in range(len(parts) if all(parts) else 0, 0, -1):
+        # A single word is not looked for among all that is installed.
+        for entry in (os.getcwd(), *(sys.path if length > 1 else ())):
+            path = Path(entry, *parts[:length]).with_suffix(".py")
+            if path.is_file():
+                module, file = ".".join(parts[:length]), _test_file(path)
+                is_its_name = f".{file.module}".endswith(f".{module}")
+                # Otherwise the folder is a package only by being named as one.
+                return [file if is_its_name else TestFile(module, path, Path(entry).resolve())]
+    return []
 
 
 def lies_in(file: TestFile, name: str) -> bool:

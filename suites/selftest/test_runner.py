@@ -198,6 +198,40 @@ class TestNames(CommandTestCase):
             self.listed("pkg.not_a_test_file.TestMore"), ["pkg.not_a_test_file.TestMore.test_one"]
         )
 
+    def test_a_named_module_is_imported_once_and_no_other(self):
+        """By the fork server, for all workers and ranks: to import torch again takes seconds."""
+        self.write(
+            "pkg/checks.py",
+            """
+            import os, unittest
+            with open(os.environ["OUT"], "a") as file:
+                print("imported", file=file)
+            class TestIt(unittest.TestCase): pass
+            for i in range(6):
+                setattr(TestIt, f"test_{i}", lambda self: None)
+            """,
+        )
+        self.write("no_package/checks.py", (self.folder / "pkg/checks.py").read_text())
+        self.write("plain.py", (self.folder / "pkg/checks.py").read_text())
+        self.write("test_other.py", "import os; open(os.environ['OUT'], 'a').write('other ')")
+        for name, wanted in (
+            ("pkg.checks", "imported\n"),
+            ("pkg.checks.TestIt", "imported\n"),
+            ("no_package.checks", "imported\n"),
+            ("checks.TestIt.test_1", "no such name"),
+            ("plain.TestIt", "imported\n"),
+            ("plain", "other imported\n"),
+        ):
+            with self.subTest(name=name):
+                out = self.folder / "out.txt"
+                out.write_text("")
+                done = self.harness("-j", "3", "-k", "check or plain", name, OUT=str(out))
+                if "no such" in wanted:
+                    self.assertEqual(done.code, 2, done.out)
+                else:
+                    self.assertRegex(done.last_line, "^6 passed, 0 failed", done.out + done.err)
+                    self.assertEqual(out.read_text(), wanted)
+
     def test_several_names_give_each_test_once(self):
         self.assertEqual(
             self.listed("TestMore", "pkg.test_good.TestMore.test_one", "test_two"),
