@@ -12,11 +12,21 @@ from typing import Any
 
 from harness.cases import hardware, skips, thread_tests
 from harness.cases.continuous_tests import ContinuousTestMixin
+from harness.cases.distributed_base import put_back_after
 from harness.cases.rank_tests import RankTestMixin
 from harness.cases.thread_tests import ThreadTestMixin
 
+
+class _PutsBackMixin(RankTestMixin):
+    """Puts back what PyTorch's DistributedTestBase sets for a test, and leaves to all after it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        put_back_after(self, "WORLD_SIZE")
+
+
 _CLASSES: dict[str, type] = {
-    "MultiProcessTestCase": RankTestMixin,
+    "MultiProcessTestCase": _PutsBackMixin,
     "MultiProcContinuousTest": ContinuousTestMixin,
     "MultiThreadedTestCase": ThreadTestMixin,
 }
