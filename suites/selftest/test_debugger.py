@@ -3,57 +3,19 @@
 from __future__ import annotations
 
 import os
-import pty
-import re
-import select
 import sys
 import time
 import unittest
 from unittest import mock
 
 from suites.samples import together
-from suites.selftest.support import COMMAND_LIMIT_S, ROOT, CommandTestCase, run_case
-
-
-class Terminal:
-    """A command on a terminal of its own."""
-
-    def __init__(self, *command):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(ROOT)
-            os.execvpe(command[0], command, {**os.environ, "TERM": "dumb"})
-        self.text = ""
-        self.seen = 0
-
-    def expect(self, pattern):
-        """Read until the pattern comes; returns the match."""
-        give_up = time.monotonic() + COMMAND_LIMIT_S
-        while True:
-            found = re.compile(pattern).search(self.text, self.seen)
-            if found:
-                self.seen = found.end()
-                return found
-            if not select.select([self.fd], [], [], max(0.0, give_up - time.monotonic()))[0]:
-                raise AssertionError(f"{pattern!r} does not come:\n{self.text}")
-            try:
-                self.text += os.read(self.fd, 4096).decode()
-            except OSError:
-                raise AssertionError(f"ended without {pattern!r}:\n{self.text}") from None
-
-    def say(self, line):
-        os.write(self.fd, f"{line}\n".encode())
-
-    def close(self):
-        """Returns the exit code."""
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(status)
+from suites.selftest.support import ROOT, CommandTestCase, run_case
+from suites.selftest.terminal import Terminal
 
 
 class TestOnATerminal(unittest.TestCase):
     def start(self, *command):
-        return Terminal(sys.executable, *command)
+        return Terminal(sys.executable, *command, cwd=ROOT, env={**os.environ, "TERM": "dumb"})
 
     def test_one_rank_under_pytest(self):
         terminal = self.start(
