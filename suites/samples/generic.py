@@ -10,7 +10,6 @@ from harness import (
     DistributedTestBase,
     MultiProcContinuousTest,
     MultiThreadedTestCase,
-    instantiate_parametrized_tests,
     parametrize,
 )
 
@@ -62,24 +61,3 @@ class TestThreads(MultiThreadedTestCase):
 
 for _generic in (TestContinuous, TestBase, TestThreads):
     instantiate_device_type_tests(_generic, globals(), only_for=("cpu", "cuda"))
-
-
-@instantiate_parametrized_tests
-class TestParametrized(MultiProcContinuousTest):
-    world_size = 2
-
-    @classmethod
-    def backend_str(cls):
-        return "gloo"
-
-    @parametrize("n", [1, 2, 3])
-    def test_sum(self, n):
-        x = torch.ones(n)
-        dist.all_reduce(x)
-        self.assertEqual(x.sum().item(), 2 * n)
-
-    def test_fails(self):
-        self.assertEqual(self.rank, self.world_size)
-
-    def test_last(self):
-        dist.barrier()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from suites.selftest.support import ROOT, CommandTestCase, Finished, Sandbox
 
@@ -112,9 +110,3 @@ class GivenWorldTestCase(CommandTestCase):
 def lines_of_ranks(text: str) -> list[str]:
     """What a report says of each group of ranks, without what they did there."""
     return re.findall(r"^(ranks? [^:\n]*\([^\n]*\): [^\n]*)$", text, re.MULTILINE)
-
-
-def verdicts(path: Path) -> dict[str, str]:
-    """The status of each test in a file of --results."""
-    lines = map(json.loads, path.read_text().splitlines())
-    return {line["test"]: line["status"] for line in lines}

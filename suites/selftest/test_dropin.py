@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shutil
 import sys
 import textwrap
+from pathlib import Path
+from unittest import mock
 
+from harness.runner import compare
+from harness.runner.options import EXIT_FAILED, EXIT_PASSED, Options
 from suites.selftest.support import ROOT, CommandTestCase
 
 RUNNER = str(ROOT / "run_tests.py")
@@ -88,7 +94,9 @@ SUITE = """
     """
 
 
-class TestDropIn(CommandTestCase):
+class CheckoutTestCase(CommandTestCase):
+    """Runs what is in a folder that looks like a PyTorch checkout."""
+
     def setUp(self):
         super().setUp()
         self.file = self.write("pytorch/test/distributed/test_own.py", SUITE)
@@ -101,70 +109,29 @@ class TestDropIn(CommandTestCase):
             sys.executable, RUNNER, "--torch-checkout", self.checkout, *arguments, **env
         )
 
-    def check_verdicts(self, finished):
-        self.assertEqual(finished.last_line, "4 passed, 1 failed, 1 skipped", finished.out)
-        self.assertEqual(finished.code, 1)
-        self.assertIn("harness.RanksDiedError: 1 of 2 ranks killed by SIGKILL", finished.out)
-        self.assertRegex(finished.out, r"1  (needs at least 2 GPUs|CUDA is not available)")
-        self.assert_clean(finished)
 
-    def test_a_file(self):
-        text = self.file.read_bytes()
-        self.check_verdicts(self.run_it("distributed/test_own.py"))
-        self.assertEqual(self.file.read_bytes(), text)
-
-    def test_spawned_ranks(self):
-        finished = self.run_it("-k", "sum", "-k", "dies", HARNESS_START_METHOD="spawn")
-        self.assertEqual(finished.last_line, "1 passed, 1 failed, 0 skipped", finished.out)
-        self.assertIn("harness.RanksDiedError: 1 of 2 ranks killed by SIGKILL", finished.out)
-        self.assert_clean(finished)
-
-    def listed(self, *arguments):
-        finished = self.run_it("--list", *arguments)
-        self.assertEqual(finished.code, 0, finished.err)
-        return finished.out.split()
-
-    def test_names_and_patterns(self):
-        names = self.listed("distributed/test_own.py", "TestOwn", "-k", "sum")
-        self.assertEqual(names, ["test_own.TestOwn.test_sum"])
-
-    def test_without_names_all_distributed_files(self):
+class TestDropIn(CheckoutTestCase):
+    def test_a_checkout(self):
+        """Without names, all distributed files run: sound ones, and some that cannot be."""
+        folder = "pytorch/test/distributed"
         self.write("pytorch/test/test_elsewhere.py", "raise RuntimeError('not a distributed test')")
-        names = self.listed()
-        self.assertEqual(len(names), 6, names)
-        self.checkout = str(self.folder / "pytorch/test/distributed")
-        self.assertEqual(self.listed(), names)
-
-    def test_environment(self):
+        self.write(f"{folder}/test_new.py", "from torch import not_yet_there")
         self.write(
-            "pytorch/test/distributed/test_environment.py",
+            f"{folder}/test_the_environment.py",  # after test_own.py, whose tests change it
             """
             import os
             import unittest
+            from pathlib import Path
 
             class TestEnvironment(unittest.TestCase):
                 def test_values(self):
                     values = [os.environ[name] for name in ("BACKEND", "WORLD_SIZE", "INIT_METHOD")]
-                    print(*values, sorted(os.listdir(os.environ["TEMP_DIR"])))
+                    values.append(sorted(os.listdir(os.environ["TEMP_DIR"])))
+                    Path(os.environ["OUT"]).write_text(" ".join(map(str, values)))
             """,
         )
-        finished = self.run_it("-s", "distributed/test_environment.py", WORLD_SIZE="3")
-        self.assertRegex(
-            finished.out,
-            r"gloo 3 file:///.*/shared_init_file \['barrier', 'init_dir', 'test_dir'\]",
-        )
-        self.assert_clean(finished)
-
-    def test_a_file_of_another_torch(self):
-        self.write("pytorch/test/distributed/test_new.py", "from torch import not_yet_there")
-        finished = self.run_it()
-        self.assertEqual(finished.last_line, "4 passed, 2 failed, 1 skipped")
-        self.assertIn("cannot import name 'not_yet_there'", finished.out)
-        self.assertEqual(finished.code, 1)
-
-    def test_another_hook_signature(self):
         self.write(
-            "pytorch/test/distributed/test_hook.py",
+            f"{folder}/test_hook.py",
             """
             from torch.testing._internal.common_distributed import MultiProcessTestCase
 
@@ -177,9 +144,39 @@ class TestDropIn(CommandTestCase):
                     pass
             """,
         )
-        finished = self.run_it("distributed/test_hook.py")
+        text = self.file.read_bytes()
+        finished = self.run_it("-j", "1", WORLD_SIZE="3", OUT=str(self.folder / "values"))
+        self.assertEqual(finished.last_line, "5 passed, 3 failed, 1 skipped", finished.out)
         self.assertEqual(finished.code, 1)
+        self.assertIn("harness.RanksDiedError: 1 of 2 ranks killed by SIGKILL", finished.out)
+        self.assertRegex(finished.out, r"1  (needs at least 2 GPUs|CUDA is not available)")
+        self.assertIn("cannot import name 'not_yet_there'", finished.out)
         self.assertIn("TestHook._run(rank, test_name) overrides a hook", finished.out)
+        self.assertRegex(
+            (self.folder / "values").read_text(),
+            r"gloo 3 file:///.*/shared_init_file \['barrier', 'init_dir', 'test_dir'\]",
+        )
+        self.assertEqual(self.file.read_bytes(), text)
+        self.assert_clean(finished)
+
+    def test_spawned_ranks(self):
+        """Slow: each rank is an interpreter that imports torch, and PyTorch's helpers."""
+        tests = ("-k", "sum", "-k", "dies")
+        finished = self.run_it("distributed/test_own.py", *tests, HARNESS_START_METHOD="spawn")
+        self.assertEqual(finished.last_line, "1 passed, 1 failed, 0 skipped", finished.out)
+        self.assertIn("harness.RanksDiedError: 1 of 2 ranks killed by SIGKILL", finished.out)
+        self.assert_clean(finished)
+
+    def listed(self, *arguments):
+        finished = self.run_it("--list", *arguments)
+        self.assertEqual(finished.code, 0, finished.err)
+        return finished.out.split()
+
+    def test_names_and_patterns(self):
+        names = self.listed("distributed/test_own.py", "TestOwn", "-k", "sum")
+        self.assertEqual(names, ["test_own.TestOwn.test_sum"])
+        self.checkout = str(self.folder / "pytorch/test/distributed")
+        self.assertEqual(len(self.listed()), 6)
 
     def test_bad_input(self):
         for arguments, message in (
@@ -197,7 +194,9 @@ class TestDropIn(CommandTestCase):
         (self.folder / "nowhere").mkdir()
         self.assertIn("there are no test files in", self.run_it().err)
 
-    def test_comparison(self):
+
+class TestCompare(CheckoutTestCase):
+    def test_both_harnesses(self):
         """Slow: PyTorch's harness starts two interpreters for each test."""
         tests = ["-k", "dies", "-k", "no_ranks"]
         finished = self.run_it("distributed/test_own.py", "--compare", *tests)
@@ -214,14 +213,37 @@ class TestDropIn(CommandTestCase):
         self.assertGreater(float(faster[1]), 1)
         self.assert_clean(finished)
 
-    def test_comparison_as_json(self):
-        finished = self.run_it("distributed/test_own.py", "--compare", "--json", "-k", "no_ranks")
-        self.assertEqual(finished.code, 0, finished.err)
-        (found,) = json.loads(finished.out)
-        self.assertEqual(found["differences"], [])
-        self.assertEqual(
-            found["ours"]["verdicts"], {"test_own.TestPlain.test_no_ranks": ["passed", ""]}
-        )
+    def test_as_json(self):
+        """Of runs of both harnesses that are over: what is printed, and the exit code."""
+        passed, failed = ("passed", ""), ("failed", "why")
+        for ours, differences, code in (
+            ({"m.T.a": passed, "m.T.b": passed}, [], EXIT_PASSED),
+            (
+                {"m.T.a": failed, "m.T.b": passed},
+                [{"test": "m.T.a", "torchs": ["passed", ""], "ours": ["failed", "why"]}],
+                EXIT_FAILED,
+            ),
+            (
+                {"m.T.b": passed},
+                [{"test": "m.T.a", "torchs": ["passed", ""], "ours": ["not run", ""]}],
+                EXIT_FAILED,
+            ),
+            ({}, None, EXIT_FAILED),
+        ):
+            sides = [compare.Side({"m.T.a": passed, "m.T.b": passed}, 9.0), compare.Side(ours, 1.0)]
+            options = Options(checkout=Path(self.checkout), compare=True, json=True)
+            with (
+                self.subTest(ours=ours),
+                mock.patch.object(compare, "_run", side_effect=sides),
+                contextlib.redirect_stdout(io.StringIO()) as out,
+            ):
+                self.assertEqual(compare.compare(options), code)
+                (found,) = json.loads(out.getvalue())
+                self.assertEqual(found["ours"]["verdicts"], {n: [*v] for n, v in ours.items()})
+                if differences is None:
+                    self.assertEqual(len(found["differences"]), 2)
+                else:
+                    self.assertEqual(found["differences"], differences)
 
 
 class TestBases(CommandTestCase):
@@ -289,25 +311,25 @@ class TestInsideACheckout(CommandTestCase):
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         shutil.copy(ROOT / "run_tests.py", folder)
 
-    def check(self, folder, method):
-        env = {"PYTHONPATH": None}
-        name = "suites.test_ddp_gloo.TestDDPSingleProcess.test_cpu"
-        finished = self.run_command(sys.executable, "run_tests.py", name, cwd=folder, **env)
-        self.assertEqual(finished.last_line, "1 passed, 0 failed, 0 skipped", finished.err)
-        ranks = "suites.samples.sound.WithoutSetUpCode.test_all_reduce"
-        unittest = [sys.executable, "-m", "unittest", ranks]
-        done = self.run_command(*unittest, cwd=folder, HARNESS_START_METHOD=method, **env)
-        self.assertEqual(done.code, 0, done.err)
-        return finished
-
     def test_at_its_root(self):
         self.copy_to(self.folder)
-        finished = self.check(self.folder, "forkserver")
+        names = (
+            "suites.test_ddp_gloo.TestDDPSingleProcess.test_cpu",
+            "suites.samples.sound.WithoutSetUpCode.test_all_reduce",
+        )
+        run = [sys.executable, "run_tests.py", *names]
+        finished = self.run_command(*run, cwd=self.folder, PYTHONPATH=None)
+        self.assertEqual(finished.last_line, "2 passed, 0 failed, 0 skipped", finished.err)
         self.assertIn(f"the torch in {self.folder} is not built", finished.err)
 
     def test_in_its_folder_of_tests(self):
         self.copy_to(self.folder / "test")
-        self.check(self.folder / "test", "spawn")
+        ranks = "suites.samples.sound.WithoutSetUpCode.test_all_reduce"
+        finished = self.run_command(
+            *(sys.executable, "-m", "unittest", ranks),
+            cwd=self.folder / "test", PYTHONPATH=None, HARNESS_START_METHOD="spawn",
+        )  # fmt: skip
+        self.assertEqual(finished.code, 0, finished.err)
 
     def test_no_other_torch(self):
         self.copy_to(self.folder)

@@ -7,6 +7,7 @@ import sys
 from suites.selftest.support import ROOT, CommandTestCase
 
 _SAMPLE = "suites/samples/generic.py"
+_PARAMETRIZED = "suites/samples/parametrized.py"
 
 
 class TestGeneric(CommandTestCase):
@@ -16,13 +17,13 @@ class TestGeneric(CommandTestCase):
         )
 
     def test_workers_of_pytest(self):
-        finished = self.pytest("-n", "2", _SAMPLE)
+        finished = self.pytest("-n", "2", _SAMPLE, _PARAMETRIZED)
         self.assertIn("1 failed, 10 passed", finished.out, finished.err)
         self.assertIn("harness.RanksFailedError: 2 of 2 ranks failed", finished.out)
         self.assertEqual(finished.left_processes, [])
 
     def test_until_the_first_failure(self):
-        finished = self.pytest("-x", f"{_SAMPLE}::TestParametrized")
+        finished = self.pytest("-x", _PARAMETRIZED)
         self.assertIn("1 failed", finished.out, finished.err)
         self.assertNotIn("3 passed", finished.out)
         self.assertEqual(finished.left_processes, [])

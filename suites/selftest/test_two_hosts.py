@@ -14,7 +14,7 @@ import subprocess
 import sys
 import unittest
 
-from suites.selftest.given_runs import PROPERTIES, SAMPLES, GivenWorldTestCase, verdicts
+from suites.selftest.given_runs import PROPERTIES, SAMPLES, GivenWorldTestCase
 from suites.selftest.support import ROOT, Finished, wait_for_texts
 
 _numbers = itertools.count()
@@ -149,39 +149,24 @@ class TwoHostsTestCase(GivenWorldTestCase):
 
 class TestTogether(TwoHostsTestCase):
     def test_the_collectives(self):
-        """Every rank test of a suite that knows nothing of hosts, with gloo between them."""
+        """Rank tests of a suite that knows nothing of hosts, with gloo between them."""
         suite = str(ROOT / "suites" / "test_nn_functions_gloo.py")
-        alpha, beta = self.finish_hosts(self.start_hosts(suite, "--results", "results.jsonl"))
+        alpha, beta = self.finish_hosts(self.start_hosts(suite, "-k", "cpu_float32"))
         self.assertIn("4 given ranks on 2 hosts: alpha (ranks 0, 1), beta (ranks 2, 3)", alpha.out)
-        self.assertEqual(alpha.last_line, "88 passed, 0 failed, 104 skipped", alpha.out)
+        self.assertEqual(alpha.last_line, "44 passed, 0 failed, 4 skipped", alpha.out)
         self.assertEqual((alpha.code, beta.code, beta.out), (0, 0, ""))
-        self.harness(suite, "--no-history", "--results", "by_default.jsonl")
-        self.assertEqual(
-            verdicts(self.folder / "results.jsonl"), verdicts(self.folder / "by_default.jsonl")
-        )
 
-    def test_samples(self):
+    def test_all_kinds_of_tests(self):
+        """Sound ones, faults, and property tests, of one rank on each host."""
         self.per_host = 1
-        names = "TestSound or TestStaying or TestContinuous or TestBase or TestSizes"
-        alpha, beta = self.finish_hosts(self.start_hosts(SAMPLES, "-k", names))
-        self.assertEqual(alpha.last_line, "17 passed, 0 failed, 0 skipped", alpha.out)
-        self.assertEqual((alpha.code, beta.code), (0, 0))
-
-    def test_properties(self):
-        self.per_host = 1
+        sound = "TestSound or TestStaying or TestContinuous or TestBase or TestSizes"
+        examples = "TestProperties and not test_4"
         alpha, beta = self.finish_hosts(
-            self.start_hosts(PROPERTIES, "-k", "test_1 or test_2 or test_3 or test_5")
-        )
-        self.assertIn("test_3_wrong_on_one_rank(\n    n=7,\n)", alpha.out)
-        self.assertRegex(alpha.out, r"rank 1 \(beta, local rank 0\): AssertionError")
-        self.assertIn("\n3 passed, 1 failed, 0 skipped\n", alpha.out)
-        self.assertEqual((alpha.code, beta.code), (1, 1))
-
-    def test_faults(self):
-        self.per_host = 1
-        alpha, beta = self.finish_hosts(
-            self.start_hosts(SAMPLES, "-k", "TestFaults", SAMPLE_RANKS="2")
-        )
+            self.start_hosts(
+                SAMPLES, PROPERTIES, "-k", f"{sound} or TestFaults or {examples}",
+                SAMPLE_RANKS="2",
+            )
+        )  # fmt: skip
         for expected in (
             r"rank 1 \(beta, local rank 0\): killed by SIGKILL before its body was done",
             r"rank 1 \(beta, local rank 0\): exited with code 7 before its body was done",
@@ -190,9 +175,13 @@ class TestTogether(TwoHostsTestCase):
             r"rank 1 \(beta, local rank 0\): running\n(?: .*\n)*? .*:\d+ in test_6_never_comes",
             r"collectives: rank 1 never came to collective 1",
             r"rank 1 \(beta, local rank 0\) stdout \(1 line\)\n    rank 1 says this",
+            r"test_3_wrong_on_one_rank\(\n    n=7,\n\)",
+            r"rank 1 \(beta, local rank 0\): AssertionError",
         ):
             self.assertRegex(alpha.out, expected)
-        self.assertIn("\n1 passed, 7 failed, 0 skipped\n", alpha.out)
+        self.assertRegex(alpha.out, r"\nsuites.samples.given.TestFaults FFFFFFF\.\n")
+        self.assertRegex(alpha.out, r"\nsuites.samples.given_properties.TestProperties \.\.F\.\n")
+        self.assertIn("\n21 passed, 8 failed, 0 skipped\n", alpha.out)
         self.assertEqual((alpha.code, beta.code), (1, 1))
 
 
@@ -203,32 +192,25 @@ class TestLostHosts(TwoHostsTestCase):
         alpha, beta = self.finish_hosts(started)
         silence = "lost: no sign of life from beta for 6 s: the host is gone, or the network"
         self.assertIn(f"ranks 2, 3 (beta, local ranks 0, 1): {silence}", alpha.out)
-        self.assertRegex(
-            alpha.out, r"ranks 0, 1 \(alpha, local ranks 0, 1\): waiting in all_reduce"
-        )
+        # In one line, unless one of them had done a round more when the link went.
+        for ranks in (r"ranks? 0\b", r"ranks? (0, )?1\b"):
+            self.assertRegex(alpha.out, ranks + r".* \(alpha, .*\): waiting in all_reduce")
         self.assertIn("1 not run\n1 passed, 1 failed, 0 skipped\n", alpha.out)
         self.assertIn("the connection to rank 0 of the given world is gone (no sign", beta.err)
         self.assertEqual((alpha.code, beta.code), (1, 1))
 
     def test_a_host_is_killed(self):
+        self.per_host = 1
         started, _ = self.interrupted()
         self.hosts.kill(self.hosts.names[1])
         alpha, beta = self.finish_hosts(started)
         self.assertRegex(
-            alpha.out, r"ranks 2, 3 \(beta, local ranks 0, 1\): lost: its process on beta has gone"
+            alpha.out, r"rank 1 \(beta, local rank 0\): lost: its process on beta has gone"
         )
         self.assertRegex(alpha.out, r"given world has lost rank \d \(beta, local rank \d\)")
         self.assertIn("1 not run\n1 passed, 1 failed, 0 skipped\n", alpha.out)
         self.assertEqual(alpha.code, 1)
         self.assertNotEqual(beta.code, 0)
-
-    def test_a_rank_is_killed_and_the_run_goes_on(self):
-        started, pids = self.interrupted()
-        os.kill(pids[3], 9)
-        alpha, beta = self.finish_hosts(started)
-        self.assertIn("rank 3 (beta, local rank 1): killed by SIGKILL", alpha.out)
-        self.assertIn("\n2 passed, 1 failed, 0 skipped\n", alpha.out)
-        self.assertEqual((alpha.code, beta.code), (1, 1))
 
 
 if __name__ == "__main__":

@@ -101,16 +101,14 @@ class TestWaysIn(CommandTestCase):
         self.assert_failure_is_shown(done.out)
         self.assert_clean(done)
 
-    def test_script_with_names_and_options(self):
-        done = self.run_command(
-            sys.executable, "test_sum.py", "-v", "TestSum.test_all_reduce", "--seed", "3"
-        )
-        self.assertEqual((done.code, done.last_line), (0, "1 passed, 0 failed, 0 skipped"))
-
-    def test_script_under_spawn(self):
+    def test_script_with_names_and_options_under_spawn(self):
         """Slow: ranks are interpreters that import torch."""
-        done = self.run_command(sys.executable, "test_sum.py", HARNESS_START_METHOD="spawn")
-        self.assertEqual((done.code, done.last_line), (1, "1 passed, 1 failed, 1 skipped"))
+        done = self.run_command(
+            sys.executable, "test_sum.py", "-v", "TestSum.test_wrong", "TestSum.test_gpus",
+            "--seed", "3", HARNESS_START_METHOD="spawn",
+        )  # fmt: skip
+        self.assertEqual((done.code, done.last_line), (1, "0 passed, 1 failed, 1 skipped"))
+        self.assertRegex(done.out, "skipped .* __main__.TestSum.test_gpus")
         self.assert_failure_is_shown(done.out)
         self.assert_clean(done)
 
@@ -240,7 +238,7 @@ class TestInterrupted(CommandTestCase):
                     sys.executable,
                     "-c",
                     f"import os; os.environ['HARNESS_START_METHOD'] = {method!r}; "
-                    "from harness.runner.main import main; main()",
+                    "from harness.runner.main import main; main(['run', '-k', 'sleeps'])",
                 )
                 process.kill()
                 self.assert_gone(pids, within_s=1)

@@ -1,0 +1,109 @@
+"""What stops a run before its end: signals, timeouts, failures; and a signal that does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from suites.selftest.support import CommandTestCase, wait_for_texts
+
+
+class TestStopping(CommandTestCase):
+    SLEEPING = """
+        import os, signal, threading, unittest
+        class TestSleep(unittest.TestCase):
+            def test_a(self): pass
+            def test_b(self):
+                print("up", file=open(os.environ["OUT"], "w"), flush=True)
+                threading.Event().wait(600)
+            def test_c(self): threading.Event().wait(600)
+            def test_d(self): pass
+    """
+
+    def start_sleeping(self, *arguments):
+        self.write("test_sleeping.py", self.SLEEPING)
+        out = self.folder / "asleep"
+        out.unlink(missing_ok=True)
+        process = self.start(sys.executable, "-m", "harness", *arguments, OUT=str(out))
+        self.addCleanup(process.kill)
+        wait_for_texts([out], process)
+        return process
+
+    def test_once_reports(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.start_sleeping("-j", "1")
+            process.send_signal(number)
+            done = self.finish(process)
+            self.assertEqual((done.code, done.last_line), (1, "1 passed, 0 failed, 0 skipped"))
+            self.assertIn("interrupted", done.out)
+            self.assertIn("ended while it ran: test_sleeping.TestSleep.test_b", done.out)
+            self.assertIn("3 not run", done.out)
+            self.assert_clean(done)
+
+    def test_twice_stops_at_once(self):
+        self.write(
+            "test_stubborn.py",
+            """
+            import os, signal, unittest
+            class TestStubborn(unittest.TestCase):
+                def test(self):
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                    print("up", file=open(os.environ["OUT"], "w"), flush=True)
+                    while True: signal.pause()
+        """,
+        )
+        out = self.folder / "up"
+        process = self.start(sys.executable, "-m", "harness", "-j", "2", OUT=str(out))
+        self.addCleanup(process.kill)
+        wait_for_texts([out], process)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        done = self.finish(process)
+        self.assertEqual((done.code, done.last_line), (1, "0 passed, 0 failed, 0 skipped"))
+        self.assert_clean(done)
+
+    def test_test_timeout(self):
+        self.write("test_sleeping.py", self.SLEEPING)
+        done = self.harness("-j", "2", "--test-timeout", "0.5", OUT=os.devnull)
+        self.assertEqual((done.code, done.last_line), (1, "2 passed, 2 failed, 0 skipped"))
+        self.assertIn("TestTimedOut: not done after 0.5 s (--test-timeout)", done.out)
+        self.assertIn("in test_b", done.out)
+        self.assert_clean(done)
+
+    def test_run_timeout(self):
+        self.write("test_sleeping.py", self.SLEEPING)
+        done = self.harness("-j", "1", "--run-timeout", "2", OUT=os.devnull)
+        self.assertEqual((done.code, done.last_line), (1, "1 passed, 0 failed, 0 skipped"))
+        self.assertIn("stopped after 2 s (--run-timeout)", done.out)
+        self.assertIn("3 not run", done.out)
+        self.assert_clean(done)
+
+    def test_maxfail(self):
+        self.write(
+            "test_fails.py",
+            """
+            import unittest
+            class TestFails(unittest.TestCase): pass
+            for i in range(9):
+                setattr(TestFails, f"test_{i}", lambda self: self.fail("so it is"))
+        """,
+        )
+        done = self.harness("-j", "1", "--maxfail", "3")
+        self.assertEqual((done.code, done.last_line), (1, "0 passed, 3 failed, 0 skipped"))
+        self.assertIn("6 not run", done.out)
+        done = self.harness("-j", "0", "--maxfail", "2")
+        self.assertEqual((done.code, done.last_line), (1, "0 passed, 2 failed, 0 skipped"))
+
+    def test_where_it_is(self):
+        for jobs in ("0", "2"):
+            process = self.start_sleeping("-j", jobs)
+            process.send_signal(signal.SIGUSR1)
+            text = ""
+            while "test_b" not in text or "test_sleeping.py" not in text:
+                line = process.stdout.readline()
+                self.assertTrue(line, text)
+                text += line
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)
+            self.finish(process)
