@@ -12,10 +12,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from operator import attrgetter
+from types import ModuleType
 from typing import Any, NoReturn
 
 from harness.model import settings
 from harness.model.expectation import is_accepting
+from harness.model.importing import imports_uncollected
 from harness.model.outcome import Passed, Raised, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE
 from harness.model.spec import WORLD_VARIABLE, LaunchSpec
@@ -176,7 +178,7 @@ def _become(spec: LaunchSpec, rank: int) -> None:
 def _find_class(spec: LaunchSpec) -> Any:
     if settings.DROPIN.value():
         importlib.import_module(DROPIN_MODULE)
-    module = importlib.import_module(spec.module)
+    module = sys.modules.get(spec.module) or _imported(spec.module)
     try:
         return attrgetter(spec.qualname)(module)
     except AttributeError:
@@ -184,6 +186,12 @@ def _find_class(spec: LaunchSpec) -> Any:
             f"class {spec.qualname} is not found in module {spec.module} by a new process: define "
             "test classes at module level, or bind classes that are made there to their name"
         ) from None
+
+
+def _imported(module: str) -> ModuleType:
+    """A module that no fork server has imported, with torch, as a rule: this process is spawned."""
+    with imports_uncollected():
+        return importlib.import_module(module)
 
 
 def _fix_what_was_launched(cls: Any, spec: LaunchSpec) -> None:

@@ -7,7 +7,6 @@ that has imported everything and executed nothing.
 from __future__ import annotations
 
 import atexit
-import gc
 import importlib
 import logging
 import os
@@ -18,6 +17,7 @@ import traceback
 import weakref
 from multiprocessing import process, spawn
 
+from harness.model.importing import imports_uncollected
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 
 # While modules are imported, their libraries must not start threads of their own: OpenBLAS and
@@ -33,30 +33,25 @@ _QUIET = {
 
 def preload(plan: PreloadPlan) -> PreloadReport:
     """Import the plan's modules and say whether this process may be forked."""
-    gc.disable()  # imports make objects that stay; looking for others among them takes a sixth more
     sys.path[:] = plan.sys_path
     sys.argv[:] = plan.argv
     os.environ.update(_QUIET)
     errors: dict[str, str] = {}
     unsafe = ""
-    for name in ("", *plan.modules):
-        try:
-            if name:
-                importlib.import_module(name)
-            else:
-                _import_main(plan)
-        except BaseException:
-            errors[name or "__main__"] = traceback.format_exc()
-        unsafe = unsafe or _why_unsafe(name or "__main__")
+    with imports_uncollected():
+        for name in ("", *plan.modules):
+            try:
+                if name:
+                    importlib.import_module(name)
+                else:
+                    _import_main(plan)
+            except BaseException:
+                errors[name or "__main__"] = traceback.format_exc()
+            unsafe = unsafe or _why_unsafe(name or "__main__")
     _keep_finalizers_to_this_process()
     # A rank would write out what is left in the buffers once more.
     sys.stdout.flush()
     sys.stderr.flush()
-    # What was allocated until here is shared by all ranks: a collection in one of them would
-    # write to every object's header and so copy every page.
-    gc.collect()
-    gc.freeze()
-    gc.enable()
     return PreloadReport(unsafe, errors, frozenset(sys.modules))
 
 

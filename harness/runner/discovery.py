@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import gc
 import importlib
 import importlib.util
 import os
@@ -16,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.model.errors import TorchMissingError, UsageError
+from harness.model.importing import imports_uncollected
 from harness.runner.expressions import matcher
 from harness.runner.files import TestFile, is_path, lies_in
 from harness.runner.orders import Wanted
@@ -132,16 +132,10 @@ def _load_wanted(wanted: Wanted) -> Loaded:
 def load(files: Iterable[TestFile]) -> Loaded:
     """Import all files. One that cannot be imported does not keep the others from it."""
     loaded = Loaded()
-    # What imports make stays: collecting meanwhile makes them a sixth slower, and looking at it
-    # again makes the imports that torch leaves until first use slower by as much.
-    gc.disable()
-    try:
+    with imports_uncollected():
         for file in files:
             file.put_on_path()
             loaded.add(file.module)
-    finally:
-        gc.freeze()
-        gc.enable()
     return loaded
 
 

@@ -115,11 +115,12 @@ class Browser:
         return self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
 
     def press(self, key: str, code: int = 0) -> None:
-        """A key, as a person would press it."""
+        """A key, as a person would press it; returns when the page has been drawn anew."""
         text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
         both = {"key": key, "windowsVirtualKeyCode": code}
         self.ask("Input.dispatchKeyEvent", type="keyDown", **both, **text)
         self.ask("Input.dispatchKeyEvent", type="keyUp", **both)
+        self.settle()
 
     def look(self, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """The size of the window, and the colours that the user likes."""

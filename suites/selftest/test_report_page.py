@@ -185,7 +185,6 @@ class TestPage(unittest.TestCase):
         browser.evaluate("document.querySelector('tr.test a').focus()")
         browser.press("Enter", 13)
         self.assertEqual(browser.count("tr.detail g.lane"), 4)
-        browser.settle()
         browser.evaluate("document.querySelectorAll('tr.detail g.lane')[1].focus()")
         browser.press("End", 35)
         self.assertIn("not done after", browser.text("#tip"))
