@@ -11,7 +11,7 @@ from collections.abc import Iterator
 def imports_uncollected() -> Iterator[None]:
     """Import without the garbage collector, and keep it from what was imported afterwards, too.
 
-    Imports make objects that stay: looking for others among them makes `import torch` a sixth
+    Imports make objects that stay: looking for others among them makes that of torch a sixth
     slower, and each later collection by 0.1 s, in a fork of this process by as many page copies.
     What garbage there is stays as well; freeing it first would cost more than it gives.
     """
