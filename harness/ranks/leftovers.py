@@ -12,6 +12,7 @@ import contextlib
 import mmap
 import os
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -28,6 +29,8 @@ from harness.ranks.plan import PLAN_VARIABLE
 #: Helpers that end by themselves when they notice that their rank has gone need a moment for it.
 LEAVING_S = 0.5
 _REAP_S = 2.0
+# How long a process may take from letting go of its old program to having its new one.
+_EXEC_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +153,20 @@ def _pidfd(pid: int) -> int | None:
 
 
 def _names(process: psutil.Process, world: str) -> bool:
-    environ = process.environ()
+    environ = _environ(process)
     session = os.path.dirname(world)
     plan = environ.get(PLAN_VARIABLE, "")
     if environ.get(WORLD_VARIABLE) == world or session in plan:
         return True
     return bool(plan) and process.ppid() != os.getppid() and _has_mapped(process.pid, world)
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    """Its environment; in the midst of an exec there is none, though what started it goes on."""
+    give_up = Deadline.after(_EXEC_S)
+    while not (environ := process.environ()) and process.exe() and not give_up.expired:
+        time.sleep(0.001)
+    return environ
 
 
 _MARK = "world"

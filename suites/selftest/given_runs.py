@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from suites.selftest.support import ROOT, CommandTestCase, Finished, Sandbox
 
@@ -59,13 +61,21 @@ class GivenWorldTestCase(CommandTestCase):
         return {"SAMPLE_OUT": str(self.notes), "HARNESS_ASSEMBLY_TIMEOUT": "120", **more}
 
     def start_world(
-        self, size: int, *arguments: str, each: dict[int, dict[str, str]] | None = None, **env: str
+        self,
+        size: int,
+        *arguments: str,
+        missing: Collection[int] = (),
+        folders: Mapping[int, Path] | None = None,
+        each: Mapping[int, Mapping[str, str]] | None = None,
+        **env: str,
     ) -> list[tuple[Sandbox, subprocess.Popen]]:
         """Start a world as srun would: a process for each rank, on one host.
 
         Args:
             size: the world size.
             arguments: for `python -m harness`.
+            missing: the ranks that are not started.
+            folders: where single ranks start, if not in `self.folder`.
             each: further variables of single ranks.
             env: further variables of all.
         """
@@ -78,11 +88,12 @@ class GivenWorldTestCase(CommandTestCase):
             **self.settings(**env),
         }
         started = []
-        for rank in range(size):
-            sandbox = self.sandbox if rank == 0 else self.new_sandbox()
+        for rank in (rank for rank in range(size) if rank not in missing):
+            sandbox = self.new_sandbox() if started else self.sandbox
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank), **(each or {}).get(rank, {})}
             command = (sys.executable, "-m", "harness", "--no-history", *arguments)
-            process = sandbox.start(*command, cwd=self.folder, **{**variables, **own})
+            folder = (folders or {}).get(rank, self.folder)
+            process = sandbox.start(*command, cwd=folder, **{**variables, **own})
             started.append((sandbox, process))
         return started
 

@@ -209,33 +209,26 @@ class TestAssembly(GivenWorldTestCase):
         self.write("test_x.py", "import unittest")
 
     def test_a_rank_is_missing(self):
-        started = self.start_world(3, "test_x.py", HARNESS_ASSEMBLY_TIMEOUT="12")
-        started[2][1].kill()
-        ended = self.finish_world(started)
+        ended = self.run_world(3, "test_x.py", missing=[2], HARNESS_ASSEMBLY_TIMEOUT="12")
         # On a machine that is busy, rank 1 may be late too.
         self.assertRegex(ended.processes[0].err, "(rank|ranks 1,) 2 of 3: not come within 12 s")
-        self.assertEqual(ended.codes, [2, 2, -signal.SIGKILL])
+        self.assertEqual(ended.codes, [2, 2])
 
     def test_a_node_is_missing(self):
-        started = self.start_world(
-            4, "test_x.py", LOCAL_WORLD_SIZE="2", HARNESS_ASSEMBLY_TIMEOUT="12",
+        ended = self.run_world(
+            4, "test_x.py", missing=[2, 3], LOCAL_WORLD_SIZE="2", HARNESS_ASSEMBLY_TIMEOUT="12",
             each={rank: {"GROUP_RANK": str(rank // 2)} for rank in range(4)},
         )  # fmt: skip
-        for _, process in started[2:]:
-            process.kill()
-        ended = self.finish_world(started)
         self.assertRegex(
             ended.processes[0].err,
             "ranks (1, )?2, 3 of 4, of node (0, )?1: not come within 12 s",
         )
-        self.assertEqual(ended.codes, [2, 2, -signal.SIGKILL, -signal.SIGKILL])
+        self.assertEqual(ended.codes, [2, 2])
 
     def test_rank_0_is_missing(self):
-        started = self.start_world(2, "test_x.py", HARNESS_ASSEMBLY_TIMEOUT="3")
-        started[0][1].kill()
-        ended = self.finish_world(started)
-        self.assertIn("rank 1 could not connect to rank 0 at 127.0.0.1:", ended.processes[1].err)
-        self.assertEqual(ended.codes, [-signal.SIGKILL, 2])
+        ended = self.run_world(2, "test_x.py", missing=[0], HARNESS_ASSEMBLY_TIMEOUT="3")
+        self.assertIn("rank 1 could not connect to rank 0 at 127.0.0.1:", ended.err)
+        self.assertEqual(ended.codes, [2])
 
     def test_other_options(self):
         each = {1: {"HARNESS_SEED": "7"}}
@@ -245,15 +238,9 @@ class TestAssembly(GivenWorldTestCase):
         self.assertEqual(ended.codes, [2, 2])
 
     def test_other_tests(self):
-        started = self.start_world(2, "test_x.py")
-        # The file is read when the process starts; this one starts from another folder.
-        for _, process in started[1:]:
-            process.kill()
-            process.communicate()
-        elsewhere = self.new_sandbox()
-        (elsewhere.folder / "test_x.py").write_text("import unittest  # other")
-        started[1] = (elsewhere, self.again_from(elsewhere, started[0][1], "test_x.py"))
-        ended = self.finish_world(started)
+        elsewhere = self.new_sandbox().folder
+        (elsewhere / "test_x.py").write_text("import unittest  # other")
+        ended = self.run_world(2, "test_x.py", folders={1: elsewhere})
         self.assertRegex(ended.err, "rank 1: other tests: 1 file, ")
         self.assertEqual(ended.codes, [2, 2])
 
@@ -269,18 +256,6 @@ class TestAssembly(GivenWorldTestCase):
         ended = self.run_world(2, "test_x.py", each={1: {"GIT_DIR": str(other)}})
         self.assertRegex(ended.err, r"rank 1: other code \(by git\): [0-9a-f]{16}")
         self.assertEqual(ended.codes, [2, 2])
-
-    def again_from(self, sandbox, like, *arguments):
-        import psutil
-
-        environ = psutil.Process(like.pid).environ()
-        variables = {
-            k: v for k, v in environ.items() if k.startswith(("MASTER_", "WORLD_", "HARN"))
-        }
-        return sandbox.start(
-            sys.executable, "-m", "harness", "--no-history", *arguments,
-            **variables, LOCAL_WORLD_SIZE="2", RANK="1", LOCAL_RANK="1",
-        )  # fmt: skip
 
     def test_two_of_one_rank(self):
         ended = self.run_world(3, "test_x.py", each={2: {"RANK": "1"}})

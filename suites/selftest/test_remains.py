@@ -6,6 +6,7 @@ import gc
 import ipaddress
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from unittest import mock
 import psutil
 
 from harness.ranks import folders
+from harness.ranks.leftovers import LeftoverWatch
 from suites.samples import faults, sound
 from suites.selftest.support import ROOT, CommandTestCase, run_case
 
@@ -114,6 +116,25 @@ class TestLeaks(unittest.TestCase):
         self.assertEqual(caught, [])
         self.assertIn("harness.ProcessLeakError", result.text)
         self.assertIn("left process", result.text)
+
+    def test_in_the_midst_of_an_exec(self):
+        """Then a process has neither its old environment nor its new one."""
+        watch = LeftoverWatch("/a world")
+        with watch.marked():
+            process = subprocess.Popen(["sleep", "10000"], start_new_session=True)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        environ = psutil.Process.environ
+        seen = set()
+
+        def at_second_sight(of):
+            first = of.pid not in seen
+            seen.add(of.pid)
+            return {} if first else environ(of)
+
+        with mock.patch.object(psutil.Process, "environ", at_second_sight):
+            (left,) = watch.end({}, 0.0)
+        self.assertEqual((left.pid, left.command), (process.pid, "sleep 10000"))
 
     def test_none_without_a_leak(self):
         result, caught = self.run_leaking("test_unittest_as_usual", HARNESS_LEAKS="error")
