@@ -266,11 +266,14 @@ class TestProcesses(Timelines):
                     self.assertGreater(len(track.stdout), most - 100)
 
     def test_an_interruption(self):
+        case = timed.Timed("test_interrupts")
+        # unittest leaves them to the end of the process, which it takes this for.
+        self.addCleanup(case.doCleanups)
         with (
             mock.patch.dict(os.environ, SAMPLE_PARENT=str(os.getpid())),
             self.assertRaises(KeyboardInterrupt),
         ):
-            run_case(timed.Timed, "test_interrupts")
+            case.run(unittest.TestResult())
         tracks = timeline.take()
         self.assertEqual([track.outcome for track in tracks], ["ended", "ended"])
         for track in tracks:
