@@ -10,7 +10,7 @@ JOBS   := $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 # What is imported is compiled once, and not by each of the hundreds of processes of the self-tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint types docs clean
+.PHONY: run test coverage lint types docs clean
 
 run: $(READY)
 	$(BIN)/python run_tests.py
@@ -25,6 +25,16 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# What the self-tests execute of harness/, in all processes. Some of them fail: those that count what
+# a process imports, say.
+coverage: export COVERAGE_FILE = $(CURDIR)/build/coverage/data
+coverage: $(READY)
+	mkdir -p build/coverage
+	-$(BIN)/python -m coverage run run_tests.py --no-history --jobs $(JOBS) --test-timeout 300 \
+		suites suites/selftest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # The manual as a site: open build/site/index.html. Always from the start, since pages are made of
 # code whose changes Sphinx does not see.

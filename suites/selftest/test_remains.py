@@ -119,7 +119,7 @@ class TestLeaks(unittest.TestCase):
 
     def test_in_the_midst_of_an_exec(self):
         """Then a process has neither its old environment nor its new one."""
-        watch = LeftoverWatch("/a world")
+        watch = LeftoverWatch(str(folders.session_folder() / "a world"))
         with watch.marked():
             process = subprocess.Popen(["sleep", "10000"], start_new_session=True)
         self.addCleanup(process.wait)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import unittest
-from unittest import mock
 
 from harness.model import settings
+from harness.model.changed import changed
 from harness.model.errors import SettingError
 from suites.selftest.support import ROOT
 
 
 def environ(**values):
-    return mock.patch.dict("os.environ", values)
+    return changed(os.environ, values)
 
 
 class TestThePage(unittest.TestCase):
@@ -26,13 +27,14 @@ class TestThePage(unittest.TestCase):
 class TestSettings(unittest.TestCase):
     def test_default_when_unset_or_empty(self):
         for value in ("", None):
-            with environ(**({} if value is None else {"HARNESS_SEED": value})):
+            with environ(HARNESS_SEED=value):
                 self.assertEqual(settings.SEED.value(), 1234)
 
     def test_environment_is_read_at_the_time_of_asking(self):
         with environ(HARNESS_SEED="7"):
             self.assertEqual(settings.SEED.value(), 7)
-        self.assertEqual(settings.SEED.value(), 1234)
+        with environ(HARNESS_SEED="8"):
+            self.assertEqual(settings.SEED.value(), 8)
 
     def test_what_is_set_is_what_is_read(self):
         samples = {
