@@ -149,10 +149,12 @@ class Schedule:
 
     def _take_from_batches(self, worker: int) -> list[Item]:
         for batch in self._candidates(worker):
-            if not self._fits(batch.items[0].test):
+            is_others = batch.worker not in {None, worker}
+            first = len(batch.items) // 2 if is_others else 0
+            if not self._fits(batch.items[first].test):
                 continue
-            if batch.fixture and batch.worker not in {None, worker}:
-                batch = self._split(batch)
+            if is_others:
+                batch = self._split(batch, first)
             if batch.fixture:
                 batch.worker = worker
             return self._portion(batch)
@@ -167,10 +169,9 @@ class Schedule:
             if batch.worker != worker and len(batch.items) > 1 and batch.cost_s > _WORTH_SHARING_S:
                 yield batch
 
-    def _split(self, batch: _Batch) -> _Batch:
-        """The second half of what is left under a fixture, for another worker."""
-        half = len(batch.items) // 2
-        moved, batch.items = batch.items[half:], batch.items[:half]
+    def _split(self, batch: _Batch, first: int) -> _Batch:
+        """What is left under a fixture from that item on, for another worker."""
+        moved, batch.items = batch.items[first:], batch.items[:first]
         batch.cost_s = sum(map(self._cost, batch.items))
         new = _Batch(moved, sum(map(self._cost, moved)), batch.fixture)
         self._batches.append(new)
