@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unittest
+from unittest import mock
 
 from harness.model import settings
 from harness.model.changed import changed
@@ -11,8 +13,11 @@ from harness.model.errors import SettingError
 from suites.selftest.support import ROOT
 
 
+@contextlib.contextmanager
 def environ(**values):
-    return changed(os.environ, values)
+    """With these variables, and none for None; whatever is set meanwhile is forgotten."""
+    with mock.patch.dict(os.environ), changed(os.environ, values):
+        yield
 
 
 class TestThePage(unittest.TestCase):
