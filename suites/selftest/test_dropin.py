@@ -209,8 +209,7 @@ class TestCompare(CheckoutTestCase):
         )
         self.assertIn("1 of 2 verdicts differ", finished.out)
         self.assertRegex(finished.out, r"PyTorch's: 2 passed, 0 failed, 0 skipped, [\d.]+ s\n")
-        faster = re.search(r"([\d.]+) times faster", finished.out)
-        self.assertGreater(float(faster[1]), 1)
+        self.assertRegex(finished.out, r"this one:  1 passed, 1 failed, 0 skipped, [\d.]+ s")
         self.assert_clean(finished)
 
     def test_as_json(self):
