@@ -30,6 +30,7 @@ types: $(READY)
 # a process imports, say.
 coverage: export COVERAGE_FILE = $(CURDIR)/build/coverage/data
 coverage: $(READY)
+	rm -rf build/coverage
 	mkdir -p build/coverage
 	-$(BIN)/python -m coverage run run_tests.py --no-history --jobs $(JOBS) --test-timeout 300 \
 		suites suites/selftest

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from operator import attrgetter
-from types import ModuleType
 from typing import Any, NoReturn
 
 from harness.model import settings
@@ -176,9 +175,12 @@ def _become(spec: LaunchSpec, rank: int) -> None:
 
 
 def _find_class(spec: LaunchSpec) -> Any:
-    if settings.DROPIN.value():
-        importlib.import_module(DROPIN_MODULE)
-    module = sys.modules.get(spec.module) or _imported(spec.module)
+    # A process that was spawned imports torch here; a fork of a server has it, and may have garbage
+    # of tests before this one, which is not to stay.
+    with contextlib.nullcontext() if "torch" in sys.modules else imports_uncollected():
+        if settings.DROPIN.value():
+            importlib.import_module(DROPIN_MODULE)
+        module = importlib.import_module(spec.module)
     try:
         return attrgetter(spec.qualname)(module)
     except AttributeError:
@@ -186,12 +188,6 @@ def _find_class(spec: LaunchSpec) -> Any:
             f"class {spec.qualname} is not found in module {spec.module} by a new process: define "
             "test classes at module level, or bind classes that are made there to their name"
         ) from None
-
-
-def _imported(module: str) -> ModuleType:
-    """A module that no fork server has imported, with torch, as a rule: this process is spawned."""
-    with imports_uncollected():
-        return importlib.import_module(module)
 
 
 def _fix_what_was_launched(cls: Any, spec: LaunchSpec) -> None:
