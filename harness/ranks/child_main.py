@@ -27,6 +27,7 @@ from harness.ranks import (
     child_kept_group,
     child_lifeline,
     child_listener,
+    child_open_files,
     child_scheduling,
     child_stay,
     child_store,
@@ -76,6 +77,7 @@ def _run_rank(
     faulthandler.enable()
     child_listener.register_stacks_signal(stacks_path(spec.world_folder, rank))
     forget_exit_handlers_of_the_server()
+    child_open_files.reopen()
     pipe = RankPipe(connection)
     known = len(sys.modules)
     try:

@@ -18,6 +18,7 @@ import weakref
 from multiprocessing import process, spawn
 
 from harness.model.importing import imports_uncollected
+from harness.ranks import child_open_files
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 
 # While modules are imported, their libraries must not start threads of their own: OpenBLAS and
@@ -36,6 +37,7 @@ def preload(plan: PreloadPlan) -> PreloadReport:
     sys.path[:] = plan.sys_path
     sys.argv[:] = plan.argv
     os.environ.update(_QUIET)
+    started_with = child_open_files.files_in_use()
     errors: dict[str, str] = {}
     unsafe = ""
     with imports_uncollected():
@@ -52,6 +54,7 @@ def preload(plan: PreloadPlan) -> PreloadReport:
     # A rank would write out what is left in the buffers once more.
     sys.stdout.flush()
     sys.stderr.flush()
+    child_open_files.record(started_with)
     return PreloadReport(unsafe, errors, frozenset(sys.modules))
 
 

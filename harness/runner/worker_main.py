@@ -28,7 +28,7 @@ from harness.model import invocation, settings
 from harness.model.changed import changed
 from harness.model.clock import now
 from harness.model.errors import HarnessError
-from harness.ranks import child_lifeline, folders, terminal
+from harness.ranks import child_lifeline, child_open_files, folders, terminal
 from harness.ranks.becoming import become
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server, plan_of_this_server
@@ -61,6 +61,7 @@ def _settle_in(spec: WorkerSpec) -> None:
     os.setpgid(0, 0)
     child_lifeline.attach()
     forget_exit_handlers_of_the_server()
+    child_open_files.reopen()
     become(environ=spec.environ, cwd=spec.cwd, sys_path=spec.sys_path, argv=spec.argv)
     invocation.tell(list(spec.command))
     folders.use_part_of_session(Path(spec.session), f"w{spec.number}-{os.getpid()}")
