@@ -106,10 +106,10 @@ def instantiate_parametrized_tests(generic_cls: C) -> C:
 
 def _instance(
     test: Callable[..., Any], name: str, arguments: dict[str, Any]
-) -> Callable[[Any], None]:
+) -> Callable[[Any], Any]:
     @wraps(test)
-    def instantiated_test(self: Any) -> None:
-        test(self, **arguments)
+    def instantiated_test(self: Any) -> Any:
+        return test(self, **arguments)
 
     # wraps() copied the generic test's marks; this is an instance, and known by its own name.
     instantiated_test.__dict__.pop("parametrize_fn", None)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 from harness.diagnosis import recorder
@@ -107,31 +107,31 @@ def take_groups() -> Snapshot:
     return Snapshot(groups=_groups())
 
 
-def take_of_thread(thread: threading.Thread, collectives: Sequence[Collective]) -> Snapshot:
+def take_of_thread(
+    thread: threading.Thread, collectives: Sequence[Collective], waiting: Waiting | None
+) -> Snapshot:
     """A snapshot of one thread, which is a rank.
 
     Args:
         thread: the thread.
         collectives: the last ones that it has called, in order.
+        waiting: what it has registered that it waits for.
     """
     frame = sys._current_frames().get(thread.ident or 0)
     stack = (ThreadStack(thread.name, _stack_of(frame)),) if frame is not None else ()
-    while frame is not None and frame.f_code.co_filename == threading.__file__:
-        frame = frame.f_back  # threads wait for each other in conditions of Python's
-    if frame is None or not (is_torch(frame.f_code.co_filename) or _is_ours(frame)):
-        waiting = None
-    elif (meeting := _meeting(frame)) is not None:
-        waiting = Waiting("meeting", meeting)
-    elif _is_joining(frame.f_code) and collectives:
-        waiting = Waiting("collective", collectives[-1].op)
-    else:
-        waiting = _waiting(frame)
     return Snapshot(stack, tuple(collectives), waiting=waiting, is_runnable=_is_runnable(thread))
 
 
-def _is_joining(code: CodeType) -> bool:
-    """Whether it is where torch's collectives of threads wait."""
-    return code.co_name == "join" and code.co_filename.endswith("multi_threaded_pg.py")
+def take_of_main_thread() -> Snapshot:
+    """A snapshot of the main thread of a process that runs tests, which is no rank."""
+    thread = threading.main_thread()
+    frame = inner = sys._current_frames().get(thread.ident or 0)
+    while inner is not None and inner.f_code.co_filename == threading.__file__:
+        inner = inner.f_back
+    # A wait in the user's own code may be for anything.
+    is_in_torch = inner is not None and is_torch(inner.f_code.co_filename)
+    waiting = _waiting(inner) if inner is not None and is_in_torch else None
+    return Snapshot((ThreadStack(thread.name, _stack_of(frame)),), waiting=waiting)
 
 
 def stack_of_caller() -> Stack:

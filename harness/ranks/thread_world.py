@@ -21,12 +21,13 @@ from harness.diagnosis.words import state
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import PeerLeftError
-from harness.model.evidence import Evidence, Snapshot
+from harness.model.evidence import Evidence, Snapshot, Waiting
 from harness.model.outcome import Deadlocked, Ended, TimedOut
 from harness.model.rank_report import RankReport
 from harness.ranks import whereabouts
 from harness.ranks.meetings import Answer, Meetings
 from harness.ranks.rank_thread import RankEnded, RankThread
+from harness.ranks.thread_waits import registered, wait_of
 
 # After the first fault, what peers may take to come to an end by themselves.
 _PEER_GRACE_S = 2.0
@@ -103,7 +104,8 @@ class ThreadWorld:
         with self._answered:
             self._answers.pop(rank, None)  # of a meeting that an exception has ended
             self._tell(self._meetings.come(rank, label, value))
-            self._answered.wait_for(lambda: rank in self._answers)
+            with registered(Waiting("meeting", label), lambda: rank in self._answers):
+                self._answered.wait_for(lambda: rank in self._answers)
             answer = self._answers.pop(rank)
         if answer.error:
             raise PeerLeftError(answer.error)
@@ -152,11 +154,10 @@ class ThreadWorld:
         return {t.rank: replace(self._snapshot(t), groups=groups) for t in self.threads}
 
     def _snapshot(self, thread: RankThread) -> Snapshot:
-        called = self.groups.ledger.history(thread.rank)
-        try:
-            return take_of_thread(thread, called)
-        except Exception:  # the thread runs on while its frames are read
-            return Snapshot(collectives=called)
+        # In this order: a rank that registers its wait has written down its call before, so that
+        # no snapshot has a rank wait for a collective that it is not known to have called.
+        waiting = wait_of(thread)
+        return take_of_thread(thread, self.groups.ledger.history(thread.rank), waiting)
 
     def running(self) -> list[RankThread]:
         return [thread for thread in self.threads if thread.is_alive() and not thread.done]

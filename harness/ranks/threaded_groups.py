@@ -1,8 +1,9 @@
 """torch's process groups of threads, with every call checked against those of the peers.
 
-torch's own (`torch.testing._internal.distributed.multi_threaded_pg`) carries the data. What it
-keeps for the whole process (the collectives under way, the sign to stop) is kept for each world
-here, so that a thread which outlives its test does not disturb the next one.
+torch's own (`torch.testing._internal.distributed.multi_threaded_pg`) knows how to move the data.
+What it keeps for the whole process (the collectives in flight, the request to stop) is kept for
+each world here, so that a thread that outlives its test does not disturb the next one. How members
+wait for each other is in `thread_collectives`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from torch.testing._internal.distributed import multi_threaded_pg as torchs
 from torch.utils import _pytree as pytree
 
 from harness.diagnosis.snapshot import stack_of_caller
-from harness.model.evidence import Group
+from harness.model.evidence import Group, Waiting
+from harness.ranks.thread_collectives import WORKER, ThreadCollective, WorkFailedError
 from harness.ranks.thread_ledger import TERMINATED, Call, Ledger
+from harness.ranks.thread_waits import registered
 
 _numbers = itertools.count(1)
 
@@ -88,10 +91,9 @@ class ThreadedGroups:
         self.handed_out: dict[str, bytes] = {}
         self._undo = contextlib.ExitStack()
         self._world: Any = None
-        self._collectives: dict[int, Any] = {}
+        self._collectives: dict[int, ThreadCollective] = {}
         self._members: dict[int, int] = {}
         self._changed = threading.Condition()
-        # torch's collectives look for it under this name.
         self._terminate = threading.Event()
 
     def install(self) -> None:
@@ -103,10 +105,12 @@ class ThreadedGroups:
         self._world = torchs.ThreadLocalWorld()
         self._patch(dist.distributed_c10d, "_world", self._world)
         self._patch(torchs.ProcessLocalGroup, "_start_coll", staticmethod(_start_collective))
-        self._patch(torchs.ProcessLocalGroup, "_end_coll", staticmethod(_end_collective))
+        # A collective ends by itself: an error in torch's methods would skip this call.
+        self._patch(torchs.ProcessLocalGroup, "_end_coll", staticmethod(lambda *_: None))
         plugins = dist.Backend._plugins
         torchs_plugin = plugins["THREADED"]
-        plugins["THREADED"] = torchs_plugin._replace(creator_fn=_creator(self))
+        # With the extended arguments, torch says which ranks the group has.
+        plugins["THREADED"] = torchs_plugin._replace(creator_fn=_creator(self), extended_api=True)
         self._undo.callback(plugins.__setitem__, "THREADED", torchs_plugin)
 
     def _patch(self, owner: Any, name: str, value: Any) -> None:
@@ -141,69 +145,75 @@ class ThreadedGroups:
             self._changed.notify_all()
             collectives = list(self._collectives.values())
         for collective in collectives:
-            for condition in (collective._start_cond, collective._done_cond):
-                with condition:
-                    condition.notify_all()
+            collective.release()
 
     def check(self) -> None:
         """Raise SystemExit, as torch's collectives do, if the world is to end."""
         if self._terminate.is_set():
             raise SystemExit(TERMINATED)
 
-    def meet(self, prefix_store: Any, size: int, timeout_s: float) -> int:
-        """Wait until all members of a new group are here; returns the number of the group.
+    def gather(self, prefix_store: Any, size: int, waiting: Waiting) -> int:
+        """Wait until all members of a new group are here; return the number of the group.
 
         Args:
             prefix_store: a store that the members have, and nobody else. A group that is made again
                 has the same one.
             size: how many members there are.
-            timeout_s: how long to wait.
+            waiting: what each of them waits for, and how long.
         """
         before = prefix_store.add("members", 1) - 1
-        name = f"group {before // size}"
-        if before % size == 0:
-            prefix_store.set(name, str(next(_numbers)))
-        number = int(prefix_store.get(name))
+        # Whoever is first sets the number, in one step: a rank that is ended in between would leave
+        # the others waiting in the store, where nothing can wake them.
+        proposal = str(next(_numbers))
+        number = int(prefix_store.compare_set(f"group {before // size}", "", proposal))
+
+        def all_are_here() -> bool:
+            return self._members[number] == size
+
         with self._changed:
             self._members[number] = self._members.get(number, 0) + 1
             self._changed.notify_all()
-            complete = self._changed.wait_for(
-                lambda: self._members[number] == size or self._terminate.is_set(), timeout_s
-            )
+            with registered(waiting, all_are_here):
+                complete = self._changed.wait_for(
+                    lambda: all_are_here() or self._terminate.is_set(), waiting.timeout_s
+                )
         self.check()
         if not complete:
             here = self._members[number]
-            raise RuntimeError(f"{here} of {size} ranks came to a new group within {timeout_s:g} s")
+            raise RuntimeError(
+                f"{here} of {size} ranks came to {waiting.call} within {waiting.timeout_s:g} s"
+            )
         return number
 
-    def start_collective(self, collective: Any, number: int, size: int) -> Any:
-        """The collective that is under way in a group, if need be this one."""
+    def start_collective(self, work: Any, number: int, size: int, op: str) -> ThreadCollective:
+        """Return the collective in flight in a group; if there is none, one for this work."""
         with self._changed:
             if number not in self._collectives:
-                self._collectives[number] = torchs.Collective(size, collective, self)
+                self._collectives[number] = ThreadCollective(
+                    size, work, op, self._terminate.is_set, lambda: self._end_collective(number)
+                )
             return self._collectives[number]
 
-    def end_collective(self, collective: Any, number: int) -> None:
-        """A member has done its part; the first one to say so makes room for the next."""
+    def _end_collective(self, number: int) -> None:
         with self._changed:
-            if self._collectives.get(number) is collective:
-                del self._collectives[number]
+            self._collectives.pop(number, None)
 
 
-def _start_collective(collective: Any, group: Any) -> Any:
-    return group.groups.start_collective(collective, group.number, group.size())
-
-
-def _end_collective(collective: Any, group: Any) -> None:
-    group.groups.end_collective(collective, group.number)
+def _start_collective(work: Any, group: Any) -> ThreadCollective:
+    _inside.has_started = True
+    return group.groups.start_collective(work, group.number, group.size(), _inside.op)
 
 
 def _creator(groups: ThreadedGroups) -> Callable[..., Any]:
-    """What makes the process groups of one world; arguments as torch passes them."""
+    """Return what makes the process groups of one world, called as torch calls extended plugins."""
 
-    def create(prefix_store: Any, rank: int, world_size: int, timeout: timedelta) -> Any:
-        number = groups.meet(prefix_store, world_size, timeout.total_seconds())
-        return CheckedGroup(rank, world_size, groups, number)
+    def create(how: Any, options: Any) -> Any:
+        size = how.group_size
+        # torch names no ranks for the default group.
+        peers = tuple(how.global_ranks_in_group) or tuple(range(size))
+        call = "new_group" if how.global_ranks_in_group else "init_process_group"
+        waiting = Waiting("rendezvous", call, peers, how.timeout.total_seconds())
+        return CheckedGroup(how.group_rank, size, groups, groups.gather(how.store, size, waiting))
 
     return create
 
@@ -235,7 +245,19 @@ class CheckedGroup(torchs.ProcessLocalGroup):
         return self._world()
 
 
-_inside = threading.local()
+class _Inside(threading.local):
+    """The collective that the calling thread is in.
+
+    Attributes:
+        op: its name; empty outside.
+        has_started: whether the members have begun to wait for each other.
+    """
+
+    op = ""
+    has_started = False
+
+
+_inside = _Inside()
 
 
 def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
@@ -243,7 +265,7 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
 
     @wraps(plain)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(_inside, "collective", False):
+        if _inside.op:
             return plain(self, *args, **kwargs)  # one that another one is made of
         self.groups.check()
         members = self.members
@@ -254,19 +276,59 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
         ledger: Ledger = self.groups.ledger
         ledger.open(self.number, self.pg_name, group)
         entry = ledger.begin(self.number, members[self.rank()], call, stack_of_caller())
-        _inside.collective = True
+        _inside.op, _inside.has_started = op.name, False
         try:
             result = plain(self, *args, **kwargs)
-        except Exception:
+        except Exception as error:
             ledger.end(entry)
-            raise
+            told = _told(error, call, members[WORKER])
+            if told is error:
+                raise
+            raise told from None
         finally:
-            _inside.collective = False
+            _inside.op = ""
         ledger.end(entry)
         return result
 
     return method
 
+
+def _told(error: Exception, call: Call, worker: int) -> Exception:
+    """What the test is to see of an error in a collective, whose work the rank `worker` does."""
+    if isinstance(error, WorkFailedError):
+        return error.as_error(call.op, worker)
+    if isinstance(error, NotImplementedError) and not _inside.has_started:
+        return _unsupported(f"{call.op} with {call.detail}" if call.detail else call.op)
+    return error  # of the work itself, or of the arguments
+
+
+def _unsupported(what: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"thread ranks do not support {what}: PyTorch's process group of threads lacks it; use "
+        "MultiProcessTestCase, whose ranks are processes"
+    )
+
+
+def _missing(name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise _unsupported(name)
+
+    return method
+
+
+# Methods that torch's group of threads does not have (torch 2.13), and the function of
+# torch.distributed that calls each. Without these, torch looks for a C++ backend and says "No
+# backend type associated with device type cpu".
+_MISSING = {
+    "reduce": "reduce",
+    "send": "send",
+    "recv": "recv",
+    "recv_anysource": "recv",
+    "_start_coalescing": "batch_isend_irecv",
+}
+for _method, _name in _MISSING.items():
+    if _method not in vars(torchs.ProcessLocalGroup):
+        setattr(CheckedGroup, _method, _missing(_name))
 
 for _method, _op in _OPS.items():
     if _method in vars(torchs.ProcessLocalGroup):

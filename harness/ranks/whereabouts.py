@@ -153,7 +153,7 @@ def _text() -> str:
         text = witness.tell(ANSWER_S)
         if text is not None:
             return text
-    return table([position_of_process(snapshot.take_of_thread(threading.main_thread(), ()))])
+    return table([position_of_process(snapshot.take_of_main_thread())])
 
 
 def _forget() -> None:

@@ -10,9 +10,12 @@ from functools import partial
 
 import torch
 import torch.distributed as dist
+from torch.distributed._functional_collectives import all_reduce
+from torch.distributed.device_mesh import init_device_mesh
 
 from harness import TestCase, timeout
 from harness.common_distributed import (
+    MultiProcessTestCase,
     MultiThreadedTestCase,
     requires_nccl,
     skip_if_lt_x_gpu,
@@ -22,6 +25,10 @@ from harness.common_utils import instantiate_parametrized_tests, parametrize
 
 # Set by the self-test when what hangs may end.
 ENOUGH = threading.Event()
+
+MAX, MIN = dist.ReduceOp.MAX, dist.ReduceOp.MIN
+# The name of newer versions of torch comes first.
+reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
 
 class Sound(MultiThreadedTestCase):
@@ -280,6 +287,135 @@ class Faulty(MultiThreadedTestCase):
     @unittest.expectedFailure
     def test_exit_is_no_expected_failure(self):
         sys.exit(3)
+
+
+class Stuck(MultiThreadedTestCase):
+    """One rank waits in each of the calls in which thread ranks can wait; its peer has gone."""
+
+    timeout_s = 30
+
+    @property
+    def world_size(self):
+        return 4 if self._testMethodName == "test_device_mesh" else 2
+
+    def test_new_group(self):
+        if self.rank == 0:
+            dist.new_group([0, 1])
+
+    def test_init_process_group(self):
+        dist.destroy_process_group()
+        if self.rank == 1:
+            store = type(self).global_store
+            dist.init_process_group("threaded", rank=1, world_size=2, store=store)
+
+    def test_device_mesh(self):
+        if self.rank == 0:
+            init_device_mesh("cpu", (2, 2))
+
+    def test_new_group_against_a_collective(self):
+        if self.rank == 0:
+            dist.new_group([0, 1])
+        else:
+            dist.barrier()
+
+    def test_barrier(self):
+        if self.rank == 1:
+            dist.barrier()
+
+    def test_all_gather_object(self):
+        if self.rank == 0:
+            dist.all_gather_object([None, None], "x")
+
+    def test_functional_collective(self):
+        if self.rank == 1:
+            all_reduce(torch.ones(1), "sum", dist.group.WORLD).wait()
+
+    def test_meeting(self):
+        if self.rank == 0:
+            self.assertRanksAgree(1)
+        else:
+            dist.barrier()
+
+
+class CollectiveErrors(MultiThreadedTestCase):
+    """Errors in collectives that the test catches; the group works afterwards."""
+
+    world_size = 3
+
+    def perThreadTearDown(self):
+        x = torch.ones(1)
+        dist.all_reduce(x)
+        self.assertEqual(x.item(), 3)
+
+    def test_in_the_work(self):
+        with self.assertRaises(NotImplementedError) as caught:
+            dist.all_reduce(torch.ones(2), op=dist.ReduceOp.BAND)
+        if self.rank > 0:
+            self.assertRegex(str(caught.exception), '^all_reduce failed on rank 0: "bitwise_and')
+
+    def test_in_the_work_of_a_group_of_two(self):
+        pair = dist.new_group([1, 2])
+        if self.rank > 0:
+            with self.assertRaisesRegex(RuntimeError, "must match the size") as caught:
+                dist.all_gather([torch.ones(2), torch.ones(2)], torch.ones(3), group=pair)
+            if self.rank == 2:
+                self.assertIn("all_gather failed on rank 1: ", str(caught.exception))
+
+    def test_again_and_again(self):
+        for _ in range(50):
+            with self.assertRaises(NotImplementedError):
+                dist.all_reduce(torch.ones(2), op=dist.ReduceOp.BXOR)
+            dist.barrier()
+
+    def test_not_supported(self):
+        x, peer = torch.ones(3), (self.rank + 1) % 3
+        for name, call in (
+            ("reduce", lambda: dist.reduce(x, 0)),
+            ("send", lambda: dist.send(x, peer)),
+            ("recv", lambda: dist.recv(x, peer)),
+            ("recv", lambda: dist.recv(x)),
+            ("send", lambda: dist.isend(x, peer)),
+            ("recv", lambda: dist.irecv(x, peer)),
+            ("send", lambda: dist.send_object_list([1], peer)),
+            ("recv", lambda: dist.recv_object_list([None], peer)),
+            ("reduce_scatter with MAX", lambda: dist.reduce_scatter(x[:1], [x[:1]] * 3, MAX)),
+            ("reduce_scatter_single with MIN", lambda: reduce_scatter(x[:1], x, MIN)),
+        ):
+            said = f"^thread ranks do not support {name}: .* use MultiProcessTestCase"
+            with self.assertRaisesRegex(NotImplementedError, said):
+                call()
+            dist.barrier()
+
+
+class _TakenByThreads:
+    """What thread ranks take and gloo refuses; the table is in docs/writing.md."""
+
+    world_size = 2
+
+    def test_all_gather_of_other_sizes(self):
+        dist.all_gather([torch.empty(1), torch.empty(2)], torch.ones(self.rank + 1))
+
+    def test_gather_of_other_sizes(self):
+        into = [torch.empty(1), torch.empty(2)] if self.rank == 0 else None
+        dist.gather(torch.ones(self.rank + 1), into)
+
+    def test_all_gather_that_broadcasts(self):
+        dist.all_gather([torch.empty(4), torch.empty(4)], torch.ones(1))
+
+    def test_all_to_all_of_what_is_not_contiguous(self):
+        x = torch.arange(8.0).reshape(2, 4).t()
+        out = torch.empty(4, 2)
+        dist.all_to_all_single(out, x)
+        self.assertEqual(out, torch.cat([x[2 * self.rank :][:2]] * 2))
+
+
+class TakenByThreads(_TakenByThreads, MultiThreadedTestCase):
+    pass
+
+
+class RefusedByGloo(_TakenByThreads, MultiProcessTestCase):
+    def perRankSetUp(self):
+        self.init_process_group()
 
 
 class NoRun(MultiThreadedTestCase):

@@ -51,6 +51,19 @@ FAULTS = {
 }
 
 
+# By test of `Stuck`: what the report must say of the rank that waits.
+STUCK = {
+    "test_new_group": "rank 0: waiting in new_group\n",
+    "test_init_process_group": "rank 1: waiting in init_process_group\n",
+    "test_device_mesh": "rank 0: waiting in new_group\n",
+    "test_new_group_against_a_collective": "rank 0: waiting in new_group\n",
+    "test_barrier": "rank 1: waiting in barrier (threaded) for",
+    "test_all_gather_object": "rank 0: waiting in all_gather (threaded) for",
+    "test_functional_collective": "rank 1: waiting in all_reduce (threaded) for",
+    "test_meeting": "rank 0: waiting in assertRanksAgree",
+}
+
+
 class WithQuickWatch(unittest.TestCase):
     """Deadlocks are taken for certain sooner than in real use: the ranks here do little else."""
 
@@ -122,6 +135,30 @@ class TestFaults(WithQuickWatch):
                 self.assertEqual(result.status, status, result.text)
                 self.assertIn(f"harness.{error}", result.text)
                 self.assertIn(text, result.text)
+
+    def test_each_wait_is_found_and_named(self):
+        for name, text in STUCK.items():
+            with self.subTest(name):
+                result = run_case(threaded.Stuck, name)
+                self.assertEqual(result.status, "error", result.text)
+                self.assertIn("harness.RanksDeadlockedError", result.text)
+                self.assertIn(text, result.text)
+                self.assertIn(f"in {name}  (the test)", result.text)
+
+    def test_errors_in_collectives_reach_all_members(self):
+        for name in unittest.defaultTestLoader.getTestCaseNames(threaded.CollectiveErrors):
+            with self.subTest(name):
+                result = run_case(threaded.CollectiveErrors, name)
+                self.assertEqual(result.status, "passed", result.text)
+
+    def test_what_threads_take_and_gloo_refuses(self):
+        for name in unittest.defaultTestLoader.getTestCaseNames(threaded.TakenByThreads):
+            with self.subTest(name):
+                result = run_case(threaded.TakenByThreads, name)
+                self.assertEqual(result.status, "passed", result.text)
+                result = run_case(threaded.RefusedByGloo, name)
+                self.assertEqual(result.status, "error", result.text)
+                self.assertRegex(result.text, "invalid tensor size|must be contiguous")
 
     def test_subtests_are_told_apart(self):
         result = run_case(threaded.Faulty, "test_subtests")
