@@ -122,23 +122,17 @@ class ContinuousTestMixin(RankTestMixin):
         def bring_up() -> None:
             require_distributed()
             cls._init_pg(rank, world_size, file_name)
-            # A rank that ended now, its body being short, would close the connection in the face
-            # of a peer that is still at it.
-            parent_pipe.meet("init_process_group")
 
-        if cls.isolation == NONE:
-            child_kept_group.take_or_make(cls._group_key(), bring_up)
-        else:
-            bring_up()
+        child_kept_group.bring_up(cls.isolation or NONE, cls._group_key(), bring_up)
         os.environ["LOCAL_RANK"] = str(rank)
         child_stay.note_environment()
         cls.pg = dist.distributed_c10d._get_default_group()
         self.run_test(test_name, parent_pipe)
 
-    def _leave_process_group(self) -> None:
+    def _leave_process_group(self, exits: bool) -> None:
         # Whoever holds the group holds its sockets; a group that is kept is found again.
         type(self).pg = None
-        super()._leave_process_group()
+        super()._leave_process_group(exits)
 
     @classmethod
     def _group_key(cls) -> object:

@@ -42,9 +42,6 @@ class DistributedTestBase(MultiProcessTestCase):
         size = self.world_size if world_size is None else world_size
         store = store_for_group(self.file_name, size)
         dist.init_process_group(self.backend(device), world_size=size, rank=self.rank, store=store)
-        if size == self.world_size:
-            # As in init_process_group(): nobody ends before all are connected.
-            self._meet("create_pg")
         kind = torch.device(device).type
         if kind != "cpu":
             module = torch.get_device_module(kind)

@@ -14,8 +14,8 @@ from harness.cases.world_tests import WorldTestMixin
 from harness.model.example import Example
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
-from harness.model.spec import NONE
-from harness.ranks import child_gloo, child_kept_group, child_pipe, child_store
+from harness.model.spec import PROCESS
+from harness.ranks import child_kept_group, child_pipe, child_store
 from harness.ranks.child_body import run_body
 from harness.ranks.child_pipe import RankPipe
 
@@ -56,15 +56,8 @@ class InRankMixin(WorldTestMixin):
         def bring_up() -> None:
             kwargs.setdefault("store", child_store.store_for_group(self.file_name, self.world_size))
             dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
-            # A rank that ended now, its body being short, would close the connection in the face
-            # of a peer that is still at it. (Of gloo's groups that the body itself brings up,
-            # `child_gloo` takes care.)
-            self._meet("init_process_group")
 
-        if self.isolation == NONE:
-            child_kept_group.take_or_make((backend, dict(kwargs)), bring_up)
-        else:
-            bring_up()
+        child_kept_group.bring_up(self.isolation or PROCESS, (backend, dict(kwargs)), bring_up)
 
     def perRankSetUp(self) -> None:
         """Runs in every rank before the test method; setUp runs in the parent."""
@@ -113,16 +106,14 @@ class InRankMixin(WorldTestMixin):
             parent_pipe.enter,
         )
         parent_pipe.report(outcome)
-        if isinstance(outcome, Skipped):
-            if parent_pipe.stays:
-                self._leave_process_group()
-            sys.exit(TEST_SKIPS["generic"].exit_code)
-        if not isinstance(outcome, Passed):
+        if not isinstance(outcome, Passed | Skipped):
             sys.exit(self.TEST_ERROR_EXIT_CODE)
-        self._leave_process_group()
+        parent_pipe.await_peers()
+        self._leave_process_group(exits=not parent_pipe.goes_on)
+        if isinstance(outcome, Skipped):
+            sys.exit(TEST_SKIPS["generic"].exit_code)
 
-    def _leave_process_group(self) -> None:
+    def _leave_process_group(self, exits: bool) -> None:
         """Destroy the process group, unless it is to stay."""
-        child_gloo.await_peers()  # a process that ends takes its connections down too
         if self.destroy_pg_upon_exit:
-            child_kept_group.destroy_others()
+            child_kept_group.destroy_others(exits=exits)

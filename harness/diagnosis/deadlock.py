@@ -12,9 +12,6 @@ from __future__ import annotations
 from harness.diagnosis.collectives import Snapshots, members
 from harness.model.evidence import Collective, Snapshot
 
-# What the ranks of a test meet for once they have brought up the process group.
-AFTER_RENDEZVOUS = frozenset({"init_process_group", "create_pg"})
-
 # A rank that waits uses no CPU, but for gloo's loop and the taking of snapshots.
 _IDLE_SHARE = 0.25
 
@@ -99,13 +96,8 @@ def _is_in_meeting(snapshot: Snapshot) -> bool:
 
 
 def _is_in_rendezvous(snapshot: Snapshot | None) -> bool:
-    """Whether it is in one, or has left it for the meeting that follows."""
-    if snapshot is None or snapshot.waiting is None:
-        return False
-    waiting = snapshot.waiting
-    return waiting.kind == "rendezvous" or (
-        waiting.kind == "meeting" and waiting.call in AFTER_RENDEZVOUS
-    )
+    waiting = snapshot.waiting if snapshot is not None else None
+    return waiting is not None and waiting.kind == "rendezvous"
 
 
 def _message_may_come(rank: int, living: Snapshots, remaining_s: float) -> bool:

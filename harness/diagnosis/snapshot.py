@@ -6,6 +6,7 @@ looked at if the test has imported it.
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import re
 import sys
@@ -100,6 +101,20 @@ def spans(settled: bool = False) -> tuple[CollectiveSpan, ...]:
         time.sleep(_LOOK_S)
         found = recorder.spans(_since_ns)
     return found
+
+
+def brings_up_a_group() -> bool:
+    """Whether a thread of this process is inside a function of torch that connects a new group."""
+    c10d = sys.modules.get("torch.distributed.distributed_c10d")
+    functions = [getattr(c10d, name, None) for name in _CONNECTING]
+    codes = {inspect.unwrap(function).__code__ for function in functions if callable(function)}
+    for frame in sys._current_frames().values():
+        inner: FrameType | None = frame
+        while inner is not None:
+            if inner.f_code in codes:
+                return True
+            inner = inner.f_back
+    return False
 
 
 def take_groups() -> Snapshot:
@@ -227,6 +242,8 @@ _COLLECTIVES = frozenset(
     }
 )
 _RENDEZVOUS = frozenset({"init_process_group", "new_group"})
+# Where torch connects the ranks of a new group, for DeviceMesh too.
+_CONNECTING = ("init_process_group", "new_group", "split_group", "_new_process_group_helper")
 # Where a rank is while the reducer of DDP, or a collective in a graph, waits in C++.
 _BACKWARD = frozenset({"_engine_run_backward"})
 # torch's, in functional collectives.

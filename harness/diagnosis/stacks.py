@@ -62,7 +62,7 @@ def _is_own(frames: Iterable[Place]) -> bool:
 
 
 # What the harness's threads in a rank run (harness.ranks.child_listener, child_lifeline).
-_OWN_FUNCTIONS = frozenset({"_listen", "_end_with_parent", "_keep_awake"})
+_OWN_FUNCTIONS = frozenset({"_listen", "_end_with_parent", "let_go"})
 
 
 def shown_stack(frames: Sequence[Place], test: str = "") -> list[str]:

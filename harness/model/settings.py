@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -34,9 +34,16 @@ class Setting(Generic[T]):
     parse: Callable[[str], T]
     doc: str
 
-    def value(self) -> T:
-        """The value now. Raises SettingError naming the variable, its text and the rule."""
-        text = os.environ.get(self.env, "")
+    def value(self, environ: Mapping[str, str] | None = None) -> T:
+        """Return the value now.
+
+        Args:
+            environ: where to read it; by default the environment of this process.
+
+        Raises:
+            SettingError: naming the variable, its text and the rule that it breaks.
+        """
+        text = (os.environ if environ is None else environ).get(self.env, "")
         if not text:
             return self.default
         try:
@@ -55,6 +62,10 @@ class Setting(Generic[T]):
 def _text_of(value: object) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
+    if value == frozenset(TUNINGS):
+        return "all"
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value)) or "none"
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
     return str(value)
@@ -104,6 +115,19 @@ def switch(text: str) -> bool:
 def names(text: str) -> tuple[str, ...]:
     """Comma-separated names to a tuple."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def some_of(*choices: str) -> Callable[[str], frozenset[str]]:
+    """Text to a set of names: `all`, `none`, or some of the choices, separated by commas."""
+
+    def parse(text: str) -> frozenset[str]:
+        chosen = {"all": choices, "none": ()}.get(text, names(text))
+        unknown = sorted(set(chosen).difference(choices))
+        if unknown or not (chosen or text == "none"):
+            raise ValueError(f"must be all, none, or some of {', '.join(choices)}")
+        return frozenset(chosen)
+
+    return parse
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -211,6 +235,23 @@ WORLD_TESTS = Setting(
     positive_number,
     "After how many tests ranks that stay (isolation `group` and `none`) are replaced by fresh "
     "ones.",
+)
+#: What the harness does differently from a plain launch of ranks. A test must not be able to tell;
+#: each can be turned off to see whether one can.
+SCHEDULING, EXIT, TEARDOWN, STORE, KEPT_GROUP, WAIT_FOR_PEERS = TUNINGS = (
+    "scheduling",
+    "exit",
+    "teardown",
+    "store",
+    "kept-group",
+    "wait-for-peers",
+)
+TUNING: Setting[frozenset[str]] = Setting(
+    "HARNESS_TUNING",
+    frozenset(TUNINGS),
+    some_of(*TUNINGS),
+    "Which of the harness's optimizations are on, separated by commas; `all` or `none`. "
+    "`docs/isolation.md` describes each.",
 )
 PRELOAD: Setting[tuple[str, ...]] = Setting(
     "HARNESS_PRELOAD",

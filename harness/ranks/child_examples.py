@@ -53,7 +53,7 @@ def _run_one(pipe: RankPipe, run: Callable[[], None]) -> None:
         pipe.report(Raised((problem_of(sys.exc_info()),)))
     try:
         if isinstance(pipe.outcome, Passed | Skipped):
-            child_kept_group.destroy_others()
+            child_kept_group.destroy_others(exits=False)
             child_kept_group.destroy_sub_groups()  # the next example does not inherit them
         else:
             # At once: peers may wait in a collective for this rank.

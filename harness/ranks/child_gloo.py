@@ -1,206 +1,168 @@
-"""How a rank's process groups of gloo end: without waiting, and not before all their ranks are up.
+"""Takes a rank's gloo groups down without waiting for gloo.
 
-torch gives every process group of gloo a device of its own: a thread with a loop that looks round
-when something arrives, else every 10 ms. A group that is destroyed waits for the loop to look round
-once for each of its connections, and its device once more. Here all groups of a rank are on one
-device, which lives as long as the rank and holds nothing of a group but its sockets; and while
-groups are destroyed, a pair of connections of this process to itself keeps the loop busy.
+gloo's event loop cannot be woken up for a connection that is to be closed: whoever closes one waits
+until the loop has gone round, which an idle loop does every 10 ms (`unregisterDescriptor` and
+`shutdown` in gloo/transport/tcp/loop.cc, torch 2.13). The last reference to a process group closes
+its connections one after the other, then its listening socket, then the loop: 30 ms for two ranks.
 
-For gloo a group is up as soon as the connections of this rank are. A rank whose body is short may
-be done with it while a peer still brings it up, and to close connections then fails that peer. So
-every rank notes in the group's store that it is up, and looks for the others' notes before it
-leaves.
+Nobody has to wait for this. `destroy_process_group()` clears torch's records of the groups at once,
+and the harness keeps the last reference:
+
+- in a rank that is about to exit, until the process exits and the kernel closes everything;
+- in a rank that stays, until a thread of the harness has let go of it.
+
+Every group has a device (a loop and a listening socket) of its own, as torch makes it, so a group
+that goes down shares nothing with one that comes up. Groups on one device would not be independent:
+with TORCH_GLOO_LAZY_INIT=1 all of them wait for their peers under the same numbers on one socket,
+and the first of them that is destroyed ends the loop of all.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import threading
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from harness.diagnosis.snapshot import GLOO
+from harness.model import settings
+from harness.ranks.descriptors import open_files
+
+# Groups that are going down at a time; each has threads and descriptors until it is gone.
+_MAX_CLOSING = 8
+
+_kept_until_exit: list[Any] = []
+_closing: list[_Closing] = []
+_test = ""
 
 
-def share_device() -> None:
-    """Have the process groups that torch makes from now on share a device."""
+def begin(test_id: str) -> None:
+    """Remember whose groups are destroyed from now on, for the report of those that stay open."""
+    global _test
+    _test = test_id
+
+
+def destroy_before_exit() -> None:
+    """Destroy all process groups in a process that is about to exit."""
+    if settings.EXIT in settings.TUNING.value():
+        _kept_until_exit.extend(_gloo_backends(_all_groups()))
+    _destroy(None)
+
+
+def destroy(groups: list[Any] | None = None, files: frozenset[str] = frozenset()) -> None:
+    """Destroy process groups in a process that goes on.
+
+    Args:
+        groups: which; None for all. The list is emptied, so that it does not keep them open.
+        files: the descriptors, as text, that are known to belong to them.
+    """
+    # With HARNESS_LEAKS=error, what stays open has to be found before the test ends.
+    waits = settings.TEARDOWN not in settings.TUNING.value() or settings.LEAKS.value() == "error"
+    backends = [] if waits else list(_gloo_backends(_all_groups() if groups is None else groups))
+    _destroy(groups)
+    if groups is not None:
+        groups.clear()
+    if backends:
+        _close_in_background(backends, files)
+
+
+def closing_files() -> frozenset[str]:
+    """The descriptors, as text, of destroyed groups that are not closed yet."""
+    return frozenset().union(*(closing.files for closing in _closing if not closing.is_done))
+
+
+def unclosed() -> Mapping[str, str]:
+    """Test to what it has left open: something still refers to a group that it has destroyed."""
+    late = [closing for closing in _closing if not closing.is_done and not closing.is_busy]
+    return {f"of {closing.test}": "destroyed, but still referred to" for closing in late}
+
+
+class _Closing:
+    """Process groups that a thread lets go of.
+
+    Args:
+        backends: the last references to them.
+        files: what they are known to have open: descriptor to what it refers to.
+    """
+
+    def __init__(self, backends: list[Any], files: Mapping[str, str]) -> None:
+        self.test = _test
+        self._files = files
+        self._thread = threading.Thread(target=let_go, args=(backends,), name=GLOO, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def is_done(self) -> bool:
+        return not self.is_busy and not self.files
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Those of the descriptors that still refer to the same thing."""
+        now = dict(open_files()) if self._files else {}
+        return frozenset(fd for fd, target in self._files.items() if now.get(fd) == target)
+
+    def wait(self) -> None:
+        self._thread.join()
+
+
+def let_go(references: list[Any]) -> None:
+    """Drop the last references to process groups; torch takes them down without the GIL."""
+    references.clear()
+
+
+def _close_in_background(backends: list[Any], files: frozenset[str]) -> None:
+    _closing[:] = [closing for closing in _closing if not closing.is_done]
+    if len(_closing) >= _MAX_CLOSING:
+        _closing.pop(0).wait()
+    # Other targets ("anon_inode:[eventpoll]") do not tell one descriptor from its successor.
+    known = {
+        fd: target
+        for fd, target in (open_files() if files else ())
+        if fd in files and target.startswith(("socket:", "pipe:"))
+    }
+    _closing.append(_Closing(backends, known))
+
+
+def _destroy(groups: Iterable[Any] | None) -> None:
     import torch.distributed as dist
 
-    if not dist.is_available() or not dist.is_gloo_available():
+    if groups is None:
+        dist.destroy_process_group()
+    for group in groups or ():
+        dist.destroy_process_group(group)
+
+
+def _all_groups() -> list[Any]:
+    import torch.distributed as dist
+
+    return list(dist.distributed_c10d._world.pg_map)
+
+
+def _gloo_backends(groups: Iterable[Any]) -> Iterator[Any]:
+    """The gloo backends of the groups; torch itself shuts other backends down."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_gloo_available():
         return
-    c10d: Any = dist.distributed_c10d
-    if isinstance(c10d.ProcessGroupGloo, type):  # else it is done
-        c10d.ProcessGroupGloo = _OnOneDevice(c10d.ProcessGroupGloo)
-
-
-def prepare() -> None:
-    """Open now what else is opened when it is first used, and would seem to be a test's."""
-    shared = _shared()
-    if shared is not None:
-        with contextlib.suppress(Exception):  # it is told when it is needed
-            _ = shared.pair
-
-
-def await_peers() -> None:
-    """Wait until the groups that this rank has made since the last time are up on all ranks."""
-    while _notes:
-        if not _notes.pop().await_all():
-            forget_peers()  # a peer that is late for one group is late for all
-
-
-def forget_peers() -> None:
-    """Do not wait for anybody: this rank's body has failed, and its peers may wait for it."""
-    _notes.clear()
-
-
-@contextlib.contextmanager
-def awake() -> Iterator[None]:
-    """Keep the shared device's loop looking round, if there is one.
-
-    Whatever is wrong with it costs time and nothing else.
-    """
-    shared, done = _shared(), threading.Event()
-    thread = threading.Thread(target=_keep_awake, args=(shared, done), name=GLOO, daemon=True)
-    if shared is not None:
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        if shared is not None:
-            thread.join(_PATIENCE.total_seconds())
-
-
-def _keep_awake(shared: _OnOneDevice, done: threading.Event) -> None:
-    with contextlib.suppress(Exception):
-        pair = shared.pair
-        while not done.is_set():
-            pair.exchange()
-
-
-# No exchange of a process with itself takes longer, unless something is wrong with its device; and
-# no peer that is alive is this much later.
-_PATIENCE = timedelta(seconds=2)
-
-
-def _shared() -> _OnOneDevice | None:
-    import torch.distributed as dist
-
-    found = getattr(dist.distributed_c10d, "ProcessGroupGloo", None)
-    return found if isinstance(found, _OnOneDevice) else None
-
-
-class _OnOneDevice:
-    """Stands where torch looks for the class of gloo's process groups.
-
-    Args:
-        cls: that class.
-    """
-
-    def __init__(self, cls: Any) -> None:
-        self._cls = cls
-
-    @functools.cached_property
-    def devices(self) -> list[Any]:
-        """The devices that torch would make: one for each interface named, else the host's."""
-        names = os.environ.get("GLOO_SOCKET_IFNAME", "")
-        if not names:
-            return [self._cls.create_default_device()]
-        return [self._cls.create_device(interface=name) for name in names.split(",")]
-
-    @functools.cached_property
-    def pair(self) -> _Pair:
-        """Connections of this process to itself on the (first) device."""
-        return _Pair(self._cls, self.devices[:1])
-
-    def __call__(self, store: Any, rank: int, size: int, *arguments: Any, **kwargs: Any) -> Any:
-        options = self._cls._Options()
-        timeout = kwargs.get("timeout")
-        others = {name: value for name, value in kwargs.items() if name != "timeout"}
-        # Newer torch has more arguments than the timeout; what cannot be said of a group with
-        # options is torch's to do.
-        if arguments or timeout is None or not all(hasattr(options, name) for name in others):
-            group = self._cls(store, rank, size, *arguments, **kwargs)
-        else:
-            for name, value in others.items():
-                setattr(options, name, value)
-            options._devices = self.devices
-            options._threads = 2 * len(self.devices)
-            options._timeout = timeout
-            group = self._cls(store, rank, size, options)
-        _notes.append(_Note(store, size))
-        return group
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return isinstance(instance, self._cls)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cls, name)
-
-
-class _Note:
-    """This rank's note in a group's store that the group is up here.
-
-    Args:
-        store: the group's alone.
-        size: the number of its ranks.
-    """
-
-    def __init__(self, store: Any, size: int) -> None:
-        self._store = store
-        with contextlib.suppress(Exception):  # a store of the test's own may do what it likes
-            if store.add("harness/up", 1) == size:
-                store.set(_ALL_UP, "")
-
-    def await_all(self) -> bool:
-        """Wait until it is up everywhere; returns whether it is."""
+    for group in groups:
         try:
-            self._store.wait([_ALL_UP], _PATIENCE)
-        except Exception:  # late, or the store's server has gone
-            return False
-        return True
+            backend: Any = group._get_backend(torch.device("cpu"))
+        except (AttributeError, RuntimeError):  # it has no backend for the CPU
+            continue
+        # With TORCH_DISTRIBUTED_DEBUG=DETAIL, torch wraps every backend.
+        if isinstance(getattr(backend, "wrapped_pg", backend), dist.ProcessGroupGloo):
+            yield backend
 
 
-_ALL_UP = "harness/all up"
-_notes: list[_Note] = []
+def _forget_in_a_fork() -> None:
+    """A fork has none of the threads, and must not wait for them; nor does it own the groups."""
+    _kept_until_exit.extend(_closing)
+    _closing.clear()
 
 
-class _Pair:
-    """Two ends in this process of a connection that is on a device.
-
-    Args:
-        cls: the class of gloo's process groups.
-        devices: the device.
-    """
-
-    def __init__(self, cls: Any, devices: list[Any]) -> None:
-        import torch
-        from torch._C._distributed_c10d import HashStore
-
-        store = HashStore()
-        store.set_timeout(_PATIENCE)
-        self._ends: list[Any] = [None, None]
-        self._tensors = [torch.zeros(1, device="cpu"), torch.zeros(1, device="cpu")]
-
-        def open_end(number: int) -> None:
-            options = cls._Options()
-            options._devices = devices
-            options._threads = 1
-            options._timeout = _PATIENCE
-            self._ends[number] = cls(store, number, 2, options)
-
-        # Each waits for the other.
-        other = threading.Thread(target=open_end, args=(1,), name=GLOO, daemon=True)
-        other.start()
-        open_end(0)
-        other.join()
-
-    def exchange(self) -> None:
-        """Send a number from one end to the other."""
-        received = self._ends[1].recv([self._tensors[1]], 0, 0)
-        sent = self._ends[0].send([self._tensors[0]], 1, 0)
-        sent.wait()
-        received.wait()
+os.register_at_fork(after_in_child=_forget_in_a_fork)

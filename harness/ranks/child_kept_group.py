@@ -1,40 +1,72 @@
-"""The process group that a rank keeps from one test to the next, under isolation "none"."""
+"""The default process group of a rank that stays: brought up, kept for other tests, taken down."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from harness.model import settings
+from harness.model.spec import GROUP, NONE
 from harness.ranks import child_gloo
 from harness.ranks.descriptors import open_files
 
 # What it was made with, and the group.
 _kept: tuple[object, Any] | None = None
+# The descriptors, as text, that the last default group has opened, and that group.
 _files: frozenset[str] = frozenset()
+_owner: Any = None
 
 
-def take_or_make(key: object, make: Callable[[], None]) -> None:
-    """Have a default process group that was made with `key`: the one that was kept, or a new one.
+def bring_up(isolation: str, key: object, make: Callable[[], None]) -> None:
+    """Have a default process group: under isolation "none" the kept one, if it was made alike.
 
     Args:
+        isolation: the test's.
         key: what the group depends on.
         make: brings up the default process group.
     """
-    global _kept, _files
-    import torch.distributed as dist
+    keeps = isolation == NONE and settings.KEPT_GROUP in settings.TUNING.value()
+    if keeps and _take(key):
+        return
+    if isolation not in {GROUP, NONE}:
+        make()
+        return
+    _make(make)
+    if keeps:
+        _keep(key)
 
+
+def _take(key: object) -> bool:
+    """Make the kept group the default one; destroy it if it was made with something else."""
     group = _group()
-    if group is not None and _kept is not None:
-        _set_default(group)
-        if _kept[0] == key:
-            return
-        with child_gloo.awake():
-            dist.destroy_process_group()
-    _kept = None
+    if group is None or _kept is None:
+        return False
+    _set_default(group)
+    if _kept[0] == key:
+        return True
+    del group  # the last reference would close it here, and take 30 ms
+    _destroy_default()
+    return False
+
+
+def _make(make: Callable[[], None]) -> None:
+    """Bring up a group, and remember what it opens: gloo says nothing of its sockets."""
+    global _files, _owner
     before = dict(open_files())
     make()
     _files = frozenset(fd for fd, target in open_files() if before.get(fd) != target)
-    _kept = (key, dist.distributed_c10d._get_default_group())
+    _owner = _default()
+
+
+def _keep(key: object) -> None:
+    global _kept
+    _kept = (key, _default())
+
+
+def _default() -> Any:
+    import torch.distributed as dist
+
+    return dist.distributed_c10d._get_default_group()
 
 
 def hide() -> None:
@@ -63,22 +95,44 @@ def name() -> str | None:
 
 
 def files() -> frozenset[str]:
-    """The descriptors, as text, that the group has opened."""
-    return frozenset() if _group() is None else _files
+    """The descriptors, as text, of the group that is kept, and of those that are being closed."""
+    kept = frozenset() if _group() is None else _files
+    return kept | child_gloo.closing_files()
 
 
-def destroy_others() -> None:
-    """Destroy the default process group, and with it all others, unless it is the one to keep."""
-    global _kept
+def destroy_others(*, exits: bool) -> None:
+    """Destroy the default process group, and with it all others, unless it is the one to keep.
+
+    Args:
+        exits: whether this process is about to exit.
+    """
     import torch.distributed as dist
 
-    group = _group()
-    if dist.is_available() and dist.is_initialized() and dist.group.WORLD is not group:
-        with child_gloo.awake():
-            dist.destroy_process_group()  # of whatever group the test has made, and of all others
-        group = None
-    if group is None:
-        _kept = None  # to let go of its sockets
+    kept = _group()
+    if not dist.is_available() or not dist.is_initialized():
+        if kept is None:
+            _let_go()  # the test has destroyed it
+    elif dist.group.WORLD is kept:
+        return
+    elif exits:
+        child_gloo.destroy_before_exit()
+    else:
+        _destroy_default()  # of whatever group the test has made, and of all others
+
+
+def _destroy_default() -> None:
+    """Destroy the default process group, and all others."""
+    import torch.distributed as dist
+
+    files = _files if dist.group.WORLD is _owner else frozenset()
+    _let_go()
+    child_gloo.destroy(files=files)
+
+
+def _let_go() -> None:
+    """Refer to no group any more, so that its sockets close once it is destroyed."""
+    global _kept, _files, _owner
+    _kept, _owner, _files = None, None, frozenset()
 
 
 def destroy_sub_groups() -> None:
@@ -90,23 +144,18 @@ def destroy_sub_groups() -> None:
         return
     others = [group for group in dist.distributed_c10d._world.pg_map if group is not kept]
     if others:
-        with child_gloo.awake():
-            for group in others:
-                dist.destroy_process_group(group)
+        child_gloo.destroy(others)
 
 
 def destroy_all() -> None:
     """Destroy all process groups, the one that was kept among them."""
-    global _kept
     import torch.distributed as dist
 
-    child_gloo.forget_peers()
-    group, _kept = _group(), None
+    group = _group()
     if group is not None and not dist.is_initialized():
         _set_default(group)
     if dist.is_available() and dist.is_initialized():
-        with child_gloo.awake():
-            dist.destroy_process_group()
+        _destroy_default()
 
 
 def _group() -> Any:

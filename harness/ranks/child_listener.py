@@ -72,6 +72,8 @@ def _listen(
                 send(_answer(message))
             elif message["kind"] == "where":
                 send(_where(progress()))
+            elif message["kind"] == "connecting":
+                send({**message, "value": _is_connecting()})
             else:
                 orders.put(message)
     orders.put(None)
@@ -85,6 +87,13 @@ def _answer(question: Message) -> Message:
         taken = None
     answer = {"kind": "snapshot", "round": question["round"], "snapshot": taken}
     return {**answer, "spans": spans()} if question.get("spans") else answer
+
+
+def _is_connecting() -> bool:
+    try:
+        return snapshot.brings_up_a_group()
+    except Exception:  # a test may have replaced anything we look at
+        return False
 
 
 def _where(progress: Progress) -> Message:

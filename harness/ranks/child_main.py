@@ -70,7 +70,8 @@ def _run_rank(
     spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
 ) -> None:
     os.setpgid(0, 0)
-    child_scheduling.let_threads_finish()
+    if settings.SCHEDULING in settings.TUNING.value(spec.environ):
+        child_scheduling.let_threads_finish()
     child_lifeline.attach()
     mark_forks(spec.world_folder)
     _redirect_output(spec, rank, outputs)
@@ -111,9 +112,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
             from harness.ranks import expectations
 
             expectations.install()
-        child_gloo.share_device()
-        if spec.stays or spec.has_examples:
-            child_gloo.prepare()
+        child_gloo.begin(spec.test_id)
         if spec.stays:
             child_kept_group.hide()
             child_stay.note()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import queue
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,6 +14,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from harness.diagnosis import snapshot
+from harness.model import settings
+from harness.model.clock import NEVER, Deadline
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Snapshot
 from harness.model.example import Example, Remarks
@@ -31,6 +34,7 @@ from harness.model.timeline import EXIT, SET_UP
 from harness.ranks import child_listener, child_torch_state
 from harness.ranks.channel import FrameWriter, Message, encode
 from harness.ranks.child_problems import problem_of
+from harness.ranks.leaving import PATIENCE_S
 from harness.ranks.progress import Progress
 
 _current: RankPipe | None = None
@@ -62,6 +66,7 @@ class RankPipe:
         self._held = b""
         self._meetings = 0
         self._keeps_time = False
+        self._waits_to_leave = False
         self._sending = threading.Lock()
         self.progress = Progress()
         self.stays = False
@@ -74,6 +79,7 @@ class RankPipe:
         _current, self.stays, self.outcome = self, stays, None
         self.example = None
         self._meetings = 0
+        self._waits_to_leave = False
         self._keeps_time, self.progress = False, Progress()
         self.enter(SET_UP)
 
@@ -109,13 +115,25 @@ class RankPipe:
             self.enter(EXIT)
             is_good = isinstance(outcome, Passed | Skipped)
             message = self._outcome_message(outcome, is_good)
-            ends_idle = self.stays and not child_torch_state.groups()
-            if is_good and (ends_idle or self.example is not None):
-                # Nothing is left to do that could hang, or what is left is of the example too: it
-                # can go with what comes right after.
+            self._waits_to_leave = is_good and self._has_groups_to_destroy()
+            message["waits"] = self._waits_to_leave
+            if is_good and not self._waits_to_leave and self.goes_on:
+                # Nothing is left to do that could hang: it can go with what comes right after.
                 self._held = encode(message)
             else:
                 self._send(message)
+
+    @staticmethod
+    def _has_groups_to_destroy() -> bool:
+        return settings.WAIT_FOR_PEERS in settings.TUNING.value() and bool(
+            child_torch_state.groups()
+        )
+
+    def await_peers(self) -> None:
+        """Wait until no peer needs this rank's connections any more; see `leave_gate`."""
+        if self._waits_to_leave:
+            self._waits_to_leave = False
+            self._await("may_leave", PATIENCE_S)
 
     def _outcome_message(self, outcome: Spoken, is_good: bool) -> Message:
         # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
@@ -176,13 +194,24 @@ class RankPipe:
         """Something is about to be done to this rank on purpose: "kill" or "stop"."""
         self._send({"kind": "sabotage", "deed": deed})
 
-    def _await(self, kind: str) -> dict[str, Any]:
-        """What the parent says next that is of this kind. If it has gone, this process goes too."""
+    def _await(self, kind: str, limit_s: float | None = None) -> dict[str, Any]:
+        """What the parent says next that is of this kind; empty if it says nothing in time.
+
+        If the parent has gone, this process goes too.
+        """
         assert self._orders is not None
-        while (order := self._orders.get()) is not None:
-            if order["kind"] == kind:
-                return order
-        raise PeerLeftError("the parent has gone")
+        limit = NEVER if limit_s is None else Deadline.after(limit_s)
+        with contextlib.suppress(queue.Empty):
+            while (order := self._orders.get(timeout=limit.remaining_s())) is not None:
+                if order["kind"] == kind:
+                    return order
+            raise PeerLeftError("the parent has gone")
+        return {}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this process runs something else after the present body."""
+        return self.stays or self.example is not None
 
     @property
     def may_stay(self) -> bool:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from harness.model import settings
 from harness.model.spec import LaunchSpec
 
 # torch's store takes no more at a time than 8 MiB.
@@ -85,6 +86,6 @@ def store_for_group(file_name: str, world_size: int) -> Any:
     from torch._C._distributed_c10d import FileStore, PrefixStore
 
     _count += 1
-    if _client is None:
+    if _client is None or settings.STORE not in settings.TUNING.value():
         return FileStore(file_name if _count == 1 else f"{file_name}.{_count}", world_size)
     return PrefixStore(f"{_prefix}/{_part}{_count}", _client)

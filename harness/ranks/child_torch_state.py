@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from harness.ranks import child_kept_group
+from harness.ranks import child_gloo, child_kept_group
 
 
 def switches() -> Mapping[str, Any]:
@@ -44,6 +44,7 @@ def groups() -> Mapping[str, Any]:
     """The process groups, but for the one to keep, and RPC's agent, which a rank has up."""
     kept = child_kept_group.name()
     found = {repr(name): f"of {group.size()} ranks" for name, group in _groups() if name != kept}
+    found.update(child_gloo.unclosed())
     rpc = sys.modules.get("torch.distributed.rpc")
     if rpc is not None and rpc.is_available() and rpc._is_current_rpc_agent_set():
         found["of RPC"] = "still up"

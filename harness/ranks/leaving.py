@@ -8,6 +8,10 @@ import sys
 import threading
 from typing import NoReturn
 
+#: How long a rank that has passed waits at most for peers that are bringing up a process group. A
+#: peer that is alive takes a fraction of it.
+PATIENCE_S = 2.0
+
 
 def end_as_an_interpreter_does() -> None:
     """Wait for threads, then run exit handlers, as Python does before it finalises.

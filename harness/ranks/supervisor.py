@@ -22,6 +22,7 @@ from harness.ranks.descriptors import readable
 from harness.ranks.handle import RankHandle
 from harness.ranks.inquiry import RankInquiry
 from harness.ranks.interrogation import Interrogator
+from harness.ranks.leave_gate import LeaveGate
 from harness.ranks.meetings import Answer, Meetings
 from harness.ranks.remains import are_in_step
 from harness.ranks.terminal import Terminal
@@ -84,6 +85,7 @@ class Supervisor:
         self._body_began_s = now()
         self._exit = NEVER
         self._meetings = Meetings(len(self.ranks))
+        self._gate = LeaveGate(self.ranks)
         self._terminal = Terminal()
         self._paused_s: float | None = None
         self._end: Deadline | None = None
@@ -118,6 +120,7 @@ class Supervisor:
             self._take_in(ready)
             self._inquiry.advance(ready)
             self._advance()
+            self._gate.advance(is_ending=self._end is not None)
 
     def reports(self) -> tuple[RankReport, ...]:
         """All that is known of the ranks by now."""
@@ -144,7 +147,8 @@ class Supervisor:
         """Wait for news or the next deadline; returns the descriptors that have some."""
         handles = [rank.handle for rank in self._unsettled()]
         fds = [fd for handle in handles for fd in handle.open_fds]
-        ready = readable([*fds, *self._inquiry.fds], self._next().sooner(self._inquiry.deadline))
+        soonest = self._next().sooner(self._inquiry.deadline).sooner(self._gate.deadline)
+        ready = readable([*fds, *self._inquiry.fds], soonest)
         for handle in self._world.handles:
             handle.pass_on_output()
         return ready

@@ -40,7 +40,7 @@ class Phase(enum.Enum):
 
 
 # Answers of the rank's listener, which say nothing of what the test does.
-_NO_NEWS = frozenset({"snapshot", "where"})
+_NO_NEWS = frozenset({"snapshot", "where", "connecting"})
 
 
 class WatchedRank:
@@ -62,6 +62,9 @@ class WatchedRank:
         self.expectations: list[Expectation] = []
         self.arrivals: list[tuple[str, str]] = []
         self.sabotage = ""
+        # Whether it waits for `LeaveGate`, and what it last said to whether it brings up a group.
+        self.waits_to_leave = False
+        self.is_connecting: tuple[int, bool] | None = None
         self.terminal_wishes: list[bool] = []
         self.outcome: Outcome | None = None
         self.at_s = 0.0
@@ -98,6 +101,7 @@ class WatchedRank:
             self.phase = Phase.RUNNING
         elif kind == "outcome":
             self.phase = Phase.LEAVING
+            self.waits_to_leave = message["waits"]
             spoken = spoken_from_data(message["outcome"])
             if self.spoken is None or is_worse(spoken, self.spoken):
                 self.spoken, self.spoken_at_s = spoken, now()
@@ -109,6 +113,8 @@ class WatchedRank:
             self.progress.enter(message["name"], message["at_s"])
         elif kind == "where":
             self.position, self.is_sought = message, False
+        elif kind == "connecting":
+            self.is_connecting = (message["number"], message["value"])
         elif kind == "leaving":
             self.left_from = Place(**message["where"]) if message["where"] else None
         elif kind == "goodbye":

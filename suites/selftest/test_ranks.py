@@ -6,15 +6,11 @@ import os
 import sys
 import unittest
 import warnings
-from datetime import timedelta
 from unittest import mock
 
-import torch.distributed as dist
-
-import harness
 from harness import MultiProcessTestCase, WorldSizeError
 from harness.model.errors import HookSignatureError
-from harness.ranks import child_gloo, child_scheduling, folders
+from harness.ranks import child_scheduling, folders
 from harness.ranks.channel import FrameWriter
 from harness.ranks.foresight import foreseen
 from suites.samples import sound
@@ -99,24 +95,6 @@ class TestForesight(CommandTestCase):
             self.assertEqual(foreseen(["foreseen_a", "no_such_module"]), [])
             self.assertEqual(foreseen(["foreseen_b"]), ["torch.fx.experimental.symbolic_shapes"])
             self.assertEqual(foreseen(["foreseen_c"]), ["torch._dynamo"])
-
-
-class TestGroupsOfGloo(unittest.TestCase):
-    def test_a_rank_waits_until_its_peers_are_up(self):
-        store = dist.HashStore()
-        notes = [child_gloo._Note(store, 2)]
-        with mock.patch.object(child_gloo, "_PATIENCE", timedelta(milliseconds=1)):
-            self.assertFalse(notes[0].await_all())
-        notes.append(child_gloo._Note(store, 2))
-        self.assertTrue(all(note.await_all() for note in notes))
-
-    def test_not_for_a_store_that_has_gone(self):
-        with harness.tcp_store() as server:
-            client = dist.TCPStore("127.0.0.1", server.port, is_master=False)
-            note = child_gloo._Note(client, 2)
-        del server
-        self.assertFalse(note.await_all())
-        self.assertFalse(child_gloo._Note(client, 2).await_all())
 
 
 class TestBadWorlds(unittest.TestCase):

@@ -1,0 +1,97 @@
+"""`LeaveGate`, which decides when ranks that have passed may close their connections."""
+
+import unittest
+from dataclasses import dataclass, field
+from unittest import mock
+
+from harness.model import clock
+from harness.ranks.leave_gate import LeaveGate
+from harness.ranks.watched import Phase
+
+
+class Handle:
+    """What the gate says to a rank."""
+
+    def __init__(self):
+        self.questions, self.orders = [], []
+
+    def ask(self, message):
+        self.questions.append(message["number"])
+        return True
+
+    def order(self, frame):
+        self.orders.append(frame)
+
+
+@dataclass
+class Rank:
+    phase: Phase = Phase.RUNNING
+    sabotage: str = ""
+    waits_to_leave: bool = False
+    is_connecting: tuple | None = None
+    handle: Handle = field(default_factory=Handle)
+
+    def passes(self):
+        self.phase, self.waits_to_leave = Phase.LEAVING, True
+
+    def answers(self, is_connecting):
+        self.is_connecting = (self.handle.questions[-1], is_connecting)
+
+
+class TestLeaveGate(unittest.TestCase):
+    def setUp(self):
+        self.time = 100.0
+        fake = mock.patch.object(clock, "now", side_effect=lambda: self.time)
+        fake.start()
+        self.addCleanup(fake.stop)
+        self.ranks = [Rank(), Rank()]
+        self.gate = LeaveGate(self.ranks)
+
+    def advance(self, seconds=0.0, is_ending=False):
+        self.time += seconds
+        self.gate.advance(is_ending)
+
+    def may_leave(self, rank):
+        return bool(self.ranks[rank].handle.orders)
+
+    def test_all_at_once_when_the_last_body_has_ended(self):
+        self.ranks[0].passes()
+        self.advance()
+        self.assertFalse(self.may_leave(0))
+        self.ranks[1].passes()
+        self.advance()
+        self.assertTrue(self.may_leave(0) and self.may_leave(1))
+        self.assertEqual(self.ranks[1].handle.questions, [])
+
+    def test_a_peer_that_brings_up_a_group(self):
+        self.ranks[0].passes()
+        self.advance()
+        self.advance(seconds=0.02)
+        self.assertEqual(len(self.ranks[1].handle.questions), 1)
+        self.ranks[1].answers(True)
+        self.advance()
+        self.assertFalse(self.may_leave(0))
+        self.advance(seconds=0.1)
+        self.assertEqual(len(self.ranks[1].handle.questions), 2)
+        self.advance()
+        self.assertFalse(self.may_leave(0))  # that was the answer to the question before
+        self.ranks[1].answers(False)
+        self.advance()
+        self.assertTrue(self.may_leave(0))
+
+    def test_not_for_a_rank_that_is_stopped_on_purpose(self):
+        self.ranks[0].passes()
+        self.ranks[1].sabotage = "stop"
+        self.advance()
+        self.assertTrue(self.may_leave(0))
+
+    def test_not_in_a_test_that_is_being_ended(self):
+        self.ranks[0].passes()
+        self.advance(is_ending=True)
+        self.assertTrue(self.may_leave(0))
+
+    def test_a_rank_without_groups_is_told_nothing(self):
+        self.ranks[0].phase = Phase.LEAVING
+        self.advance()
+        self.assertFalse(self.may_leave(0))
+        self.assertIs(self.gate.deadline, clock.NEVER)
