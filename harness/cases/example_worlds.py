@@ -80,7 +80,7 @@ class ProcessWorld:
         """See the ranks up that have been started; returns a pass, or what is wrong."""
         limit_s = settings.START_TIMEOUT_S.value()
         verdict = self._verdict(Limits(limit_s, limit_s, settings.EXIT_TIMEOUT_S.value()))[0]
-        self.is_up = not verdict.is_trouble
+        self.is_up = self._world.awaits_example
         return verdict
 
     def revive(self) -> None:
@@ -118,7 +118,7 @@ class ProcessWorld:
                 deep=question.thorough,
             )
         )
-        self.is_up = self._world.is_idle
+        self.is_up = self._world.awaits_example
         # Else ranks may differ in whether they have a group from the last example.
         self._fresh_group = verdict.is_trouble or not self._world.is_clean
         return Answer(verdict, remarks)

@@ -199,10 +199,9 @@ class RankPipe:
 
         If the parent has gone, this process goes too.
         """
-        assert self._orders is not None
         limit = NEVER if limit_s is None else Deadline.after(limit_s)
         with contextlib.suppress(queue.Empty):
-            while (order := self._orders.get(timeout=limit.remaining_s())) is not None:
+            while (order := self._next_order(limit)) is not None:
                 if order["kind"] == kind:
                     return order
             raise PeerLeftError("the parent has gone")
@@ -212,6 +211,19 @@ class RankPipe:
     def goes_on(self) -> bool:
         """Whether this process runs something else after the present body."""
         return self.stays or self.example is not None
+
+    def _next_order(self, limit: Deadline = NEVER) -> Message | None:
+        """Wait for what the parent says next; None if it has gone.
+
+        This is the one place where a rank waits for its parent. It mostly has no deadline of its
+        own: the parent has one for whatever the rank does, and if the parent goes, the kernel ends
+        this process (`child_lifeline`).
+
+        Raises:
+            queue.Empty: at the limit.
+        """
+        assert self._orders is not None
+        return self._orders.get(timeout=limit.remaining_s())
 
     @property
     def may_stay(self) -> bool:
@@ -226,7 +238,7 @@ class RankPipe:
             is_clean: whether another test may follow.
             imported: the modules that the test has imported.
         """
-        self._send(_parked(left, is_clean, imported))
+        self._send({"kind": "parked", **_at_rest(left, is_clean, imported)})
 
     def await_examples(self) -> None:
         """All is ready for the first example of a property test."""
@@ -240,14 +252,15 @@ class RankPipe:
         Raises:
             SystemExit: if the rank shall leave.
         """
-        assert self._orders is not None
-        while (order := self._orders.get()) is not None and order["kind"] != "leave":
+        while (order := self._next_order()) is not None and order["kind"] != "leave":
             if order["kind"] == "example":
                 self._begin_example(order)
                 return order
             if order["kind"] == "no more examples":
                 self.outcome = self.example = None
                 return None
+            # Else an answer that the example before has not waited for.
+        self.stays = False  # or the outcome of the last example would have it wait for a test
         raise SystemExit(0)
 
     def _begin_example(self, order: Message) -> None:
@@ -263,12 +276,12 @@ class RankPipe:
     def end_example(self) -> None:
         """The process group of the example is down, or is kept; the rank waits for the next one."""
         remarks = Remarks() if self.example is None else self.example.remarks
-        self._send({**_parked([], True, ()), "remarks": remarks.to_data()})
+        rest = _at_rest([], True, ())
+        self._send({"kind": "awaits example", **rest, "remarks": remarks.to_data()})
 
     def next_spec(self) -> LaunchSpec | None:
         """Wait for the next test; None if the rank shall leave."""
-        assert self._orders is not None
-        while (order := self._orders.get()) is not None and order["kind"] != "leave":
+        while (order := self._next_order()) is not None and order["kind"] != "leave":
             if order["kind"] == "run":
                 return LaunchSpec.from_data(order["spec"])
             # Else an answer that the test before has not waited for.
@@ -295,9 +308,8 @@ class RankPipe:
             self._writer.send_frame(held + encode(message))
 
 
-def _parked(left: list[str], is_clean: bool, imported: tuple[str, ...]) -> Message:
+def _at_rest(left: list[str], is_clean: bool, imported: tuple[str, ...]) -> Message:
     return {
-        "kind": "parked",
         "left": left,
         "is_clean": is_clean,
         "positions": child_torch_state.positions(),

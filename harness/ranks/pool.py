@@ -80,7 +80,7 @@ class StayingWorld:
 
     def end(self) -> None:
         """End the ranks; says so if those that had nothing to do any more did not end well."""
-        if self.world.is_idle:
+        if self.world.is_idle or self.world.awaits_example:
             odd = self.world.dismiss(settings.EXIT_TIMEOUT_S.value(), TERM_GRACE_S)
             left = self.world.end_leftovers(LEAVING_S)
             codes = [f"rank {h.rank} ended with exit code {h.exit_code}" for h in odd]

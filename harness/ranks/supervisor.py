@@ -26,7 +26,7 @@ from harness.ranks.leave_gate import LeaveGate
 from harness.ranks.meetings import Answer, Meetings
 from harness.ranks.remains import are_in_step
 from harness.ranks.terminal import Terminal
-from harness.ranks.watched import Phase, WatchedRank
+from harness.ranks.watched import WAITING, Phase, WatchedRank
 from harness.ranks.world import World
 
 # After the first fault, peers usually fail of the same cause within milliseconds, and their own
@@ -42,7 +42,7 @@ ANSWER_GRACE_S = 2.0
 TERM_GRACE_S = 0.1
 
 
-_SETTLED = (Phase.GONE, Phase.PARKED)
+_SETTLED = (Phase.GONE, *WAITING)
 _BEFORE_THE_END = (Phase.STARTING, Phase.RUNNING)
 
 
@@ -96,7 +96,8 @@ class Supervisor:
     def run(self) -> tuple[RankReport, ...]:
         """Wait for all outcomes.
 
-        However this returns or raises, no rank is left running, unless all of them stay.
+        However this returns or raises, no rank is left running, unless all of them wait: for
+        another test, or for another example.
         """
         self._set_deadlines()  # ranks that have run a test before are up already
         try:
@@ -107,8 +108,10 @@ class Supervisor:
         finally:
             for rank in self.ranks:
                 self._terminal.leave(rank.rank)
-            self._world.is_idle = self._all_stay()
-            stuck = [] if self._world.is_idle else self._world.end(TERM_GRACE_S)
+            awaited = self._what_all_await()
+            self._world.is_idle = awaited is Phase.PARKED
+            self._world.awaits_example = awaited is Phase.BETWEEN_EXAMPLES
+            stuck = self._world.end(TERM_GRACE_S) if awaited is None else []
             self._world.end_output()  # the reports tell of what was written last, too
         self._world.is_clean = are_in_step(self.ranks) and all(rank.is_clean for rank in self.ranks)
         self._settle_survivors(stuck)
@@ -126,19 +129,20 @@ class Supervisor:
         """All that is known of the ranks by now."""
         return self._interrogator.reports()
 
-    def _all_stay(self) -> bool:
-        """Whether every rank waits for another test."""
-        parked = all(rank.phase is Phase.PARKED for rank in self.ranks)
+    def _what_all_await(self) -> Phase | None:
+        """The phase in which every rank waits for its parent; None if the world has to end."""
+        phases = {rank.phase for rank in self.ranks}
         may_stay = self._end is None or (self._limits.faulty_stay and not self._is_hang)
-        if parked and may_stay and not any(map(self._has_died, self.ranks)):
-            return True
+        if len(phases) == 1 and may_stay and not any(map(self._has_died, self.ranks)):
+            (phase,) = phases
+            return phase if phase in WAITING else None
         for rank in filter(self._has_died, self.ranks):
             rank.settle_by_exit(rank.handle.exit_code or 0)
-        return False
+        return None
 
     @staticmethod
     def _has_died(rank: WatchedRank) -> bool:
-        return rank.phase is Phase.PARKED and not rank.alive
+        return rank.phase in WAITING and not rank.alive
 
     def _unsettled(self) -> list[WatchedRank]:
         return [rank for rank in self.ranks if rank.phase not in _SETTLED]

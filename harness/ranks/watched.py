@@ -37,6 +37,11 @@ class Phase(enum.Enum):
     LEAVING = "exit"
     GONE = "gone"
     PARKED = "between tests"
+    BETWEEN_EXAMPLES = "between examples"
+
+
+#: The rank waits for its parent: for another test, or for another example of a property test.
+WAITING = (Phase.PARKED, Phase.BETWEEN_EXAMPLES)
 
 
 # Answers of the rank's listener, which say nothing of what the test does.
@@ -120,7 +125,10 @@ class WatchedRank:
         elif kind == "goodbye":
             self.imported = tuple(message["imported"])
         elif kind == "parked":
-            self._park(message)
+            self._wait(Phase.PARKED, message)
+        elif kind == "awaits example":
+            self._wait(Phase.BETWEEN_EXAMPLES, message)
+            self.remarks = Remarks.from_data(message["remarks"])
         elif kind == "meet":
             self.arrivals.append((message["label"], message["value"]))
         elif kind == "terminal":
@@ -130,14 +138,12 @@ class WatchedRank:
         elif kind == "sabotage":
             self.sabotage = message["deed"]
 
-    def _park(self, message: Message) -> None:
-        self.phase, self.ended_s = Phase.PARKED, now()
+    def _wait(self, phase: Phase, message: Message) -> None:
+        self.phase, self.ended_s = phase, now()
         self.imported = tuple(message["imported"])
         self.left = tuple(message["left"])
         self.is_clean = message["is_clean"]
         self.positions = message["positions"]
-        if "remarks" in message:
-            self.remarks = Remarks.from_data(message["remarks"])
         if self.spoken is not None:
             self.settle(self.spoken, self.spoken_at_s)
 
@@ -170,7 +176,7 @@ class WatchedRank:
 
     def settle_by_exit(self, code: int) -> None:
         """The process has ended: fix the outcome by what it has said and by the exit code."""
-        if self.phase is Phase.PARKED:
+        if self.phase in WAITING:
             self.outcome = None  # it was to stay; whatever ended it counts
         self.phase, self.ended_s = Phase.GONE, now()
         if self.spoken is not None and not (isinstance(self.spoken, Passed) and code):

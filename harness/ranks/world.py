@@ -43,7 +43,9 @@ class World:
     Attributes:
         folder: where it keeps its files: the test's folder, unless the ranks stay.
         handles: the ranks, in order.
-        is_idle: whether all ranks wait for another test.
+        is_idle: whether all ranks have said that they wait for another test.
+        awaits_example: whether all ranks have said that they wait for another example of the
+            property test that they run. They cannot run another test then.
         is_clean: whether, besides, they are as they were before the last one.
         logs: what they have printed.
     """
@@ -55,7 +57,7 @@ class World:
         self._store: Any = None
         self.logs = WorldLogs(folder)
         self.handles: list[RankHandle] = []
-        self.is_idle = self.is_clean = False
+        self.is_idle = self.awaits_example = self.is_clean = False
         self._leftovers = LeftoverWatch(folder)
 
     @classmethod
@@ -96,9 +98,9 @@ class World:
         self.handles.append(handle)
 
     def run(self, spec: LaunchSpec) -> None:
-        """Have ranks that stay run another test."""
+        """Have ranks that wait for another test run it."""
         spec = self._with_store(spec)
-        self.is_idle = self.is_clean = False
+        self._are_busy()
         for handle in self.handles:
             self._run_again(handle, spec)
 
@@ -108,10 +110,13 @@ class World:
         Args:
             order: what; its `values`, if it has any, are bytes as base64, and may be large.
         """
-        self.is_idle = self.is_clean = False
+        self._are_busy()
         order = self._with_short_values(order)
         for handle in self.own_handles:
             self._order(handle, order)
+
+    def _are_busy(self) -> None:
+        self.is_idle = self.awaits_example = self.is_clean = False
 
     def _with_short_values(self, order: Message) -> Message:
         path = Path(self.folder, _VALUES)
@@ -155,7 +160,7 @@ class World:
             handle.end_output()
 
     def dismiss(self, limit_s: float, grace_s: float) -> list[RankHandle]:
-        """Have ranks that wait for another test leave as a test's ranks do; end those that do not.
+        """Have ranks that wait leave as a test's ranks do; end those that do not.
 
         Args:
             limit_s: seconds that they may take.
