@@ -15,7 +15,14 @@ import warnings
 import torch
 import torch.distributed as dist
 
-from harness import MultiProcContinuousTest, MultiProcessTestCase, isolation, timeout
+from harness import (
+    MultiProcContinuousTest,
+    MultiProcessTestCase,
+    isolation,
+    kill_rank,
+    stop_rank,
+    timeout,
+)
 
 
 def record(case) -> None:
@@ -147,6 +154,27 @@ class AfterTheBody(MultiProcessTestCase):
         pass
 
 
+class Hit(OnGloo):
+    """Something is done to rank 1, which therefore does not stay; nor do the others."""
+
+    @kill_rank(1, at=1, survivors_raise=RuntimeError)
+    def test_killed(self):
+        record(self)
+        dist.barrier()
+
+    @stop_rank(1, at=1)
+    def test_stopped(self):
+        record(self)
+        if self.rank == 1:
+            dist.barrier()
+
+    @stop_rank(1, at=1)
+    def test_stopped_and_left(self):
+        if self.rank == 1:
+            dist.barrier()
+        os.environ["LEFT"] = "1"
+
+
 class Remains(OnGloo):
     """What each test leaves is named in `REMAINS`."""
 
@@ -213,6 +241,10 @@ class Remains(OnGloo):
     def test_group_destroyed(self):
         dist.destroy_process_group()
 
+    def test_group_destroyed_on_one_rank(self):
+        if self.rank == 1:
+            dist.destroy_process_group()
+
     def test_uneven(self):
         if self.rank == 0:
             dist.all_reduce(torch.ones(1), async_op=True)
@@ -264,6 +296,8 @@ REMAINS = {
     "test_stdout": "ranks 0, 1: the sys.stdout is ",
     "test_group": "ranks 0, 1: process group ",
     "test_group_destroyed": None,
+    "test_group_destroyed_on_one_rank": "the ranks have different process groups: rank 0 '0', "
+    "rank 1 none",
     "test_uneven": "the ranks have called different numbers of collectives: rank 0 ",
     "test_on_one_rank": "rank 1: environment variable LEFT: 1 left behind",
     "test_alarm": "ranks 0, 1: the alarm is True, was False",

@@ -157,6 +157,22 @@ class TestOutcomes(Reuse):
         self.assertIn("had not finished after 1 s", result.text)
         self.assertLess(result.seconds, 60)  # ranks may take 180 s to start, but these have
 
+    def test_what_is_done_to_a_rank_on_purpose_is_no_leak(self):
+        for method in ("test_killed", "test_stopped"):
+            with self.subTest(method):
+                first = self.pids(reused.Sound, "test_one", HARNESS_LEAKS="error")
+                hit = self.pids(reused.Hit, method, HARNESS_LEAKS="error")
+                self.assertEqual(hit, first)
+                after = self.pids(reused.Sound, "test_two", HARNESS_LEAKS="error")
+                self.assertTrue(set(after).isdisjoint(first), (first, after))
+
+    def test_survivors_can_leak(self):
+        with mock.patch.dict(os.environ, HARNESS_LEAKS="error"):
+            result = run_case(reused.Hit, "test_stopped_and_left")
+        self.assertEqual(result.status, "error", result.text)
+        self.assertIn("rank 0: environment variable LEFT: 1 left behind", result.text)
+        self.assertNotIn("rank 1", result.text.replace("rank=1", ""))
+
     def test_a_world_that_died_while_it_waited(self):
         first = self.pids(reused.Sound, "test_one")
         os.kill(first[0], 9)
