@@ -1,8 +1,10 @@
 """Runs a test method under Hypothesis's `@given` in a rank, with the example that the parent sent.
 
 The engine is in the parent alone. In a rank the method is called as ever, so that all decorators
-around `@given` do their part; where Hypothesis would begin to draw, it is told to run one explicit
-example, and so the body has all that it may expect of Hypothesis. Imported only for such tests.
+around `@given` do their part around each example, and what they swallow is swallowed. Where
+Hypothesis would begin to draw, it is told to run one explicit example, and so the body has all that
+it may expect of Hypothesis: also an engine of its own for a `@given` that it calls itself. Imported
+only for such tests.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from types import TracebackType
 from typing import Any
 
 import hypothesis
+import hypothesis.core
+from hypothesis._settings import local_settings
 from hypothesis.control import current_build_context
 from hypothesis.errors import UnsatisfiedAssumption
 from hypothesis.reporting import with_reporter
 
+from harness.model import settings
 from harness.model.errors import PropertyError
 from harness.model.example import Example
 from harness.ranks.example_values import unpack
@@ -83,8 +88,9 @@ class _Call:
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the body, with the example's values in the place of those that stand for them."""
-        self.has_run = True
+        self.has_run, self.error = True, None  # a decorator may call the body again
         remarks = self.example.remarks
+        remarks.rejected = remarks.location = ""
         keep = remarks.notes.append if self.example.wants_notes else _drop
         try:
             with with_reporter(lambda text: keep(str(text))):
@@ -109,12 +115,11 @@ class _Call:
         self._traceback = here.tb_next if here is not None else None
         self._notes = list(getattr(error, "__notes__", ()))
 
-    def as_raised(self) -> BaseException | None:
-        """The body's exception as the body raised it, without what Hypothesis has added."""
-        if self.error is None:
-            return None
-        vars(self.error)["__notes__"] = self._notes
-        return self.error.with_traceback(self._traceback)
+    def restore_error(self) -> None:
+        """Make the body's exception what the body raised, without what Hypothesis has added."""
+        if self.error is not None:
+            vars(self.error)["__notes__"] = self._notes
+            self.error = self.error.with_traceback(self._traceback)
 
 
 def _drop(text: str) -> None:
@@ -133,22 +138,25 @@ def run_example(method: Callable[[], Any], example: Example, seed: Callable[[], 
 
     Raises:
         unittest.SkipTest: if an assumption does not hold; `example.remarks` tells it from others.
-        BaseException: whatever the body raises.
+        BaseException: whatever the method raises: what its body raises, unless a decorator has
+            swallowed that, and what its decorators raise.
     """
     call = _Call(example)
     _current.call, _current.seed = call, seed
+    raised: BaseException | None = None
     try:
         method()
     except BaseException as error:
-        raised = call.as_raised()
-        if error is not raised:
-            raise
+        call.restore_error()
+        raised = error
     finally:
         _current.call = None
-    if (raised := call.as_raised()) is not None:
-        raise raised
+    # A decorator may complain that the body has not raised what it expects. Nothing is expected of
+    # an example that is rejected.
     if example.remarks.rejected:
         raise unittest.SkipTest(f"the example is rejected: {example.remarks.rejected}")
+    if raised is not None:
+        raise raised
     if not call.has_run:
         raise PropertyError(
             "the test method returned without running the body that is under @given"
@@ -170,7 +178,8 @@ def explicitly(method: Any, body: Callable[..., Any]) -> Iterator[None]:
     def dispatch(*args: Any, **kwargs: Any) -> Any:
         call: _Call = _current.call
         _current.seed()
-        return call.run(body, args, kwargs)
+        with local_settings(of_the_body):
+            return call.run(body, args, kwargs)
 
     changed: dict[str, Any] = {
         "_hypothesis_internal_use_settings": _settings(),
@@ -179,21 +188,39 @@ def explicitly(method: Any, body: Callable[..., Any]) -> Iterator[None]:
         "hypothesis_explicit_examples": [],
     }
     before = {name: getattr(layer, name) for name in changed if hasattr(layer, name)}
+    of_the_body = _settings_of_the_body(layer._hypothesis_internal_use_settings)
     inner = handle.inner_test
     for name, value in changed.items():
         setattr(layer, name, value)
     # Something must stand for the values; what it is, is seen in `dispatch`.
     hypothesis.example(**dict.fromkeys(handle._given_kwargs))(layer)
     handle.inner_test = dispatch
+    # Like all random generators, an engine that the body uses starts from the seed in each example:
+    # else Hypothesis would find that an example fails now and passes the next time.
+    core: Any = hypothesis.core
+    forced, core.global_force_seed = core.global_force_seed, settings.SEED.value()
     try:
         yield
     finally:
+        core.global_force_seed = forced
         handle.inner_test = inner
         for name in changed:
             if name in before:
                 setattr(layer, name, before[name])
             else:
                 delattr(layer, name)
+
+
+def _settings_of_the_body(own: hypothesis.settings) -> hypothesis.settings:
+    """The settings that a `@given` takes over which the body calls: the test's own.
+
+    With `_settings`, which say how this module has the body run, it would run no example at all and
+    skip the test. Hypothesis refuses such a `@given` unless the outer test suppresses its health
+    check `nested_given`. The check is about the time of its engine, which does not run the outer
+    test here; HARNESS_PROPERTY_TIMEOUT limits that time.
+    """
+    suppressed = [*own.suppress_health_check, hypothesis.HealthCheck.nested_given]
+    return hypothesis.settings(own, suppress_health_check=suppressed)
 
 
 @functools.cache

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import signal
+import time
 import unittest
 
 import torch
@@ -31,10 +33,13 @@ from harness import (
     MultiProcContinuousTest,
     MultiProcessTestCase,
     MultiThreadedTestCase,
+    delay_rank,
     devices,
     instantiate_parametrized_tests,
+    kill_rank,
     parametrize,
     requires_world_size,
+    stop_rank,
     timeout,
     world_sizes,
 )
@@ -372,6 +377,238 @@ class Controls(MultiProcessTestCase):
     def test_prints(self, number):
         print(f"said of {number}")
         self.assertLess(number, 10)
+
+
+class Unfinished(Continuous):
+    """Property tests that end otherwise than with a pass or a skip, and tests that come next."""
+
+    @given(number=st.integers())
+    def test_never_satisfied(self, number):
+        assume(False)
+
+    @given(number=st.integers())
+    def test_fails(self, number):
+        self.fail("always")
+
+    @given(number=st.sampled_from([]))
+    def test_bad_strategy(self, number):
+        pass
+
+    @settings(deadline=1)
+    @given(number=st.integers())
+    def test_deadline(self, number):
+        time.sleep(0.1)
+
+    @given(function=st.just(lambda: 1))
+    def test_value_that_cannot_be_sent(self, function):
+        pass
+
+    @given(number=st.integers().map(lambda number: number / 0))
+    def test_error_in_the_parent(self, number):
+        pass
+
+    def test_next(self):
+        record(self, os.getpid())
+
+    @settings(max_examples=2)
+    @given(number=st.integers())
+    def test_next_with_examples(self, number):
+        record(self, os.getpid())
+
+
+class Nested:
+    """Tests whose bodies call a function under `@given`; the same for ranks of both kinds."""
+
+    @settings(max_examples=2)
+    @given(scale=st.sampled_from([3, 6]))
+    def test_nested(self, scale):
+        @settings(max_examples=7)
+        @given(number=_INTS)
+        def inner(number):
+            record(self, scale * number)
+
+        inner()
+
+    @settings(max_examples=2)
+    @given(scale=st.sampled_from([3, 6]))
+    def test_nested_fails(self, scale):
+        @settings(max_examples=200)
+        @given(number=_INTS)
+        def inner(number):
+            self.assertLess(number, 10, "the inner property is wrong")
+
+        inner()
+
+    @settings(max_examples=2)
+    @given(scale=st.sampled_from([3, 6]))
+    def test_nested_takes_over_settings(self, scale):
+        @given(number=_INTS)
+        def inner(number):
+            record(self, number)
+
+        inner()
+
+    @settings(max_examples=1)
+    @given(scale=st.sampled_from([3, 6]))
+    def test_nested_skips(self, scale):
+        @given(number=_INTS)
+        def inner(number):
+            self.skipTest("not today")
+
+        inner()
+
+    def test_plain(self):
+        @settings(max_examples=7)
+        @given(number=_INTS)
+        def inner(number):
+            record(self, number)
+
+        inner()
+
+    def test_plain_fails(self):
+        @settings(max_examples=200)
+        @given(number=_INTS)
+        def inner(number):
+            self.assertFalse(number > 9 and self.rank == 1, "the inner property is wrong")
+
+        inner()
+
+
+class NestedInProcesses(Nested, MultiProcessTestCase):
+    world_size = 2
+
+
+class NestedInThreads(Nested, MultiThreadedTestCase):
+    world_size = 2
+
+
+def raises_value_error(test):
+    """A decorator above `@given` that wants every example to raise."""
+
+    @functools.wraps(test)
+    def wrapper(self, *args, **kwargs):
+        with self.assertRaisesRegex(ValueError, "^as expected$"):
+            test(self, *args, **kwargs)
+
+    return wrapper
+
+
+def tries_twice(test):
+    """A decorator above `@given` that calls a body again that has raised."""
+
+    @functools.wraps(test)
+    def wrapper(self, *args, **kwargs):
+        try:
+            test(self, *args, **kwargs)
+        except ConnectionError:
+            test(self, *args, **kwargs)
+
+    return wrapper
+
+
+class Expecting:
+    """Decorators above `@given` that see what an example raises, on ranks of both kinds."""
+
+    @raises_value_error
+    @given(number=_INTS)
+    def test_always(self, number):
+        record(self, number)
+        raise ValueError("as expected")
+
+    @raises_value_error
+    @given(number=_INTS)
+    def test_not_from_ten_on(self, number):
+        if number < 10:
+            raise ValueError("as expected")
+
+    @raises_value_error
+    @given(number=_INTS)
+    def test_another_message(self, number):
+        raise ValueError(f"other than expected: {number}")
+
+    @raises_value_error
+    @given(number=_INTS)
+    def test_assumes(self, number):
+        assume(number % 2)
+        record(self, number)
+        raise ValueError("as expected")
+
+    @tries_twice
+    @given(number=_INTS)
+    def test_second_try(self, number):
+        self.tries = getattr(self, "tries", 0) + 1
+        record(self, [self.tries, number])
+        if self.tries == 1:
+            raise ConnectionError
+
+    @tries_twice
+    @given(number=_INTS)
+    def test_second_try_fails(self, number):
+        raise ConnectionError(f"failed for {number}")
+
+
+class ExpectingInProcesses(Expecting, MultiProcessTestCase):
+    world_size = 2
+
+
+class ExpectingInThreads(Expecting, MultiThreadedTestCase):
+    world_size = 2
+
+
+class Hit(MultiProcessTestCase):
+    """Something is done to rank 1 in every example."""
+
+    world_size = 2
+
+    def go(self, number):
+        record(self, number)
+        self.init_process_group()
+        dist.barrier()
+
+    @kill_rank(1, at=1, survivors_raise=RuntimeError)
+    @settings(max_examples=3)
+    @given(number=st.integers(0, 1000))
+    def test_killed(self, number):
+        self.go(number)
+
+    @settings(max_examples=3)
+    @given(number=st.integers(0, 1000))
+    @kill_rank(1, at=1, survivors_raise=RuntimeError)
+    def test_killed_below(self, number):
+        self.go(number)
+
+    @stop_rank(1, at=1)
+    @settings(max_examples=3)
+    @given(number=st.integers(0, 1000))
+    def test_stopped(self, number):
+        record(self, number)
+        self.init_process_group()
+        if self.rank == 1:
+            dist.barrier()
+
+    @delay_rank(1, at=1, seconds=0.01)
+    @settings(max_examples=3)
+    @given(number=st.integers(0, 1000))
+    def test_delayed(self, number):
+        self.go(number)
+
+    @kill_rank(1, at=1, survivors_raise=RuntimeError)
+    @settings(max_examples=3)
+    @given(number=st.integers(0, 1000))
+    def test_assumes(self, number):
+        assume(number % 2)
+        self.go(number)
+
+    @kill_rank(1, at=1)
+    @given(number=st.integers(0, 1000))
+    def test_never(self, number):
+        if number < 10:
+            with contextlib.suppress(RuntimeError):
+                self.go(number)
+
+
+class HitAndReused(Hit):
+    isolation = "none"
 
 
 class Refused(MultiProcessTestCase):

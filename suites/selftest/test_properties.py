@@ -16,8 +16,9 @@ import hypothesis
 from hypothesis.internal.reflection import function_digest
 from hypothesis.statistics import collector
 
-from harness import StateLeakWarning
+from harness import StateLeakWarning, WorldExitWarning
 from harness.cases.example_budget import ExampleBudget
+from harness.cases.property_tests import PropertyTest
 from harness.model.errors import ExampleValueError
 from harness.ranks.child_hypothesis import explicitly, layer_of
 from harness.ranks.example_values import pack, unpack
@@ -162,6 +163,96 @@ class TestDecorators(Properties):
         after = {k: v for k, v in vars(layer).items() if not k.endswith("generated_seed")}
         self.assertEqual(after, {k: v for k, v in before.items() if k in after})
         self.assertIs(method.hypothesis.inner_test, body)
+
+
+class TestExpecting(Properties):
+    """Decorators above `@given` are called in every rank around each example."""
+
+    CLASSES = (properties.ExpectingInProcesses, properties.ExpectingInThreads)
+
+    def test_what_they_swallow_is_swallowed(self):
+        for cls in self.CLASSES:
+            with self.subTest(cls.__name__):
+                first, second = self.recorded(cls, "test_always")
+                self.assertEqual(sorted(first), sorted(second))
+                self.assertEqual(len(first), 10)
+
+    def test_what_they_raise_is_raised(self):
+        for cls in self.CLASSES:
+            with self.subTest(cls.__name__):
+                text = self.fails(cls, "test_not_from_ten_on", "failed")
+                self.assertIn("AssertionError: ValueError not raised", text)
+                self.assertIn("number=10,", text)
+                text = self.fails(cls, "test_another_message", "failed")
+                self.assertIn(""""^as expected$" does not match "other than expected: 0""", text)
+
+    def test_nothing_is_expected_of_an_example_that_is_rejected(self):
+        for cls in self.CLASSES:
+            with self.subTest(cls.__name__):
+                first, second = self.recorded(cls, "test_assumes")
+                self.assertEqual(first, second)
+                self.assertEqual(len(first), 10)
+
+    def test_they_may_call_the_body_again(self):
+        for cls in self.CLASSES:
+            with self.subTest(cls.__name__):
+                first, second = self.recorded(cls, "test_second_try")
+                self.assertEqual(first, second)
+                self.assertEqual([tries for tries, _ in first], [1, 2] * 10)
+                text = self.fails(cls, "test_second_try_fails", "error")
+                self.assertIn("ConnectionError: failed for 0", text)
+
+    def test_something_is_done_to_a_rank(self):
+        for cls in (properties.Hit, properties.HitAndReused):
+            for method in ("killed", "killed_below", "stopped", "delayed", "assumes"):
+                with self.subTest(cls.__name__, method=method):
+                    first, second = self.recorded(cls, f"test_{method}", HARNESS_LEAKS="error")
+                    self.assertEqual(first, second)
+                    self.assertEqual(len(first), 3)
+
+    def test_something_is_not_done_to_a_rank(self):
+        text = self.fails(properties.Hit, "test_never", "error")
+        self.assertIn("ChaosError: rank 1", text)
+        self.assertIn("number=10,", text)
+
+
+class TestNested(Properties):
+    """A body that calls a function under `@given` has an engine in every rank for it."""
+
+    CLASSES = (properties.NestedInProcesses, properties.NestedInThreads)
+
+    def test_every_rank_draws(self):
+        for cls in self.CLASSES:
+            with self.subTest(cls.__name__):
+                first, second = self.recorded(cls, "test_nested")
+                self.assertEqual(first, second)
+                self.assertEqual(len(first), 2 * 7)
+                self.assertEqual([2 * number for number in first[:7]], first[7:])
+                self.assertTrue(all(number % 3 == 0 for number in first))
+                for rank in self.recorded(cls, "test_plain"):
+                    self.assertEqual(len(rank), 7)
+
+    def test_settings_are_taken_over_from_the_outer_test(self):
+        for cls in self.CLASSES:
+            with self.subTest(cls.__name__):
+                for rank in self.recorded(cls, "test_nested_takes_over_settings"):
+                    self.assertEqual(len(rank), 2 * 2)
+
+    def test_what_is_wrong_with_it_is_wrong_with_the_test(self):
+        for cls in self.CLASSES:
+            with self.subTest(cls.__name__):
+                text = self.fails(cls, "test_nested_fails", "failed")
+                self.assertIn("2 of 2 ranks failed", text)
+                self.assertIn("AssertionError: 10 not less than 10 : the inner property", text)
+                self.assertIn("inner(\n        number=10,", text)
+                text = self.fails(cls, "test_plain_fails", "failed")
+                self.assertIn("1 of 2 ranks failed (rank 0 passed)", text)
+                self.assertIn("the inner property is wrong", text)
+
+    def test_it_may_skip_the_test(self):
+        for cls in self.CLASSES:
+            with self.subTest(cls.__name__):
+                self.assertIn("not today", self.fails(cls, "test_nested_skips", "skipped"))
 
 
 class TestControls(Properties):
@@ -315,6 +406,35 @@ class TestFindings(Properties):
         self.fails(properties.Continuous, "test_wrong", "failed")
         self.passes(properties.Continuous, "test_after")
 
+    def test_the_next_test_is_not_given_ranks_that_wait_for_an_example(self):
+        for method, status, words in (
+            ("test_never_satisfied", "error", "FailedHealthCheck"),
+            ("test_fails", "failed", "always"),
+            ("test_bad_strategy", "error", "Cannot sample from a length-zero sequence"),
+            ("test_deadline", "error", "DeadlineExceeded"),
+            ("test_value_that_cannot_be_sent", "error", "cannot be sent to the ranks"),
+            ("test_error_in_the_parent", "error", "ZeroDivisionError"),
+        ):
+            with self.subTest(method), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", WorldExitWarning)
+                before = self.recorded(properties.Unfinished, "test_next")
+                text = self.fails(properties.Unfinished, method, status)
+                self.assertIn(words, text)
+                after = self.recorded(properties.Unfinished, "test_next")
+                self.assertNotEqual(after, before)
+                self.fails(properties.Unfinished, method, status)
+                again = self.recorded(properties.Unfinished, "test_next_with_examples")
+                self.assertNotIn(again[0][0], [after[0][0], before[0][0]])
+                # The ranks have left by themselves, as soon as they were told to.
+                self.assertEqual([str(w.message) for w in caught], [])
+
+    def test_an_interrupt_leaves_no_ranks_that_wait_for_an_example(self):
+        before = self.recorded(properties.Unfinished, "test_next")
+        interrupted = mock.patch.object(PropertyTest, "_ask", side_effect=KeyboardInterrupt)
+        with interrupted, self.assertRaises(KeyboardInterrupt):
+            self.recorded(properties.Unfinished, "test_next_with_examples")
+        self.assertNotEqual(self.recorded(properties.Unfinished, "test_next"), before)
+
 
 class TestBudget(unittest.TestCase):
     def test_after_a_hang_less_time(self):
@@ -412,6 +532,130 @@ class TestWaysIn(CommandTestCase):
                 self.assertEqual(text.count("values=[0, 0, 0],"), 1, text)
                 self.assertIn("1 of 2 ranks failed (rank 0 passed)", text)
                 self.assert_clean(finished)
+
+    def in_all_ways(self, module, *options):
+        """Run a test file by the runner, unittest and pytest; returns code and output of each."""
+        for command in (
+            ("-m", "harness", "-j", "0", *options, f"{module}.py"),
+            ("-m", "unittest", f"{module}.py"),
+            ("-m", "pytest", "-q", f"{module}.py"),
+        ):
+            with self.subTest(command[1]):
+                cache = str(self.sandbox.base / "cache")  # torch's own, which stays
+                env = {"HARNESS_LEAKS": "error", "TORCHINDUCTOR_CACHE_DIR": cache}
+                finished = self.run_command(sys.executable, *command, **env)
+                self.assert_clean(finished)
+                yield command[1], finished.code, finished.out + finished.err
+
+    def test_a_plain_test_after_one_without_an_example(self):
+        self.write(
+            "test_it.py",
+            """
+            from hypothesis import assume, given
+            from hypothesis import strategies as st
+
+            from harness import MultiProcContinuousTest
+
+            class TestGiven(MultiProcContinuousTest):
+                world_size = 2
+
+                @classmethod
+                def backend_str(cls):
+                    return "gloo"
+
+                @given(st.integers())
+                def test_a_never(self, n):
+                    assume(False)
+
+                def test_b_plain(self):
+                    pass
+
+                @given(st.integers())
+                def test_c_never(self, n):
+                    assume(False)
+
+                @given(st.integers())
+                def test_d_given(self, n):
+                    pass
+            """,
+        )
+        for way, code, text in self.in_all_ways("test_it", "--timeout", "4"):
+            self.assertEqual(code, 1)
+            self.assertNotIn("RanksTimedOutError", text)
+            last = {
+                "harness": "2 passed, 2 failed, 0 skipped",
+                "unittest": "FAILED (errors=2)",
+                "pytest": "2 failed, 2 passed",
+            }
+            self.assertIn(last[way], text)
+
+    def test_nested(self):
+        self.write(
+            "test_it.py",
+            """
+            from hypothesis import given, settings
+            from hypothesis import strategies as st
+
+            from harness import MultiProcessTestCase
+
+            class TestNested(MultiProcessTestCase):
+                world_size = 2
+
+                @settings(max_examples=2)
+                @given(st.booleans())
+                def test_outer(self, x):
+                    @given(st.booleans())
+                    def inner(y):
+                        raise AssertionError("the inner property is wrong")
+
+                    inner()
+            """,
+        )
+        for _, code, text in self.in_all_ways("test_it"):
+            self.assertEqual(code, 1)
+            self.assertIn("AssertionError: the inner property is wrong", text)
+
+    def test_something_is_done_to_a_rank(self):
+        self.write(
+            "test_it.py",
+            """
+            import torch.distributed as dist
+            from hypothesis import given, settings
+            from hypothesis import strategies as st
+
+            from harness import (
+                MultiProcContinuousTest, MultiProcessTestCase, kill_rank, stop_rank
+            )
+
+            class TestReused(MultiProcContinuousTest):
+                world_size = 2
+
+                @classmethod
+                def backend_str(cls):
+                    return "gloo"
+
+                @kill_rank(1, at=1, survivors_raise=RuntimeError)
+                def test_kill(self):
+                    dist.barrier()
+
+                @stop_rank(1, at=1)
+                def test_stop(self):
+                    if self.rank == 1:
+                        dist.barrier()
+
+            class TestAboveGiven(MultiProcessTestCase):
+                world_size = 2
+
+                @kill_rank(1, at=1, survivors_raise=RuntimeError)
+                @given(st.integers())
+                @settings(max_examples=3, deadline=None)
+                def test_kill_given(self, n):
+                    self.init_process_group()
+                    dist.barrier()
+            """,
+        )
+        for _, code, text in self.in_all_ways("test_it"):
+            self.assertEqual(code, 0, text)
 
     def test_pytest_and_its_seed(self):
         self.write("test_it.py", SUITE.format(decorator=""))
