@@ -106,7 +106,7 @@ class WatchedRank:
             self.phase = Phase.RUNNING
         elif kind == "outcome":
             self.phase = Phase.LEAVING
-            self.waits_to_leave = message["waits"]
+            self.waits_to_leave = message.get("waits", False)
             spoken = spoken_from_data(message["outcome"])
             if self.spoken is None or is_worse(spoken, self.spoken):
                 self.spoken, self.spoken_at_s = spoken, now()
