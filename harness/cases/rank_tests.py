@@ -30,7 +30,7 @@ from harness.model.verdict import ExitRule, Verdict, judge
 from harness.ranks import folders, tracks
 from harness.ranks.given import GivenRanks, current, placed, start_world
 from harness.ranks.launcher import ProcessFactory, launcher
-from harness.ranks.launching import launch_environ, rank_threads
+from harness.ranks.launching import launch_environ, name_for_ranks, rank_threads
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
 from harness.ranks.pool import StayingWorld, pool
@@ -130,7 +130,7 @@ class RankTestMixin(InRankMixin):
         return LaunchSpec(
             test_id=str(self.id()),
             module=cls.__module__,
-            qualname=cls.__qualname__,
+            qualname=name_for_ranks(cls),
             method=self._current_test_name(),
             world_size=size,
             file_name=self.file_name,

@@ -6,10 +6,13 @@ import functools
 import getpass
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping
+from operator import attrgetter
 
 from harness.model.cores import core_count
+from harness.model.errors import StartError
 
 # gloo otherwise binds to the address of the host's name, which on laptops may not exist and on
 # servers listens to the network; NCCL and TensorPipe (RPC) choose an interface likewise.
@@ -21,6 +24,31 @@ _LOOPBACK_ONLY = {
 }
 # torch's record of the last collectives, for gloo too.
 _DEFAULTS = {"TORCH_FR_BUFFER_SIZE": "2000"}
+
+
+def name_for_ranks(cls: type) -> str:
+    """The name under which a new process finds a test class in its module.
+
+    It is the class's own name, unless that is bound to another class or to nothing, as with classes
+    that a function makes; then it is a name that the module binds the class to.
+
+    Raises:
+        StartError: if a new process would find another class by the class's own name.
+    """
+    module = sys.modules.get(cls.__module__)
+    try:
+        found = attrgetter(cls.__qualname__)(module)
+    except AttributeError:
+        found = None
+    if found is cls or module is None:
+        return cls.__qualname__
+    bound = [name for name, value in vars(module).items() if value is cls]
+    if not bound and found is not None:
+        raise StartError(
+            f"class {cls.__qualname__} is not found in module {cls.__module__} by a new process, "
+            f"which finds another class of that name: give each class a name of its own"
+        )
+    return bound[0] if bound else cls.__qualname__
 
 
 def launch_environ(

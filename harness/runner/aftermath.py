@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.model.again import MARK
 from harness.model.clock import now
 from harness.model.outcome import Killed
-from harness.runner.results import Status, TestRecord, Trouble
+from harness.runner.results import Status, TestRecord, Trouble, copy_suffix
 from harness.runner.schedule import Item
 from harness.runner.worker import Worker
 
@@ -24,7 +24,7 @@ def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> Te
         text = f"TestTimedOut: not done after {limit_s:g} s (--test-timeout){told}"
     else:
         text = f"WorkerDied: the process that ran the test ended meanwhile: {how(code)}"
-    return _record(worker, item, item.test.test_id, text, worker.began_s)
+    return _record(worker, item, item.test.test_id, item.test.copy, text, worker.began_s)
 
 
 def of_bad_end(worker: Worker, item: Item, code: int) -> TestRecord:
@@ -35,18 +35,23 @@ def of_bad_end(worker: Worker, item: Item, code: int) -> TestRecord:
         f"({reason}): see to the tear-down of classes and modules, to exit handlers and to threads "
         "that do not end"
     )
-    return _record(worker, item, f"tearDownClass ({item.test.owner})", text, None)
+    return _record(
+        worker, item, f"tearDownClass ({item.test.owner})", item.test.class_copy, text, None
+    )
 
 
-def _record(worker: Worker, item: Item, title: str, text: str, began_s: float | None) -> TestRecord:
+def _record(
+    worker: Worker, item: Item, title: str, copy: int, text: str, began_s: float | None
+) -> TestRecord:
     line = item.test.again
     text += f"\n\n{MARK}{line}" if line else ""
     out, err = worker.unread_output()
     return TestRecord(
         title,
         Status.FAILED,
+        copy=copy,
         seconds=now() - began_s if began_s is not None else 0.0,
-        troubles=[Trouble("ERROR", title, text)],
+        troubles=[Trouble("ERROR", f"{title}{copy_suffix(copy)}", text)],
         started_s=began_s if began_s is not None else now(),
         worker=worker.number,
         stdout=out,

@@ -10,6 +10,7 @@ from harness.runner.crew import Limits
 from harness.runner.given import Given
 from harness.runner.ledger import Ledger, Observer
 from harness.runner.performing import Performer, warnings_shown
+from harness.runner.plan import Place
 from harness.runner.results import TestRecord
 from harness.runner.schedule import Item
 from harness.runner.signals import Signals
@@ -25,7 +26,7 @@ class Alone:
     """The one "worker" of a run without workers.
 
     Args:
-        tests: the tests by their ids.
+        tests: the tests by their places.
         signals: what the user asks for meanwhile.
         observer: is told of everything.
         failfast: leave a test at its first sub-test that fails.
@@ -34,7 +35,7 @@ class Alone:
 
     def __init__(
         self,
-        tests: Mapping[str, unittest.TestCase],
+        tests: Mapping[Place, unittest.TestCase],
         signals: Signals,
         observer: Observer,
         failfast: bool,
@@ -58,16 +59,22 @@ class Alone:
         with warnings_shown():
             try:
                 self._signals.raise_on_interrupt(True)
-                self._run_all(rounds, performer, limits)
+                self._run_all(rounds, performer, ledger, limits)
                 performer.rest()
             except KeyboardInterrupt:
                 self.stopped = "interrupted"
-                self.late.append(self._item.test.test_id)
+                self.late.append(self._item.test.key)
             finally:
                 self._signals.raise_on_interrupt(False)
                 self._signals.on_question = None
 
-    def _run_all(self, rounds: Iterator[list[Item]], performer: Performer, limits: Limits) -> None:
+    def _run_all(
+        self,
+        rounds: Iterator[list[Item]],
+        performer: Performer,
+        ledger: Ledger,
+        limits: Limits,
+    ) -> None:
         for item in (item for items in rounds for item in items):
             if self._ledger.has_enough:
                 self.stopped = "enough failures"
@@ -83,7 +90,12 @@ class Alone:
             if self._given is not None:
                 self._given.begin(item)
             self._observer.began(item, 0, now())
-            performer.perform(self._tests[item.test.test_id])
+            test = item.test
+            kept_by = performer.perform(
+                self._tests[test.place], test.test_id, test.copy, test.class_copy
+            )
+            if kept_by:
+                ledger.explain(item, kept_by)
             self._observer.done(item)
 
     def _take(self, record: TestRecord) -> None:

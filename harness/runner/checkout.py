@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.model.errors import UsageError
-from harness.runner.files import TestFile, is_path
+from harness.runner.files import TestFile, is_path, told_apart
 
 # Folders that the files expect in TEMP_DIR.
 _FOLDERS = ("barrier", "init_dir", "test_dir")
@@ -45,7 +45,8 @@ def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
         sys.path.insert(0, str(folder))
     named = [name for name in names if is_path(name)]
     paths = [_find(name, folder, checkout) for name in named] if named else _all_in(folder)
-    return [TestFile(path.stem, path, path.parent) for path in dict.fromkeys(paths)]
+    files = [TestFile(path.stem, path, path.parent) for path in dict.fromkeys(paths)]
+    return told_apart(files)
 
 
 def dotted(names: Sequence[str]) -> tuple[str, ...]:

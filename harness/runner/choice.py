@@ -62,8 +62,8 @@ def choose(
 
 def _prefer_failed(choice: Choice, options: Options, failed: Sequence[str]) -> None:
     names = set(failed)
-    first = [test for test in choice.tests if test.test_id in names]
-    rest = [test for test in choice.tests if test.test_id not in names]
+    first = [test for test in choice.tests if test.key in names]
+    rest = [test for test in choice.tests if test.key not in names]
     choice.tests = first if options.rerun_failed else [*first, *rest]
     if options.rerun_failed:
         counted = f"{len(first)} of {len(first) + len(rest)}"
@@ -71,10 +71,10 @@ def _prefer_failed(choice: Choice, options: Options, failed: Sequence[str]) -> N
 
 
 def _take_shard(choice: Choice, known: Mapping[str, float], number: int, count: int) -> None:
-    costs = [(test.test_id, known.get(test.test_id)) for test in choice.tests]
+    costs = [(test.key, known.get(test.key)) for test in choice.tests]
     choice.shard_plan = plan_of(costs, count)
     kept = set(shard(costs, number, count))
-    choice.tests = [test for test in choice.tests if test.test_id in kept]
+    choice.tests = [test for test in choice.tests if test.key in kept]
     choice.remarks.append(
         f"shard {number}/{count}: {len(choice.tests)} of {len(costs)} tests "
         f"(plan {choice.shard_plan}, the same for all shards)"

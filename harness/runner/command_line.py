@@ -37,7 +37,7 @@ several machines:
 
 exit codes:
   {EXIT_PASSED}  at least one test ran and nothing failed
-  {EXIT_FAILED}  something failed, or the run was stopped
+  {EXIT_FAILED}  something failed, a test did not run, or the run was stopped
   {EXIT_USAGE}  the command line cannot be carried out
   {EXIT_NOTHING_RAN}  no test ran: nothing was found, or everything was skipped
 """
@@ -186,12 +186,23 @@ def _add_execution(parser: Parser) -> None:
     )
 
 
+def add_max_skips(parser: argparse._ActionsContainer) -> None:
+    """The option `--max-skips`, which a run and a merge of reports have."""
+    parser.add_argument(
+        "--max-skips",
+        type=_natural,
+        metavar="N",
+        help="fail the run if more than N tests and sub-tests are skipped (default: no limit)",
+    )
+
+
 def _add_limits(parser: Parser) -> None:
     group = parser.add_argument_group("when to stop")
     group.add_argument("-f", "--failfast", action="store_true", help="stop at the first failure")
     group.add_argument(
         "--maxfail", type=_positive, metavar="N", dest="max_fail", help="stop after N failures"
     )
+    add_max_skips(group)
     group.add_argument(
         "--timeout",
         type=_seconds,

@@ -118,7 +118,7 @@ class Console:
 
     def _shown_running(self, item: Item) -> str:
         ranks = f", {item.test.ranks} ranks" if item.test.ranks else ""
-        return f"{item.test.test_id} ({now() - self.running[item][0]:.0f} s{ranks})"
+        return f"{item.test.key} ({now() - self.running[item][0]:.0f} s{ranks})"
 
     def close(self) -> None:
         """No test runs any more: show the classes that were not run to their ends."""
@@ -145,6 +145,8 @@ class Console:
             self.say("no tests were found")
         elif run.count(Status.SKIPPED) == len(run.records):
             self.say("nothing ran: every test was skipped")
+        if run.has_too_many_skips:
+            self.say(f"too many skips: {run.skips}, and --max-skips {run.max_skips}: the run fails")
         self.say(run.counts)
 
     def _failures(self, record: TestRecord) -> None:
@@ -163,6 +165,11 @@ class Console:
             self.say("\nskipped:")
         for reason, count in reasons.most_common():
             self.say(f"  {count:4}  {reason}")
+        subtests = [subtest for record in run.records for subtest in record.skipped_subtests]
+        if subtests:
+            self.say("\nskipped sub-tests (their tests ran):")
+        for subtest in subtests:
+            self.say(f"  {subtest.title}  {subtest.reason}".rstrip())
 
     def _flaky(self, run: RunResult) -> None:
         flaky = [record for record in run.records if record.is_flaky]
@@ -170,7 +177,7 @@ class Console:
             self.say("\nflaky (failed, then passed):")
         for record in flaky:
             tries, first = len(record.earlier) + 1, shortened(record.earlier[0].why, _MAX_WHY)
-            self.say(f"  {record.test_id}  at attempt {tries}; first: {first}")
+            self.say(f"  {record.key}  at attempt {tries}; first: {first}")
 
     def _notes(self, run: RunResult) -> None:
         kinds = Counter(note.kind for record in run.records for note in record.notes)
@@ -188,8 +195,10 @@ def _line(record: TestRecord) -> str:
     assert record.status is not None
     word = "flaky" if record.is_flaky else record.status.value
     reason = f"  ({record.reason})" if record.reason else ""
-    return f"{word:8}{record.seconds:7.2f} s  {record.test_id}{reason}"
+    skipped = len(record.skipped_subtests)
+    reason += f"  ({skipped} sub-test{'s' * (skipped > 1)} skipped)" if skipped else ""
+    return f"{word:8}{record.seconds:7.2f} s  {record.key}{reason}"
 
 
 def _shown(record: TestRecord) -> str:
-    return f"{record.test_id}  {shortened(record.why, _MAX_WHY)}"
+    return f"{record.key}  {shortened(record.why, _MAX_WHY)}"

@@ -261,6 +261,8 @@ class Crew:
             return
         item = worker.items.popleft()
         worker.last = item
+        if message["kept_by"]:
+            self._ledger.explain(item, message["kept_by"])
         seconds = now() - (worker.began_s or now())
         worker.began_s = None
         if not worker.is_leaving:
@@ -305,7 +307,7 @@ class Crew:
         current = worker.current
         if current is not None and worker.began_s is not None:
             lasted = f"{now() - worker.began_s:.1f} s"
-            self._observer.say(f"{current.test.test_id}, for {lasted}:\n{worker.where}")
+            self._observer.say(f"{current.test.key}, for {lasted}:\n{worker.where}")
 
     # When something goes wrong
 
@@ -336,7 +338,7 @@ class Crew:
                 self._finish(current, 0.0)
             else:
                 self._schedule.done(current, 0.0)
-                self.late.append(current.test.test_id)
+                self.late.append(current.test.key)
         for item in worker.items:
             if self.stopped:
                 self._schedule.done(item, 0.0)

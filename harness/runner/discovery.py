@@ -9,19 +9,23 @@ import os
 import sys
 import traceback
 import unittest
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.util import strclass
 
 from harness.model.errors import TorchMissingError, UsageError
 from harness.model.importing import imports_uncollected
 from harness.runner.expressions import matcher
 from harness.runner.files import TestFile, is_path, lies_in
 from harness.runner.orders import Wanted
-from harness.runner.plan import describe
+from harness.runner.plan import Place, describe
 
-Tests = list[unittest.TestCase]
+#: Tests, each with the place where any process finds it again.
+Tests = list[tuple[Place, unittest.TestCase]]
 
 
 @dataclass
@@ -30,7 +34,8 @@ class Loaded:
 
     Attributes:
         tests: module to its tests, in the order of unittest's loader.
-        broken: module to text, for modules that could not be imported.
+        broken: module to text, for modules that could not be imported; a file whose module's name
+            another file has is here by its path.
         skipped: module to reason, for modules that skipped themselves.
     """
 
@@ -41,10 +46,19 @@ class Loaded:
     def all_tests(self) -> Tests:
         return [test for tests in self.tests.values() for test in tests]
 
-    def add(self, module: str) -> None:
-        """Import a module and take in its tests, or the reason why there are none."""
+    def add(self, module: str, path: Path | None = None) -> None:
+        """Import a module and take in its tests, or the reason why there are none.
+
+        Args:
+            module: its name.
+            path: its file; None if any will do.
+        """
         try:
-            self.tests[module] = tests_of(importlib.import_module(module))
+            imported = importlib.import_module(module)
+            if path is not None and not _is_of(imported, path):
+                self.broken[str(path)] = _other_file(imported, path)
+            else:
+                self.tests[module] = tests_of(imported, module)
         except unittest.SkipTest as skip:
             self.skipped[module] = str(skip)
         except TorchMissingError as error:
@@ -57,13 +71,13 @@ class Loaded:
 
 
 def discover(
-    wanted: Wanted, keep: Callable[[Mapping[str, unittest.TestCase]], None]
+    wanted: Wanted, keep: Callable[[Mapping[Place, unittest.TestCase]], None]
 ) -> dict[str, Any]:
     """Import the files and select the tests.
 
     Args:
         wanted: which tests.
-        keep: is given the tests, by their ids.
+        keep: is given the tests, by their places.
 
     Returns:
         the plan, as data that JSON can carry: `tests`, the machine's `devices` if any test uses
@@ -74,14 +88,32 @@ def discover(
     """
     loaded = _load_wanted(wanted)
     tests = select(loaded, wanted.names, wanted.patterns, wanted.files)
-    keep({test.id(): test for test in tests})
-    plans = [describe(test) for test in tests]
+    keep(dict(tests))
+    copies, class_copies = _copies(loaded.all_tests())
+    plans = [
+        describe(test, place, copies[place], class_copies[type(test)]) for place, test in tests
+    ]
     return {
         "tests": [plan.to_data() for plan in plans],
         "broken": loaded.broken,
         "skipped": loaded.skipped,
         "devices": _devices() if any(plan.devices for plan in plans) else [],
     }
+
+
+def _copies(tests: Tests) -> tuple[dict[Place, int], dict[type, int]]:
+    """Which of the tests with its id each test is, and which of those with its name each class."""
+    by_id, by_name = Counter[str](), Counter[str]()
+    copies: dict[Place, int] = {}
+    class_copies: dict[type, int] = {}
+    for place, test in tests:
+        copies[place] = by_id[place[1]]
+        by_id[place[1]] += 1
+        if type(test) not in class_copies:
+            name = strclass(type(test))
+            class_copies[type(test)] = by_name[name]
+            by_name[name] += 1
+    return copies, class_copies
 
 
 def _devices() -> list[str]:
@@ -93,30 +125,26 @@ def _devices() -> list[str]:
     return (named or [str(number) for number in range(count)])[:count]
 
 
-def tests_by_id(wanted: Wanted, test_id: str) -> dict[str, unittest.TestCase]:
-    """Fresh instances of the tests of the module that a test is in, by their ids.
+def tests_in_module_of(place: Place) -> dict[Place, unittest.TestCase]:
+    """Fresh instances of all tests of the module that a test was loaded from, by their places.
 
     Raises:
         UsageError: if there is no such test (any more).
     """
-    modules = [MAIN] if wanted.is_script else [file.module for file in wanted.files]
-    parts = test_id.split(".")
-    prefixes = [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
-    for name in sorted(modules, key=lambda module: module not in prefixes):
-        tests = _tests_by_id_of(name)
-        if test_id in tests:
-            return tests
-    for name in prefixes:  # a module that only a dotted name meant
-        if _can_find(name) and test_id in (tests := _tests_by_id_of(name)):
-            return tests
-    raise UsageError(f"there is no test {test_id}, though there was when the run began")
-
-
-def _tests_by_id_of(module: str) -> dict[str, unittest.TestCase]:
+    module, test_id, _ = place
     try:
-        return {test.id(): test for test in tests_of(importlib.import_module(module))}
-    except (Exception, SystemExit):  # it was told when the run began
-        return {}
+        tests = dict(tests_of(importlib.import_module(module), module))
+    except (Exception, SystemExit):
+        tests = {}
+        why = f": {_import_traceback()}"
+    else:
+        why = ""
+    if place not in tests:
+        raise UsageError(
+            f"{test_id} is not found by another process, though module {module} had it when the "
+            f"run began: a module must give the same tests each time that it is imported{why}"
+        )
+    return tests
 
 
 #: The module of the script that was started.
@@ -125,7 +153,7 @@ MAIN = "__main__"
 
 def _load_wanted(wanted: Wanted) -> Loaded:
     if wanted.is_script:
-        return Loaded({MAIN: tests_of(sys.modules[MAIN])})
+        return Loaded({MAIN: tests_of(sys.modules[MAIN], MAIN)})
     return load(wanted.files)
 
 
@@ -135,13 +163,20 @@ def load(files: Iterable[TestFile]) -> Loaded:
     with imports_uncollected():
         for file in files:
             file.put_on_path()
-            loaded.add(file.module)
+            loaded.add(file.module, file.path)
     return loaded
 
 
-def tests_of(module: ModuleType) -> Tests:
-    """All tests of a module, in the order of unittest's loader."""
-    return list(_flatten(unittest.defaultTestLoader.loadTestsFromModule(module)))
+def tests_of(module: ModuleType, name: str) -> Tests:
+    """All tests of the module that has this name, in the order of unittest's loader."""
+    found = _flatten(unittest.defaultTestLoader.loadTestsFromModule(module))
+    numbers = Counter[str]()
+    tests: Tests = []
+    for test in found:
+        test_id = test.id()
+        tests.append(((name, test_id, numbers[test_id]), test))
+        numbers[test_id] += 1
+    return tests
 
 
 def select(
@@ -159,20 +194,21 @@ def select(
         UsageError: if a name means nothing; the message offers the nearest names.
     """
     meant = [test for name in names for test in _meant_by(name, loaded, files)]
-    unique = {test.id(): test for test in (meant if names else loaded.all_tests())}
+    unique = dict(meant if names else loaded.all_tests())
     matchers = [matcher(pattern) for pattern in patterns]
     return [
-        test
-        for test_id, test in unique.items()
-        if not matchers or any(matches(test_id) for matches in matchers)
+        (place, test)
+        for place, test in unique.items()
+        if not matchers or any(matches(place[1]) for matches in matchers)
     ]
 
 
 def _meant_by(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
     if is_path(name):
-        modules = [file.module for file in files if lies_in(file, name)]
+        theirs = [file for file in files if lies_in(file, name)]
+        modules = [file.module for file in theirs if str(file.path) not in loaded.broken]
         return [test for module in modules for test in loaded.tests.get(module, ())]
-    meant = [test for test in loaded.all_tests() if _is_part(name, test.id())]
+    meant = [(place, test) for place, test in loaded.all_tests() if _is_part(name, place[1])]
     if meant or any(_is_part(module, name) for module in (*loaded.broken, *loaded.skipped)):
         return meant
     if any(_is_part(name, module) for module in (*loaded.tests, *loaded.broken, *loaded.skipped)):
@@ -190,10 +226,10 @@ def _import_for(name: str, loaded: Loaded) -> Tests:
             tests = loaded.tests.get(module, [])
             if length == len(parts) or module not in loaded.tests:
                 return tests
-            if meant := [test for test in tests if _is_part(name, test.id())]:
+            if meant := [(place, test) for place, test in tests if _is_part(name, place[1])]:
                 return meant
             break
-    raise UsageError(_unknown(name, [test.id() for test in loaded.all_tests()]))
+    raise UsageError(_unknown(name, [test_id for (_, test_id, _), _ in loaded.all_tests()]))
 
 
 def _can_find(module: str) -> bool:
@@ -225,8 +261,29 @@ def _runs_of_parts(ids: Sequence[str]) -> set[str]:
     return runs
 
 
-def _flatten(suite: unittest.TestSuite | unittest.TestCase) -> Iterator[unittest.TestCase]:
-    if isinstance(suite, unittest.TestSuite):
+def _is_of(module: ModuleType, path: Path) -> bool:
+    """Whether a module was imported from the file."""
+    try:
+        return os.path.samefile(_file_of(module), path)
+    except OSError:
+        return False
+
+
+def _file_of(module: ModuleType) -> str:
+    """Where a module comes from, in words if it is no file."""
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    return str(getattr(module, "__file__", None) or origin or "no file")
+
+
+def _other_file(module: ModuleType, path: Path) -> str:
+    return (
+        f"{path} is module {module.__name__}, but another file is imported by that name: "
+        f"{_file_of(module)}. Rename one of the files or packages, or run them in two commands"
+    )
+
+
+def _flatten(suite: unittest.BaseTestSuite | unittest.TestCase) -> Iterator[unittest.TestCase]:
+    if isinstance(suite, unittest.BaseTestSuite):
         for item in suite:
             yield from _flatten(item)
     else:

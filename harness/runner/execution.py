@@ -25,11 +25,13 @@ from harness.runner.lists import TestLists
 from harness.runner.live_console import console_for
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED, Options
 from harness.runner.orders import Wanted
-from harness.runner.plan import PlannedTest, planned_from_data
+from harness.runner.plan import Place, PlannedTest, planned_from_data
 from harness.runner.results import RunResult, Status, TestRecord, Trouble, write_results
 from harness.runner.rounds import rounds
 from harness.runner.schedule import Item, Schedule
 from harness.runner.signals import Signals
+
+_LOST = "was to run, but has no outcome: this is a fault of the runner, so the run fails"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Execution:
             command=" ".join([*invocation.runner(), *sys.argv[1:]]),
             seed=settings.SEED.value(),
             jobs=self._jobs,
+            max_skips=options.max_skips,
         )
         is_alone = self._jobs == 0
         self._console = console_for(
@@ -79,7 +82,7 @@ class Execution:
             options.slow_s,
             live=not is_alone and not options.live_output,
         )
-        self._tests: dict[str, unittest.TestCase] = {}
+        self._tests: dict[Place, unittest.TestCase] = {}
 
     def run(self) -> int:
         """Run it all; returns the exit code. Raises UsageError before any test has run."""
@@ -131,7 +134,7 @@ class Execution:
 
     def _list(self, choice: Choice, found: _Found) -> int:
         for test in choice.tests:
-            self._console.say(test.test_id)
+            self._console.say(test.key)
         for module, text in found.broken.items():
             print(f"{module} cannot be imported:\n{text}", file=sys.stderr)
         if found.broken:
@@ -150,7 +153,6 @@ class Execution:
 
     def _run_all(self, choice: Choice, found: _Found, signals: Signals) -> None:
         options = self._options
-        self._planned = 0
         self._run.shard_plan = choice.shard_plan
         self._run.shard = options.shard or (1, 1)
         ledger = Ledger(options.retries, options.max_fail, self._console)
@@ -164,11 +166,13 @@ class Execution:
             crew = self._perform(choice, found, signals, ledger, limits)
         finally:
             self._console.close()
-        ledger.close(self._run, self._planned)
+        ledger.close(self._run)
         self._run.interrupted = crew.stopped in {"interrupted", "out of time", WORLD_LOST}
         if crew.stopped == "out of time":
             self._run.remarks.append(f"stopped after {options.run_timeout_s:g} s (--run-timeout)")
         self._remark_on_given(crew.stopped)
+        if not crew.stopped:
+            self._run.remarks += [f"lost: {key} {_LOST}" for key in ledger.lost()]
         self._run.remarks += [f"ended while it ran: {test_id}" for test_id in crew.late]
         self._run.seconds = now() - self._run.started_s
 
@@ -217,14 +221,18 @@ class Execution:
         """The same items; the plan counts them, and those that a list skips before the first."""
         skipped = {Item(place, test): reason for place, test, reason in choice.skipped}
         for each in items:
-            self._planned += len(each) + len(skipped)
+            ledger.expect([*skipped, *each])
             self._console.expect([*skipped, *each])
             done = {item for item in each if self._resumed.settle(item, ledger.take)}
             for item in done:
                 self._console.done(item)
             for item, reason in skipped.items():
                 record = TestRecord(
-                    item.test.test_id, Status.SKIPPED, reason=reason, started_s=now()
+                    item.test.test_id,
+                    Status.SKIPPED,
+                    reason=reason,
+                    started_s=now(),
+                    copy=item.test.copy,
                 )
                 ledger.take(item, record)
                 self._console.done(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ class TestFile:
         module: the module's dotted name.
         path: the file, absolute.
         root: the folder that must be on `sys.path` for that name.
+        siblings: the folder from which it imports the modules beside it, if that is another one.
+        has_siblings_first: whether these come before all other modules, as for a script.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of the name
@@ -30,14 +33,24 @@ class TestFile:
     module: str
     path: Path
     root: Path
+    siblings: Path | None = None
+    has_siblings_first: bool = True
 
     def is_begin_of(self, name: str) -> bool:
         """Whether a dotted name is of the module or of something in it, going by how it begins."""
         return f"{name}.".startswith(f"{self.module}.")
 
     def put_on_path(self) -> None:
-        if str(self.root) not in sys.path:
-            sys.path.insert(0, str(self.root))
+        if self.siblings is None:
+            _put_on_path(self.root, first=True)
+        else:
+            _put_on_path(self.siblings, first=self.has_siblings_first)
+            _put_on_path(self.root, first=False)
+
+
+def _put_on_path(folder: Path, first: bool) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0 if first else len(sys.path), str(folder))
 
 
 def is_path(name: str) -> bool:
@@ -57,7 +70,61 @@ def files_for(names: Sequence[str]) -> list[TestFile]:
         by_default = [_test_file(path) for path in _files_in(_default_folder())]
         meant = [_files_meant(name, by_default) for name in dotted]
         found += [file for files in meant or [by_default] for file in files]
-    return list(dict.fromkeys(found))
+    return told_apart(list(dict.fromkeys(found)))
+
+
+def told_apart(files: Sequence[TestFile]) -> list[TestFile]:
+    """The files, with a name of its own for each.
+
+    Files outside of packages that have the same name are imported by the names of their folders as
+    well: `a/test_x.py` and `b/test_x.py` as `a.test_x` and `b.test_x`. That does for ranks, too,
+    which import modules by name. Files in packages keep their names, which their own imports use.
+
+    Raises:
+        UsageError: if two files cannot be told apart.
+    """
+    by_module: dict[str, list[TestFile]] = {}
+    for file in files:
+        by_module.setdefault(file.module, []).append(file)
+    names = {
+        file: longer
+        for same in by_module.values()
+        if len(same) > 1
+        for file, longer in zip(same, _with_folders(same), strict=True)
+    }
+    return [names.get(file, file) for file in files]
+
+
+def _with_folders(files: Sequence[TestFile]) -> Sequence[TestFile]:
+    """The files, named by as many of their folders as it takes.
+
+    A folder can only be imported as one if nothing else has the name of the first.
+    """
+    in_packages = any(file.root != file.path.parent for file in files)
+    depths = min(len(file.path.parents) for file in files)
+    for depth in range(1, 0 if in_packages else depths):
+        names = [file.path.with_suffix("").parts[-1 - depth :] for file in files]
+        if any("." in part for name in names for part in name):
+            break
+        if len(set(names)) == len(names) and not any(_is_taken(name[0]) for name in names):
+            return [
+                TestFile(".".join(name), file.path, file.path.parents[depth], file.root)
+                for name, file in zip(names, files, strict=True)
+            ]
+    raise UsageError(
+        f"these files are all module {files[0].module}, and one process can import only one of "
+        f"them: {', '.join(str(file.path) for file in files)}. Run them in separate commands, or "
+        "rename the files or their packages"
+    )
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a module or a package with `__init__.py` has the name, rather than a mere folder."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return True
+    return spec is not None and spec.origin is not None
 
 
 def _files_meant(name: str, by_default: Sequence[TestFile]) -> list[TestFile]:
@@ -78,7 +145,10 @@ def _file_on_path(name: str) -> list[TestFile]:
                 module, file = ".".join(parts[:length]), _test_file(path)
                 is_its_name = f".{file.module}".endswith(f".{module}")
                 # Otherwise the folder is a package only by being named as one.
-                return [file if is_its_name else TestFile(module, path, Path(entry).resolve())]
+                if is_its_name:
+                    return [file]
+                root = Path(entry).resolve()
+                return [TestFile(module, path.resolve(), root, path.resolve().parent, False)]
     return []
 
 

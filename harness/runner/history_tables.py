@@ -69,7 +69,7 @@ def _row_of(record: TestRecord) -> Row:
     told = record.earlier[-1] if record.is_flaky else record
     failed = record.status is Status.FAILED
     return Row(
-        _storable(record.test_id),
+        _storable(record.key),
         failed,
         record.is_flaky,
         1 + len(record.earlier),

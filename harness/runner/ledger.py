@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -50,6 +50,8 @@ class Ledger:
         self._observer = observer
         self._records: dict[tuple[int, int], TestRecord] = {}
         self._fixtures: dict[str, tuple[int, int, TestRecord]] = {}
+        self._expected: dict[tuple[int, int], str] = {}
+        self._explained: dict[tuple[int, int], str] = {}
         self._earlier: dict[tuple[int, int], list[TestRecord]] = {}
         self._failures = 0
 
@@ -57,6 +59,19 @@ class Ledger:
     def has_enough(self) -> bool:
         """Whether so many tests have failed that no more shall be started."""
         return self._max_fail is not None and self._failures >= self._max_fail
+
+    def expect(self, items: Iterable[Item]) -> None:
+        """These tests are to be run."""
+        self._expected.update({(item.round, item.number): item.test.key for item in items})
+
+    def explain(self, item: Item, fixture: str) -> None:
+        """A test has not run, and has no record, since this fixture of its class or module failed.
+
+        Args:
+            item: the test.
+            fixture: the key of the fixture's record.
+        """
+        self._explained[item.round, item.number] = fixture
 
     def take(self, item: Item, record: TestRecord) -> None:
         """What one attempt at a test, or a fixture that it needed, came to."""
@@ -78,9 +93,9 @@ class Ledger:
 
     def _take_fixture(self, item: Item, record: TestRecord) -> None:
         """A fixture fails once, however many workers it fails on."""
-        if record.test_id in self._fixtures:
+        if record.key in self._fixtures:
             return
-        self._fixtures[record.test_id] = (item.round, item.number, record)
+        self._fixtures[record.key] = (item.round, item.number, record)
         self._failures += record.status is Status.FAILED
         self._observer.ended(None, record)
 
@@ -96,20 +111,25 @@ class Ledger:
             self._keep(key, last)
         self._earlier.clear()
 
-    def close(self, run: RunResult, planned: int) -> None:
-        """Put all results into the run, in the order of the plan.
-
-        Args:
-            run: the run.
-            planned: how many tests, counting repetitions, were to be run.
-        """
+    def close(self, run: RunResult) -> None:
+        """Put all results into the run, in the order of the plan."""
         self._give_up_retrying()
         placed = [(key, 1, record) for key, record in self._records.items()]
         for round_number, number, record in self._fixtures.values():
             placed.append(((round_number, number), _side(record), record))
         placed.sort(key=lambda entry: entry[:2])
         run.records += [record for _, _, record in _by_plan(placed)]
-        run.not_run = planned - len(self._records)
+        run.not_run = len(self._expected.keys() - self._records.keys())
+
+    def lost(self) -> list[str]:
+        """The tests without a record whose fixtures have not failed: unless the run was stopped,
+        there are none.
+        """
+        return [
+            name
+            for key, name in self._expected.items()
+            if key not in self._records and self._explained.get(key) not in self._fixtures
+        ]
 
 
 _Placed = tuple[tuple[int, int], int, TestRecord]

@@ -85,7 +85,7 @@ class LiveConsole(Console):
             is_slow = bool(self._slow_s) and lasted_s > self._slow_s
             style = "bold yellow" if is_slow else ""
             ranks = f"{item.test.ranks} ranks" if item.test.ranks else ""
-            name = Text(item.test.test_id, style, no_wrap=True, overflow="ellipsis")
+            name = Text(item.test.key, style, no_wrap=True, overflow="ellipsis")
             rows.add_row(Text(f"{lasted_s:6.1f} s", style), ranks, name)
         return Group(head, rows)
 

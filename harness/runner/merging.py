@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.model.errors import UsageError
-from harness.runner.command_line import Parser
+from harness.runner.command_line import Parser, add_max_skips
 from harness.runner.console import Console
 from harness.runner.options import EXIT_FAILED
 from harness.runner.reports.junit_input import read_junit
@@ -36,6 +36,7 @@ def run_merge(arguments: Sequence[str], prog: str) -> int:
     runs = [_read(path) for path in options.inputs]
     wrong = _wrong(options.inputs, runs)
     run = merged(runs)
+    run.max_skips = options.max_skips
     run.remarks += wrong
     unwritten = write_reports(run, **reports)
     run.remarks += unwritten
@@ -56,6 +57,7 @@ def build_parser(prog: str) -> Parser:
         metavar="FILE",
         help="written by --records (everything), or by --junit (no pictures of ranks)",
     )
+    add_max_skips(parser)
     group: argparse._ArgumentGroup = parser.add_argument_group("what to write")
     group.add_argument("--junit", metavar="PATH", help="JUnit's XML")
     group.add_argument("--html", metavar="PATH", help="one HTML file")
@@ -91,7 +93,7 @@ def merged(runs: Sequence[RunResult]) -> RunResult:
         whole.jobs += run.jobs
         whole.remarks += [line for line in run.remarks if line not in whole.remarks]
         workers += max([run.jobs, *(record.worker for record in run.records)])
-    whole.records.sort(key=lambda record: (record.owner, record.is_fixture, record.test_id))
+    whole.records.sort(key=lambda record: (record.owner, record.is_fixture, record.key))
     whole.seed = runs[0].seed
     whole.command = "; ".join(dict.fromkeys(run.command for run in runs))
     return whole
@@ -119,7 +121,7 @@ def _wrong(names: Sequence[str], runs: Sequence[RunResult]) -> list[str]:
         twice = [str(number) for number, times in sorted(found.items()) if times > 1]
         lines += [f"missing: shard {', '.join(missing)} of {max(counts)}"] if missing else []
         lines += [f"given twice: shard {', '.join(twice)}"] if twice else []
-    tests = Counter(record.test_id for run in runs for record in run.records)
+    tests = Counter(record.key for run in runs for record in run.records)
     several = [test for test, times in tests.items() if times > 1 and not _is_repeated(test, runs)]
     lines += [f"in several of the reports: {test}" for test in several]
     return lines
@@ -130,7 +132,7 @@ def _told(run: RunResult) -> str:
     return f"shard {number}/{count} of plan {run.shard_plan}" if count > 1 else "no shard"
 
 
-def _is_repeated(test_id: str, runs: Sequence[RunResult]) -> bool:
+def _is_repeated(key: str, runs: Sequence[RunResult]) -> bool:
     """Whether one run alone has it as often as all have: it was run with --repeat."""
-    owners = [run for run in runs if any(record.test_id == test_id for record in run.records)]
-    return len(owners) == 1 or TestRecord(test_id).is_fixture
+    owners = [run for run in runs if any(record.key == key for record in run.records)]
+    return len(owners) == 1 or TestRecord(key).is_fixture

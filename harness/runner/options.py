@@ -19,6 +19,7 @@ class Options:
         patterns: of `-k`; a test runs if any of them matches.
         verbose: a line for every test.
         max_fail: after how many failures to stop; None for never.
+        max_skips: more skipped tests and sub-tests than these fail the run; None for no limit.
         list_only: print the names of the tests and run nothing.
         seed: seed for all tests; None for the setting's.
         timeout_s: seconds that the body of a rank test may take; None for the setting's.
@@ -56,6 +57,7 @@ class Options:
     patterns: tuple[str, ...] = ()
     verbose: bool = False
     max_fail: int | None = None
+    max_skips: int | None = None
     list_only: bool = False
     seed: int | None = None
     timeout_s: float | None = None

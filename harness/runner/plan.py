@@ -10,6 +10,11 @@ from typing import Any
 
 from harness.model import again, marks
 from harness.runner.lists import is_marked_slow
+from harness.runner.results import copy_suffix
+
+#: A test as any process finds it: the module whose loading gives it, its id, and which of the tests
+#: with this id in that module it is, from 0.
+Place = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,10 @@ class PlannedTest:
         resources: what no other test may use meanwhile.
         is_slow: whether it is decorated as slow, in PyTorch's way.
         fixture: the class or module whose fixture it shares with other tests; empty if none.
+        loaded_from: the module whose loading gave it; its class may be of another.
+        number: which of the tests with its id in that module it is, from 0.
+        copy: which of all tests with its id it is, from 0.
+        class_copy: which of the classes with its class's name is its class, from 0.
     """
 
     test_id: str
@@ -39,6 +48,20 @@ class PlannedTest:
     resources: frozenset[str] = frozenset()
     fixture: str = ""
     is_slow: bool = False
+    loaded_from: str = ""
+    number: int = 0
+    copy: int = 0
+    class_copy: int = 0
+
+    @property
+    def key(self) -> str:
+        """A name that no other test has: where several have the same id, they are numbered."""
+        return f"{self.test_id}{copy_suffix(self.copy)}"
+
+    @property
+    def place(self) -> Place:
+        """Where any process finds the test again."""
+        return self.loaded_from, self.test_id, self.number
 
     @property
     def again(self) -> str:
@@ -59,8 +82,17 @@ def planned_from_data(data: Mapping[str, Any]) -> PlannedTest:
     return PlannedTest(**{**data, "resources": frozenset(data["resources"])})
 
 
-def describe(test: unittest.TestCase) -> PlannedTest:
-    """What there is to know of a test."""
+def describe(
+    test: unittest.TestCase, place: Place, copy: int = 0, class_copy: int = 0
+) -> PlannedTest:
+    """What there is to know of a test.
+
+    Args:
+        test: the test.
+        place: where it was found.
+        copy: which of the tests with its id it is.
+        class_copy: which of the classes with its class's name is its class.
+    """
     method = getattr(test, getattr(test, "_testMethodName", ""), None)
     marked = (method, type(test))
     ranks = _ranks(test)
@@ -73,8 +105,12 @@ def describe(test: unittest.TestCase) -> PlannedTest:
         devices=max(marks.devices_of(ranks, *marked), _devices_of_class(test, ranks)),
         is_serial=marks.is_serial(*marked),
         resources=marks.resources_of(*marked),
-        fixture=_fixture(type(test)),
+        fixture=_fixture(type(test), class_copy),
         is_slow=is_marked_slow(test),
+        loaded_from=place[0],
+        number=place[2],
+        copy=copy,
+        class_copy=class_copy,
     )
 
 
@@ -94,13 +130,13 @@ def _devices_of_class(test: unittest.TestCase, ranks: int) -> int:
     return max(1, ranks) if isinstance(kind, str) and kind not in {"cpu", "meta", ""} else 0
 
 
-def _fixture(cls: type[unittest.TestCase]) -> str:
+def _fixture(cls: type[unittest.TestCase], copy: int) -> str:
     """The module, or else the class, whose fixture of the user's own a test needs."""
     module = sys.modules.get(cls.__module__)
     if hasattr(module, "setUpModule") or hasattr(module, "tearDownModule"):
         return cls.__module__
     own = any(_is_of_user(cls, name) for name in ("setUpClass", "tearDownClass"))
-    return f"{cls.__module__}.{cls.__qualname__}" if own else ""
+    return f"{cls.__module__}.{cls.__qualname__}{copy_suffix(copy)}" if own else ""
 
 
 def _is_of_user(cls: type, name: str) -> bool:

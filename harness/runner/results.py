@@ -6,12 +6,11 @@ import enum
 import json
 import re
 import time
-import unittest
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from harness.model import again, notes, timeline
+from harness.model import notes, timeline
 from harness.model.clock import now
 from harness.model.timeline import RankTrack
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED
@@ -38,6 +37,19 @@ class Trouble:
     text: str
 
 
+@dataclass(frozen=True)
+class SkippedSubtest:
+    """A sub-test that was skipped; its test has run all the same.
+
+    Attributes:
+        title: the test with the parameters of the sub-test.
+        reason: why.
+    """
+
+    title: str
+    reason: str
+
+
 @dataclass
 class TestRecord:
     """One test (or fixture, or module that could not be imported) and what became of it.
@@ -54,6 +66,8 @@ class TestRecord:
         stdout, stderr: the last of what its own process printed meanwhile; ranks have their own.
         ranks: what its ranks did, if it had any and somebody wants to know.
         earlier: what the earlier attempts came to, if it was tried again; they all failed.
+        copy: which of the tests with this name it is, from 0; of a fixture, which of the classes.
+        skipped_subtests: those of its sub-tests that were skipped.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of the name
@@ -70,6 +84,18 @@ class TestRecord:
     stderr: str = ""
     ranks: tuple[RankTrack, ...] = ()
     earlier: list[TestRecord] = field(default_factory=list)
+    copy: int = 0
+    skipped_subtests: list[SkippedSubtest] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """A name that no other test has: where several have the same id, they are numbered."""
+        return f"{self.test_id}{self.copy_suffix}"
+
+    @property
+    def copy_suffix(self) -> str:
+        """What follows the id in `key`; empty for all but the second test of a name and later."""
+        return copy_suffix(self.copy)
 
     @property
     def is_flaky(self) -> bool:
@@ -105,10 +131,23 @@ class TestRecord:
         return fixture[1] if fixture else self.test_id.rpartition(".")[0]
 
 
+def copy_suffix(copy: int) -> str:
+    """What tells a test from those before it that have the same id: nothing, " #2", " #3", …"""
+    return f" #{copy + 1}" if copy else ""
+
+
 def record_from_data(data: Mapping[str, Any]) -> TestRecord:
-    """The inverse of `TestRecord.to_data`. Raises KeyError or TypeError on anything else."""
+    """The inverse of `TestRecord.to_data`. Raises KeyError or TypeError on anything else.
+
+    A record that says of no outcome, or of failures but not that it failed, is one of a failure.
+    """
     converted = {name: _FROM_DATA[name](data[name]) for name in _FROM_DATA if name in data}
-    return TestRecord(**{**data, **converted})
+    record = TestRecord(**{**data, **converted})
+    if record.status is None and not record.troubles:
+        record.troubles = [Trouble("ERROR", record.key, "NoOutcome: the record has no outcome")]
+    if record.troubles:
+        record.status = Status.FAILED
+    return record
 
 
 _FIELDS = tuple(field.name for field in fields(TestRecord))
@@ -118,6 +157,7 @@ _TO_DATA: Mapping[str, Callable[[Any], Any]] = {
     "notes": lambda found: [asdict(note) for note in found],
     "ranks": lambda ranks: [track.to_data() for track in ranks],
     "earlier": lambda records: [record.to_data() for record in records],
+    "skipped_subtests": lambda skipped: [asdict(subtest) for subtest in skipped],
 }
 _FROM_DATA: Mapping[str, Callable[[Any], Any]] = {
     "status": Status,
@@ -125,6 +165,7 @@ _FROM_DATA: Mapping[str, Callable[[Any], Any]] = {
     "notes": lambda found: [notes.Note(**note) for note in found],
     "ranks": lambda ranks: tuple(timeline.track_from_data(track) for track in ranks),
     "earlier": lambda records: [record_from_data(record) for record in records],
+    "skipped_subtests": lambda skipped: [SkippedSubtest(**subtest) for subtest in skipped],
 }
 
 
@@ -149,6 +190,7 @@ class RunResult:
         shard: which part of the tests it is, as (K, N); (1, 1) for all of them.
         shard_plan: the plan that the parts belong to; empty if it is all.
         remarks: what else is to be said at the end.
+        max_skips: how many skips are accepted; None for any number.
     """
 
     records: list[TestRecord] = field(default_factory=list)
@@ -163,16 +205,34 @@ class RunResult:
     shard: tuple[int, int] = (1, 1)
     shard_plan: str = ""
     remarks: list[str] = field(default_factory=list)
+    max_skips: int | None = None
 
     def count(self, status: Status) -> int:
         return sum(record.status is status for record in self.records)
 
     @property
+    def skips(self) -> int:
+        """How many tests and sub-tests were skipped."""
+        subtests = sum(len(record.skipped_subtests) for record in self.records)
+        return self.count(Status.SKIPPED) + subtests
+
+    @property
+    def has_too_many_skips(self) -> bool:
+        """Whether more was skipped than is accepted, which fails the run."""
+        return self.max_skips is not None and self.skips > self.max_skips
+
+    @property
     def exit_code(self) -> int:
-        """0 only if something ran and nothing failed."""
-        if self.interrupted or self.count(Status.FAILED):
+        """0 only if something ran, everything that was to run did, and nothing failed."""
+        is_incomplete = self.interrupted or self.not_run or self.count_unknown
+        if is_incomplete or self.count(Status.FAILED) or self.has_too_many_skips:
             return EXIT_FAILED
         return EXIT_PASSED if self.count(Status.PASSED) else EXIT_NOTHING_RAN
+
+    @property
+    def count_unknown(self) -> int:
+        """How many records say of no outcome."""
+        return sum(record.status is None for record in self.records)
 
     @property
     def counts(self) -> str:
@@ -185,110 +245,6 @@ def write_results(run: RunResult, path: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for record in run.records:
             status = record.status.value if record.status else ""
-            line: dict[str, object] = {"test": record.test_id, "status": status, "why": record.why}
+            line: dict[str, object] = {"test": record.key, "status": status, "why": record.why}
             line["seconds"] = record.seconds
             print(json.dumps(line), file=file)
-
-
-class RecordingResult(unittest.TestResult):
-    """Turns unittest's calls into records; tells a listener about each as it is finished.
-
-    Args:
-        on_record: the listener.
-    """
-
-    def __init__(self, on_record: Callable[[TestRecord], None]) -> None:
-        super().__init__()
-        self._on_record = on_record
-        self._current: TestRecord | None = None
-        self._skipped_fixtures: dict[str, str] = {}
-
-    def startTest(self, test: unittest.TestCase) -> None:
-        super().startTest(test)
-        self._current = TestRecord(test.id(), started_s=now())
-
-    def stopTest(self, test: unittest.TestCase) -> None:
-        super().stopTest(test)
-        current, self._current = self._current, None
-        # A test that unittest calls neither good nor bad was interrupted: it has not been run.
-        if current is not None and current.status is not None:
-            current.seconds = now() - current.started_s
-            self._finish(current)
-
-    def addSuccess(self, test: unittest.TestCase) -> None:
-        super().addSuccess(test)
-        self._passed()
-
-    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
-        super().addExpectedFailure(test, err)
-        self._passed()
-        if self._current is not None:
-            self._current.reason = "expected failure"
-
-    def _passed(self) -> None:
-        if self._current is not None and self._current.status is None:
-            self._current.status = Status.PASSED
-
-    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
-        super().addFailure(test, err)
-        self._trouble("FAIL", test, self.failures[-1][1])
-
-    def addError(self, test: unittest.TestCase, err: Any) -> None:
-        super().addError(test, err)
-        self._trouble("ERROR", test, self.errors[-1][1])
-
-    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
-        before = len(self.failures)
-        super().addSubTest(test, subtest, err)
-        if err is not None:
-            failed = len(self.failures) > before
-            text = (self.failures if failed else self.errors)[-1][1]
-            self._trouble("FAIL" if failed else "ERROR", subtest, text)
-
-    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
-        super().addSkip(test, reason)
-        if hasattr(test, "test_case"):
-            return  # a sub-test was skipped; its test has run
-        if self._current is not None:
-            self._current.status, self._current.reason = Status.SKIPPED, reason
-            return
-        # A fixture skips all tests of its class or module; unittest reports it alone.
-        self._skipped_fixtures[f"{TestRecord(test.id()).owner}."] = reason
-
-    def settle_by_fixture(self, test_id: str) -> None:
-        """A test was not run by unittest: if it is because a fixture skipped, it was skipped."""
-        for prefix, reason in self._skipped_fixtures.items():
-            if test_id.startswith(prefix):
-                self._finish(TestRecord(test_id, Status.SKIPPED, reason=reason, started_s=now()))
-                return
-
-    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
-        super().addUnexpectedSuccess(test)
-        self._trouble("XPASS", test, "passed, but is marked as an expected failure")
-
-    def _trouble(self, label: str, test: unittest.TestCase, text: str) -> None:
-        trouble = Trouble(label, test.id(), text.rstrip("\n"))
-        if self._current is not None:
-            self._current.status = Status.FAILED
-            self._current.troubles.append(trouble)
-        else:
-            self._finish(TestRecord(test.id(), Status.FAILED, troubles=[trouble]))
-
-    def _finish(self, record: TestRecord) -> None:
-        if record.troubles:
-            _tell_command(record)
-        record.notes = notes.take()
-        record.ranks = timeline.take()
-        self._on_record(record)
-
-
-def _tell_command(record: TestRecord) -> None:
-    """Have the last of a test's failures end with how to run it again, unless one says so."""
-    texts = (trouble.text for trouble in record.troubles)
-    if any(line.startswith(again.MARK) for text in texts for line in text.splitlines()):
-        return
-    command = again.command_for_name(record.owner if record.is_fixture else record.test_id)
-    if command:
-        *others, last = record.troubles
-        text = f"{last.text}\n\n{again.MARK}{command}"
-        record.troubles = [*others, replace(last, text=text)]

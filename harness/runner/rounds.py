@@ -13,7 +13,7 @@ from harness.runner.schedule import Item
 
 def shuffled(tests: Sequence[PlannedTest], seed: int) -> list[PlannedTest]:
     """The tests in another order, the same for the same seed and the same tests."""
-    order = sorted(tests, key=lambda test: test.test_id)
+    order = sorted(tests, key=lambda test: (test.test_id, test.copy))
     random.Random(seed).shuffle(order)
     return order
 

@@ -82,7 +82,7 @@ class Schedule:
     """The tests that are still to be run.
 
     Args:
-        durations: test id to what it is expected to take, in seconds.
+        durations: a test's key to what it is expected to take, in seconds.
         workers: how many workers there are.
         max_ranks: how many ranks may be alive at once; a test that needs more runs without others
             that have ranks.
@@ -259,11 +259,11 @@ class Schedule:
         return not self._batches
 
     def _is_known(self, item: Item) -> bool:
-        return item.test.test_id in self._durations or item.test.owner in self._learned
+        return item.test.key in self._durations or item.test.owner in self._learned
 
     def _time(self, item: Item) -> float:
         """Seconds that a test is expected to take: its own record, its class's, a guess."""
-        recorded = self._durations.get(item.test.test_id)
+        recorded = self._durations.get(item.test.key)
         if recorded is not None:
             return recorded
         count, total_s = self._learned.get(item.test.owner, (0, 0.0))
@@ -271,5 +271,5 @@ class Schedule:
 
     def _cost(self, item: Item) -> float:
         return max(1, item.test.ranks) * self._durations.get(
-            item.test.test_id, _UNKNOWN_S + item.test.ranks * _UNKNOWN_RANK_S
+            item.test.key, _UNKNOWN_S + item.test.ranks * _UNKNOWN_RANK_S
         )

@@ -111,7 +111,13 @@ class Worker:
         self.items.extend(items)
         self.is_new = self.is_resting = False
         orders = [
-            {"item": item.number, "id": item.test.test_id, "devices": item.devices}
+            {
+                "item": item.number,
+                "place": item.test.place,
+                "copy": item.test.copy,
+                "class_copy": item.test.class_copy,
+                "devices": item.devices,
+            }
             for item in items
         ]
         self.tell({"kind": "run", "items": orders})

@@ -38,6 +38,7 @@ from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import discovery, worker_output
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.performing import Performer, warnings_shown
+from harness.runner.plan import Place
 from harness.runner.results import Status, TestRecord
 
 
@@ -97,7 +98,7 @@ class _Worker:
         self._connection = connection
         self._writer = FrameWriter(connection.fileno())
         self._wanted = wanted
-        self._tests: dict[str, unittest.TestCase] = {}
+        self._tests: dict[Place, unittest.TestCase] = {}
         self._performer = Performer(self._ended, spec.failfast)
         self._lock = threading.Lock()
         self._unsent = b""
@@ -172,7 +173,7 @@ class _Worker:
             return
         self._send({"kind": "plan", **answer})
 
-    def _keep(self, tests: Mapping[str, unittest.TestCase]) -> None:
+    def _keep(self, tests: Mapping[Place, unittest.TestCase]) -> None:
         self._tests.update(tests)
 
     def _do_run(self, order: Message) -> None:
@@ -184,9 +185,20 @@ class _Worker:
             self._item = item["item"]
             self._begin()
             with _devices(item["devices"]):
-                self._performer.perform(self._find(item["id"]))
-            self._send({"kind": "done", "item": self._item}, at_once=False)
+                kept_by = self._run(item)
+            done = {"kind": "done", "item": self._item, "kept_by": kept_by}
+            self._send(done, at_once=False)
         self._flush()
+
+    def _run(self, item: Message) -> str:
+        """Run a test; returns the fixture that failed and kept it from running, if one did."""
+        module, test_id, number = item["place"]
+        try:
+            test = self._find((module, test_id, number))
+        except HarnessError as error:
+            self._performer.fail(test_id, item["copy"], str(error))
+            return ""
+        return self._performer.perform(test, test_id, item["copy"], item["class_copy"])
 
     def _begin(self) -> None:
         printed = [0, 0]
@@ -199,11 +211,11 @@ class _Worker:
         self._performer.rest()
         self._send({"kind": "rested"})
 
-    def _find(self, test_id: str) -> unittest.TestCase:
+    def _find(self, place: Place) -> unittest.TestCase:
         """The test; a fresh instance for each time that it is run."""
-        if test_id not in self._tests:
-            self._keep(discovery.tests_by_id(self._wanted, test_id))
-        return self._tests.pop(test_id)
+        if place not in self._tests:
+            self._keep(discovery.tests_in_module_of(place))
+        return self._tests.pop(place)
 
     def _ended(self, record: TestRecord) -> None:
         record.worker = self._number

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # An attribute is for one line on a screen; the whole text is in the element.
 _MAX_MESSAGE = 500
+#: The name of the property that tells of a sub-test that was skipped.
+SKIPPED_SUBTEST = "skipped sub-test"
 _TYPE = re.compile(r"[A-Za-z_][\w.]*(?=:|$)")
 
 
@@ -101,6 +103,8 @@ def _properties(record: TestRecord) -> Iterator[tuple[str, str]]:
         yield "flaky", str(record.is_flaky).lower()
     if record.status is Status.PASSED and record.reason:
         yield "reason", record.reason
+    for subtest in record.skipped_subtests:
+        yield SKIPPED_SUBTEST, f"{subtest.title}: {subtest.reason}"
     for note in record.notes:
         yield note.kind, note.text
 
@@ -151,7 +155,7 @@ def _type(record: TestRecord) -> str:
 
 
 def _troubles(record: TestRecord) -> str:
-    if [trouble.title for trouble in record.troubles] == [record.test_id]:
+    if [trouble.title for trouble in record.troubles] == [record.key]:
         return record.troubles[0].text
     parts = [f"{t.label}: {t.title}\n{t.text}" for t in record.troubles]
     return "\n\n".join(parts) or "the run ended before the test had"

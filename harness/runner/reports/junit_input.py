@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from harness.runner.results import RunResult, Status, TestRecord, Trouble
+from harness.runner.reports.junit import SKIPPED_SUBTEST
+from harness.runner.results import RunResult, SkippedSubtest, Status, TestRecord, Trouble
 
 _FIXTURES = ("setUpClass", "tearDownClass", "setUpModule", "tearDownModule")
 
@@ -63,6 +64,8 @@ def _record(case: Any, began_at: float) -> TestRecord:
     record = TestRecord(test_id, seconds=float(case.time or 0.0), started_s=began_at)
     record.stdout, record.stderr = case.system_out or "", case.system_err or ""
     record.worker = int(_property(case, "worker") or 0)
+    skipped = [each.value for each in case.properties() if each.name == SKIPPED_SUBTEST]
+    record.skipped_subtests = [SkippedSubtest(text, "") for text in skipped]
     _take_result(record, case)
     for interim in case.interim_result:
         text = interim.stack_trace or interim.message or ""

@@ -57,7 +57,7 @@ def rows_of(run: RunResult) -> list[Row]:
     rows = []
     for record in run.records:
         # In markup, a carriage return would become a line feed.
-        key = visible(record.test_id).replace("\r", "\\r")
+        key = visible(record.key).replace("\r", "\\r")
         seen[key] = seen.get(key, 0) + 1
         rows.append(_row(record, f"{key}~{seen[key]}" if seen[key] > 1 else key))
     return rows

@@ -34,8 +34,8 @@ def name_of(record: TestRecord) -> str:
     """The test's name within its class: `test_sync`, or `setUpClass` for a fixture."""
     prefix = f"{record.owner}."
     if record.owner and record.test_id.startswith(prefix):
-        return record.test_id.removeprefix(prefix)
-    return record.test_id.partition(" (")[0]
+        return record.key.removeprefix(prefix)
+    return record.test_id.partition(" (")[0] + record.copy_suffix
 
 
 def status_of(record: TestRecord) -> str:

@@ -122,7 +122,7 @@ class _Worker:
 
 
 def _about(record: TestRecord, attempt: int) -> _Event:
-    args: _Event = {"test": record.test_id, "status": status_of(record), "why": record.why}
+    args: _Event = {"test": record.key, "status": status_of(record), "why": record.why}
     return {**args, "attempt": attempt} if attempt else args
 
 

@@ -1,0 +1,299 @@
+"""Many small suites for every way in which tests, fixtures and sub-tests can end, and how unittest
+counts them: what the runner has to agree with.
+
+`suites()` writes them, one module each; a new kind of suite is a new function in `_KINDS`. None of
+them names a library that the runner would import beforehand, so that a run of all takes seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: A statement for each way in which a piece of a test or a fixture can end.
+ENDS = {
+    "passes": "pass",
+    "fails": "raise AssertionError('wrong')",
+    "raises": "raise ValueError('bad')",
+    "skips": "raise unittest.SkipTest('no need')",
+    "exits": "raise SystemExit(0)",
+}
+#: unittest lets a fixture that raises SystemExit end the whole run.
+FIXTURE_ENDS = {name: code for name, code in ENDS.items() if name != "exits"}
+
+HEAD = "import unittest\n"
+
+
+def suites() -> dict[str, str]:
+    """The source of each suite, by the name of its module."""
+    found: dict[str, str] = {}
+    for kind in _KINDS:
+        for number, source in enumerate(kind()):
+            found[f"test_{kind.__name__.strip('_')}_{number}"] = HEAD + source
+    return found
+
+
+# Fixtures
+
+
+def class_source(
+    name: str, set_up: str = "passes", tear_down: str = "passes", cleanup: str = "passes"
+) -> str:
+    """A class of two tests with fixtures that end like this."""
+    return textwrap.dedent(f"""
+        class {name}(unittest.TestCase):
+            @classmethod
+            def cleanup_of_class(cls):
+                {ENDS[cleanup]}
+            @classmethod
+            def setUpClass(cls):
+                cls.addClassCleanup(cls.cleanup_of_class)
+                {ENDS[set_up]}
+            @classmethod
+            def tearDownClass(cls):
+                {ENDS[tear_down]}
+            def test_a(self): pass
+            def test_b(self): pass
+        """)
+
+
+def _class_fixtures() -> Iterator[str]:
+    """For each end of a class: classes that begin in each way after it, and it after each."""
+    for tear_down, cleanup in itertools.product(FIXTURE_ENDS, repeat=2):
+        parts = []
+        for number, set_up in enumerate(FIXTURE_ENDS):
+            parts.append(class_source(f"Test{number}a", "passes", tear_down, cleanup))
+            parts.append(class_source(f"Test{number}b", set_up, tear_down, cleanup))
+        yield "".join(parts)
+
+
+def _module_fixtures() -> Iterator[str]:
+    for set_up, tear_down in itertools.product(FIXTURE_ENDS, repeat=2):
+        cleanup = "raises" if set_up == tear_down else "passes"
+        yield (
+            textwrap.dedent(f"""
+            def cleanup_of_module():
+                {ENDS[cleanup]}
+            def setUpModule():
+                unittest.addModuleCleanup(cleanup_of_module)
+                {ENDS[set_up]}
+            def tearDownModule():
+                {ENDS[tear_down]}
+            """)
+            + class_source("TestA")
+            + class_source("TestB", "skips")
+            + class_source("TestC", "passes", "fails")
+        )
+
+
+# Tests
+
+
+def _tests() -> Iterator[str]:
+    """Tests of which two pieces end in some way each, as they are and as expected failures."""
+    pieces = ("setUp", "body", "tearDown", "cleanup")
+    for decorator in ("", "@unittest.expectedFailure"):
+        classes = []
+        for one, other in itertools.combinations(pieces, 2):
+            for end, last in itertools.product(ENDS, repeat=2):
+                code = {**dict.fromkeys(pieces, "pass"), one: ENDS[end], other: ENDS[last]}
+                classes.append(f"""
+class Test_{one}_{end}_{other}_{last}(unittest.TestCase):
+    def setUp(self):
+        self.addCleanup(self.clean_up)
+        {code["setUp"]}
+    {decorator}
+    def test(self):
+        {code["body"]}
+    def tearDown(self):
+        {code["tearDown"]}
+    def clean_up(self):
+        {code["cleanup"]}
+""")
+        yield "".join(classes)
+
+
+def _sub_tests() -> Iterator[str]:
+    """Tests with sub-tests that end in every sequence of ways, and then end themselves."""
+    ends = [name for name in ENDS if name != "exits"]
+    for decorator in ("", "@unittest.expectedFailure"):
+        for last in ("passes", "fails", "skips"):
+            methods = []
+            for sequence in itertools.product(ends, repeat=2):
+                body = "".join(
+                    f"        with self.subTest(i={i}):\n            {ENDS[end]}\n"
+                    for i, end in enumerate(sequence)
+                )
+                name = "_".join(sequence)
+                methods.append(
+                    f"    {decorator}\n    def test_{name}(self):\n{body}        {ENDS[last]}\n"
+                )
+            yield f"class TestSubTests(unittest.TestCase):\n{''.join(methods)}"
+
+
+def _decorated() -> Iterator[str]:
+    yield """
+@unittest.skip("class")
+class TestSkipped(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): raise ValueError("not called")
+    def test_a(self): pass
+    def test_b(self): pass
+
+class TestMethods(unittest.TestCase):
+    @unittest.skip("method")
+    def test_a(self): pass
+    @unittest.skipIf(True, "")
+    def test_b(self): pass
+    @unittest.skip("both")
+    @unittest.expectedFailure
+    def test_c(self): pass
+
+class TestAsync(unittest.IsolatedAsyncioTestCase):
+    async def test_a(self): pass
+    async def test_b(self): self.fail("bad")
+    async def test_c(self):
+        with self.subTest(i=1): self.skipTest("one")
+
+class TestRunsItself(unittest.TestCase):
+    def run(self, result=None):
+        super().run(result)
+        return result
+    def test_a(self): pass
+    def test_b(self): self.fail("bad")
+"""
+
+
+# What is loaded
+
+
+def _same_ids() -> Iterator[str]:
+    yield """
+def make(code):
+    class TestMade(unittest.TestCase):
+        def test(self): exec(code)
+        def test_other(self): pass
+    return TestMade
+TestA, TestB, TestC = make("pass"), make("raise ValueError"), make("raise unittest.SkipTest")
+"""
+    yield """
+def make(set_up, tear_down):
+    class TestMade(unittest.TestCase):
+        @classmethod
+        def setUpClass(cls): exec(set_up)
+        @classmethod
+        def tearDownClass(cls): exec(tear_down)
+        def test_a(self): pass
+        def test_b(self): pass
+    return TestMade
+ways = ["pass", "raise ValueError", "raise unittest.SkipTest"]
+made = [make(a, b) for a in ways for b in ways]
+def load_tests(loader, tests, pattern):
+    for cls in made: tests.addTests(loader.loadTestsFromTestCase(cls))
+    return tests
+"""
+    yield """
+from test_loaded_0 import TestLoaded  # noqa: F401 (in unittest's eyes, it is a test of this module)
+class TestOwn(unittest.TestCase):
+    def test_a(self): pass
+"""
+
+
+def _loaded() -> Iterator[str]:
+    own = """
+class TestLoaded(unittest.TestCase):
+    def test_a(self): pass
+    def test_b(self): self.fail("bad")
+    def test_c(self): self.skipTest("no need")
+"""
+    yield own
+    for body in (
+        "t = TestLoaded('test_b'); return unittest.TestSuite([t, t, TestLoaded('test_a')])",
+        "return unittest.TestSuite([TestLoaded('test_a'), TestLoaded('test_a'), tests])",
+        "return unittest.TestSuite([tests, unittest.TestSuite([TestLoaded('test_c')])])",
+        "return unittest.TestSuite()",
+        "raise ValueError('no tests today')",
+        "return unittest.TestSuite(unittest.FunctionTestCase(f) for f in (len, print, print))",
+    ):
+        yield f"{own}def load_tests(loader, tests, pattern):\n    {body}\n"
+
+
+def _modules() -> Iterator[str]:
+    yield "raise unittest.SkipTest('not here')\n"
+    yield "raise ValueError('broken')\n"
+    yield "import there_is_no_such_module\n"
+
+
+_KINDS: tuple[Callable[[], Iterator[str]], ...] = (
+    _class_fixtures,
+    _module_fixtures,
+    _tests,
+    _sub_tests,
+    _decorated,
+    _same_ids,
+    _loaded,
+    _modules,
+)
+
+
+# How unittest counts
+
+
+@dataclass
+class Counts:
+    """What became of a run.
+
+    Attributes:
+        outcomes: how often each outcome was had: (name of a test or a fixture, its status).
+        not_run: how many tests a fixture has kept from running.
+        code: the exit code.
+    """
+
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    not_run: int = 0
+    code: int = 0
+
+
+def plain_name(name: str) -> str:
+    """A test's name without the number that tells it from others, and a module's as it is."""
+    name = re.sub(r" #\d+$", "", name)
+    return re.sub(r"^unittest\.loader\.(_FailedTest|ModuleSkipped)\.", "", name)
+
+
+def counts_of_unittest(folder: Path) -> Counts:
+    """What `python -m unittest discover` makes of a folder, by test.
+
+    unittest counts failures: a test with two sub-tests that fail counts twice. Here, as in the
+    runner, a test counts once. One skip of unittest's for a whole class or module is a skip of each
+    of its tests.
+    """
+    script = Path(__file__).with_name("corpus_unittest.py")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if not done.stdout:
+        raise AssertionError(done.stderr)
+    data = json.loads(done.stdout)
+    outcomes = Counter((plain_name(name), status) for name, status in data["outcomes"])
+    return Counts(outcomes, data["not_run"], done.returncode)
+
+
+def counts_of_results(path: Path, out: str, code: int) -> Counts:
+    """The same of a run of ours, from its file of results and what it printed."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    outcomes = Counter((plain_name(line["test"]), line["status"]) for line in lines)
+    not_run = re.search(r"^(\d+) not run", out, re.MULTILINE)
+    return Counts(outcomes, int(not_run[1]) if not_run else 0, code)
