@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from harness.cases.mixin_base import MixinBase
+from harness.cases.ranks_of_test import ranks_of
 from harness.diagnosis.words import grouped, rank_list
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -29,10 +30,6 @@ class AgreementMixin(MixinBase):
 
     rank: int
     world_size: int
-
-    def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        """Wait for all ranks to come here, and learn what each has brought."""
-        raise NotImplementedError
 
     def assertEqualOnAllRanks(self, x: Any, y: Any, msg: Any = None, **kwargs: Any) -> None:
         """As `assertEqual` on every rank; if it fails on one rank, it fails on all of them.
@@ -52,7 +49,7 @@ class AgreementMixin(MixinBase):
             mine = ""
         except AssertionError as error:
             mine = str(error) or "not equal"
-        self._fail_together("assertEqualOnAllRanks", mine)
+        _fail_together(self, "assertEqualOnAllRanks", mine)
 
     def assertRanksAgree(self, value: Any, msg: Any = None, **kwargs: Any) -> None:
         """Every rank has the same value; if one has another than rank 0, all of them fail.
@@ -69,48 +66,39 @@ class AgreementMixin(MixinBase):
         """
         label = "assertRanksAgree"
         data = _pickled(value)
-        digests = self._meet(label, hashlib.sha256(data).hexdigest())
+        digests = ranks_of(self).meet(label, hashlib.sha256(data).hexdigest())
         if len(set(digests)) == 1:
             return  # bit by bit
-        self._fail_together(label, self._difference_from_rank_0(value, data, msg, kwargs))
+        _fail_together(self, label, _difference_from_rank_0(self, value, data, msg, kwargs))
 
-    def _difference_from_rank_0(
-        self, value: Any, data: bytes, msg: Any, kwargs: dict[str, Any]
-    ) -> str:
-        if self.rank == 0:
-            self._hand_out("agreement", data)
-        self._meet("assertRanksAgree")  # it is there
-        mine = ""
-        if self.rank != 0:
-            shared = io.BytesIO(self._handed_out("agreement"))
-            reference = torch.load(shared, weights_only=False)
-            try:
-                self.assertEqual(value, reference, msg, **kwargs)
-            except AssertionError as error:
-                mine = f"this rank's value (left) is not rank 0's: {error}"
-        self._meet("assertRanksAgree")  # everybody has read it
-        if self.rank == 0:
-            self._take_back("agreement")
-        return mine
 
-    def _hand_out(self, name: str, data: bytes) -> None:
-        """Give data to all ranks of this test."""
-        raise NotImplementedError
+def _difference_from_rank_0(
+    case: AgreementMixin, value: Any, data: bytes, msg: Any, kwargs: dict[str, Any]
+) -> str:
+    ranks = ranks_of(case)
+    if case.rank == 0:
+        ranks.hand_out("agreement", data)
+    ranks.meet("assertRanksAgree")  # it is there
+    mine = ""
+    if case.rank != 0:
+        shared = io.BytesIO(ranks.handed_out("agreement"))
+        reference = torch.load(shared, weights_only=False)
+        try:
+            case.assertEqual(value, reference, msg, **kwargs)
+        except AssertionError as error:
+            mine = f"this rank's value (left) is not rank 0's: {error}"
+    ranks.meet("assertRanksAgree")  # everybody has read it
+    if case.rank == 0:
+        ranks.take_back("agreement")
+    return mine
 
-    def _handed_out(self, name: str) -> bytes:
-        """The data that a rank has handed out, which has to have been done by now."""
-        raise NotImplementedError
 
-    def _take_back(self, name: str) -> None:
-        """Forget what this rank has handed out; all have read it."""
-        raise NotImplementedError
-
-    def _fail_together(self, label: str, mine: str) -> None:
-        told = self._meet(label, json.dumps(mine[:_SHOWN]))
-        failed = {rank: text for rank, value in enumerate(told) if (text := json.loads(value))}
-        if failed:
-            # The same on every rank, so that the report says it once.
-            self.fail("\n\n".join([_heading(label, failed, len(told)), *_by_text(failed)]))
+def _fail_together(case: AgreementMixin, label: str, mine: str) -> None:
+    told = ranks_of(case).meet(label, json.dumps(mine[:_SHOWN]))
+    failed = {rank: text for rank, value in enumerate(told) if (text := json.loads(value))}
+    if failed:
+        # The same on every rank, so that the report says it once.
+        case.fail("\n\n".join([_heading(label, failed, len(told)), *_by_text(failed)]))
 
 
 def _by_text(failed: dict[int, str]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.cases.ranks_of_test import ranks_of
 from harness.model.errors import ChaosError, SettingError
 from harness.ranks import child_pipe
 
@@ -110,7 +111,7 @@ def _decorator(deed: _Deed, survivors_raise: Errors | None, match: str) -> Calla
     def decorate(test: T) -> T:
         @wraps(test)
         def in_chaos(self: Any, *args: Any, **kwargs: Any) -> None:
-            if self._RANKS_ARE_THREADS:
+            if ranks_of(self).are_threads:
                 raise SettingError(f"@{deed.verb}_rank() needs ranks that are processes")
             if self.world_size == 1 and deed.verb != "delay":
                 raise SettingError(

@@ -18,24 +18,63 @@ import torch.distributed as dist
 
 from harness.cases.devices import backend_is_available
 from harness.cases.hooks import CONTINUOUS_HOOKS
+from harness.cases.process_ranks import ProcessRanks
 from harness.cases.rank_tests import RankTestMixin
 from harness.cases.require_torch import require_distributed
 from harness.cases.world_tests import UNSET
 from harness.model.spec import NONE
 from harness.ranks import child_kept_group, child_stay
+from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_store import store_for_group
 
 # Those that torch may have been built without.
 _OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "ucc", "xccl"})
 
 
+class ContinuousRanks(ProcessRanks):
+    """The processes of one test, which find a process group."""
+
+    hooks = CONTINUOUS_HOOKS
+    usual_isolation = NONE
+
+    @classmethod
+    def enter(
+        cls,
+        test_class: Any,
+        rank: int,
+        test_name: str,
+        file_name: str,
+        pipe: RankPipe,
+        **kwargs: Any,
+    ) -> None:
+        # Not by `_run`: classes that serve both bases (torch's FSDP tests) have one of their own
+        # for the other base.
+        case = test_class(test_name)
+        case.rank = test_class.rank = rank
+        case.file_name = test_class.rdvz_file = file_name
+        world_size = case.world_size
+        test_class.world_size = world_size  # also where it was a property, as PyTorch's workers do
+
+        def bring_up() -> None:
+            require_distributed()
+            test_class._init_pg(rank, world_size, file_name)
+
+        child_kept_group.bring_up(test_class.isolation or NONE, _group_key(test_class), bring_up)
+        os.environ["LOCAL_RANK"] = str(rank)
+        child_stay.note_environment()
+        test_class.pg = dist.distributed_c10d._get_default_group()
+        case.run_test(test_name, pipe)
+
+    def leave_process_group(self, exits: bool) -> None:
+        # Whoever holds the group holds its sockets; a group that is kept is found again.
+        type(self.case).pg = None
+        super().leave_process_group(exits)
+
+
 class ContinuousTestMixin(RankTestMixin):
     """Bring up a process group in every rank before its test; see `MultiProcContinuousTest`."""
 
-    _HOOKS = CONTINUOUS_HOOKS
-    # Classes that serve both bases (torch's FSDP tests) have a `_run` of their own for the other.
-    _ENTRY = "_run_with_group"
-    _USUAL_ISOLATION = NONE
+    __harness_ranks__ = ContinuousRanks
 
     rank: int = UNSET
     world_size: int = UNSET
@@ -83,7 +122,7 @@ class ContinuousTestMixin(RankTestMixin):
     def setUp(self) -> None:
         super().setUp()
         if not isinstance(inspect.getattr_static(self, "world_size"), property):
-            self.world_size = self._chosen_world_size()
+            self.world_size = _chosen_world_size(self)
 
     def _spawn_processes(self) -> None:
         backend = self.backend_str() if callable(self.backend_str) else self.backend_str
@@ -91,54 +130,28 @@ class ContinuousTestMixin(RankTestMixin):
             raise unittest.SkipTest(f"torch was built without the {backend} backend")
         super()._spawn_processes()
 
-    def _chosen_world_size(self) -> int:
-        """What the class says; else a rank for each device.
 
-        Raises:
-            unittest.SkipTest: if there is no device.
-        """
-        if self.world_size != UNSET:
-            return self.world_size
-        # instantiate_device_type_tests puts a string in the method's place.
-        kind = self.device_type() if callable(self.device_type) else self.device_type
-        count = int(torch.get_device_module(kind).device_count())
-        if count == 0:
-            raise unittest.SkipTest(f"this machine has no {kind} device")
-        return count
+def _chosen_world_size(case: ContinuousTestMixin) -> int:
+    """What the class says; else a rank for each device.
 
-    # The rank's side
+    Raises:
+        unittest.SkipTest: if there is no device.
+    """
+    if case.world_size != UNSET:
+        return case.world_size
+    # instantiate_device_type_tests puts a string in the method's place.
+    kind = case.device_type() if callable(case.device_type) else case.device_type
+    count = int(torch.get_device_module(kind).device_count())
+    if count == 0:
+        raise unittest.SkipTest(f"this machine has no {kind} device")
+    return count
 
-    @classmethod
-    def _run_with_group(
-        cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
-    ) -> None:
-        """The entry of a rank."""
-        self = cls(test_name)
-        self.rank = cls.rank = rank
-        self.file_name = cls.rdvz_file = file_name
-        world_size = self.world_size
-        cls.world_size = world_size  # also where it was a property, as PyTorch's workers do
 
-        def bring_up() -> None:
-            require_distributed()
-            cls._init_pg(rank, world_size, file_name)
-
-        child_kept_group.bring_up(cls.isolation or NONE, cls._group_key(), bring_up)
-        os.environ["LOCAL_RANK"] = str(rank)
-        child_stay.note_environment()
-        cls.pg = dist.distributed_c10d._get_default_group()
-        self.run_test(test_name, parent_pipe)
-
-    def _leave_process_group(self, exits: bool) -> None:
-        # Whoever holds the group holds its sockets; a group that is kept is found again.
-        type(self).pg = None
-        super()._leave_process_group(exits)
-
-    @classmethod
-    def _group_key(cls) -> object:
-        """What must be the same for two classes to share a process group."""
-        is_ours = cls._init_pg.__func__ is ContinuousTestMixin._init_pg.__func__  # type: ignore[attr-defined]
-        is_plain = is_ours and cls.opts.__func__ is ContinuousTestMixin.opts.__func__  # type: ignore[attr-defined]
-        owner = None if is_plain else f"{cls.__module__}.{cls.__qualname__}"
-        backend = cls.backend_str() if callable(cls.backend_str) else cls.backend_str
-        return ("continuous", owner, backend, cls.timeout)
+def _group_key(test_class: Any) -> object:
+    """What must be the same for two classes to share a process group."""
+    ours: Any = ContinuousTestMixin
+    is_ours = test_class._init_pg.__func__ is ours._init_pg.__func__
+    is_plain = is_ours and test_class.opts.__func__ is ours.opts.__func__
+    owner = None if is_plain else f"{test_class.__module__}.{test_class.__qualname__}"
+    backend = test_class.backend_str
+    return ("continuous", owner, backend() if callable(backend) else backend, test_class.timeout)

@@ -21,6 +21,7 @@ from harness.cases.failing import (
     place_of_test,
     raise_at,
 )
+from harness.cases.ranks_of_test import ranks_of
 from harness.diagnosis.report import describe, headline
 from harness.model.again import command_for
 from harness.model.errors import FlakyExampleError, HarnessError
@@ -145,7 +146,7 @@ _SELF = re.compile(r"\n    self=<[^\n]*>,(?=\n)")
 def _text(case: unittest.TestCase, found: _Found, budget: ExampleBudget) -> str:
     lines = [_SELF.sub("", text).strip("\n") for text in found.told]
     lines += _about_time(found.verdict, budget)
-    kept = case._kept_folder(found.verdict)  # type: ignore[attr-defined]
+    kept = ranks_of(case).kept_folder(found.verdict)
     return describe(found.verdict, case._testMethodName, command_for(case), kept, "\n".join(lines))
 
 

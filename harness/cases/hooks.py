@@ -34,6 +34,7 @@ PROCESS_HOOKS = {
     "join_or_run": Hook("(fn)", ("self", None)),
     "_spawn_processes": Hook("()"),
     "_start_processes": Hook("(proc)", ("self", None)),
+    "_join_processes": Hook("(fn)", ("self", None)),
     "_current_test_name": Hook("()"),
     "perRankSetUp": Hook("()"),
     "perRankTearDown": Hook("()"),

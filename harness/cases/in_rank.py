@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from harness.cases.ranks_of_test import Ranks, ranks_of
 from harness.cases.require_torch import require_distributed
 from harness.cases.seeding import set_rng_seed
 from harness.cases.timeouts import group_timeout_s
@@ -20,6 +20,46 @@ from harness.ranks.child_body import run_body
 from harness.ranks.child_pipe import RankPipe
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+
+class RanksInRank(Ranks):
+    """The half of `ProcessRanks` that is used in the ranks."""
+
+    @classmethod
+    def enter(
+        cls,
+        test_class: Any,
+        rank: int,
+        test_name: str,
+        file_name: str,
+        pipe: RankPipe,
+        **kwargs: Any,
+    ) -> None:
+        """Run a test of the class in this process, as this rank."""
+        test_class._run(rank, test_name, file_name, pipe, **kwargs)
+
+    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        return child_pipe.current().meet(label, value)
+
+    def hand_out(self, name: str, data: bytes) -> None:
+        child_store.hand_out(name, data)
+
+    def handed_out(self, name: str) -> bytes:
+        return child_store.handed_out(name)
+
+    def take_back(self, name: str) -> None:
+        child_store.take_back(name)
+
+    def example(self) -> Example | None:
+        return child_pipe.current().example
+
+    def seed(self) -> None:
+        set_rng_seed()
+
+    def leave_process_group(self, exits: bool) -> None:
+        """Destroy the process group, unless it is to stay."""
+        if self.case.destroy_pg_upon_exit:
+            child_kept_group.destroy_others(exits=exits)
 
 
 class InRankMixin(WorldTestMixin):
@@ -65,27 +105,6 @@ class InRankMixin(WorldTestMixin):
     def perRankTearDown(self) -> None:
         """Runs in every rank after the test method; tearDown runs in the parent."""
 
-    def _meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        return child_pipe.current().meet(label, value)
-
-    def _hand_out(self, name: str, data: bytes) -> None:
-        child_store.hand_out(name, self._shared_path(name), data)
-
-    def _handed_out(self, name: str) -> bytes:
-        return child_store.handed_out(name, self._shared_path(name))
-
-    def _take_back(self, name: str) -> None:
-        child_store.take_back(name, self._shared_path(name))
-
-    def _shared_path(self, name: str) -> str:
-        return os.path.join(os.path.dirname(self.file_name), name)
-
-    def _example(self) -> Example | None:
-        return child_pipe.current().example
-
-    def _seed_rank(self) -> None:
-        set_rng_seed()
-
     @classmethod
     def _run(
         cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
@@ -109,11 +128,6 @@ class InRankMixin(WorldTestMixin):
         if not isinstance(outcome, Passed | Skipped):
             sys.exit(self.TEST_ERROR_EXIT_CODE)
         parent_pipe.await_peers()
-        self._leave_process_group(exits=not parent_pipe.goes_on)
+        ranks_of(self).leave_process_group(exits=not parent_pipe.goes_on)
         if isinstance(outcome, Skipped):
             sys.exit(TEST_SKIPS["generic"].exit_code)
-
-    def _leave_process_group(self, exits: bool) -> None:
-        """Destroy the process group, unless it is to stay."""
-        if self.destroy_pg_upon_exit:
-            child_kept_group.destroy_others(exits=exits)

@@ -12,6 +12,7 @@ from unittest import mock
 import cloudpickle
 
 from harness.cases.multiprocess import MultiProcessTestCase
+from harness.cases.process_ranks import ProcessRanks
 from harness.cases.timeouts import check_timeout
 from harness.model.spec import PROCESS, check_world_size
 
@@ -81,13 +82,17 @@ def run_on_ranks(
         case.doCleanups()
 
 
+class _CallRanks(ProcessRanks):
+    # The call's files are on this machine.
+    on_given_ranks = False
+    # A call cannot be run again by its name.
+    has_command = False
+
+
 class _Call(MultiProcessTestCase):
     """The call as a test."""
 
-    # Its files are on this machine.
-    _ON_GIVEN_RANKS = False
-    # It cannot be run again by its name.
-    has_command = False
+    __harness_ranks__ = _CallRanks
 
     def runTest(self) -> None:
         folder = Path(self.file_name).parent

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.model import settings
 from harness.model.invocation import runner, short_path
+from harness.model.marks import RANKS
 
 # What a line of a report that gives the command begins with.
 MARK = "again: "
@@ -19,7 +20,7 @@ MARK = "again: "
 def command_for(case: unittest.TestCase) -> str:
     """A line for the shell that runs this one test again; empty if there is none."""
     cls = type(case)
-    if not getattr(cls, "has_command", True):
+    if not getattr(getattr(cls, RANKS, None), "has_command", True):
         return ""
     return command(cls.__module__, f"{cls.__qualname__}.{case._testMethodName}")
 

@@ -37,7 +37,10 @@ class HookSignatureError(HarnessError, TypeError):
 
 
 class FolderError(HarnessError, RuntimeError):
-    """The folder for a test's files could not be made. Raised before any process exists."""
+    """The folder for a test's files could not be made, which is raised before any process exists.
+
+    Also if the harness is to remove a folder that is not its own: report that as a bug.
+    """
 
 
 class StartError(HarnessError, RuntimeError):

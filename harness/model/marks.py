@@ -10,6 +10,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
 
+#: The one name that the harness keeps on test classes with ranks and on their instances, beside
+#: PyTorch's names and the documented ones. On a class: the type of the object that runs a test.
+#: On an instance: that object, with all state of the running test.
+RANKS = "__harness_ranks__"
+
 _SERIAL = "__harness_serial__"
 _RESOURCES = "__harness_resources__"
 _DEVICES = "__harness_devices__"

@@ -35,8 +35,7 @@ class LaunchSpec:
         cwd, sys_path, argv: the parent's, at the time of the launch.
         threads: intra-op threads for torch in each rank.
         timeout_s: seconds that the body may take.
-        entry: the class method that is called in a rank.
-        extras: keyword arguments for it.
+        extras: keyword arguments for the class method that is called in a rank.
         store_host, store_port: where the store of the world serves, if it has one; else port 0.
         master_port: on the same host, that of the store that ranks find by torchrun's variables;
             0 if they are given none.
@@ -62,7 +61,6 @@ class LaunchSpec:
     argv: tuple[str, ...]
     threads: int
     timeout_s: float
-    entry: str = "_run"
     extras: Mapping[str, Any] = field(default_factory=dict)
     isolation: str = PROCESS
     store_port: int = 0

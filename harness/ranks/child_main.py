@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from harness.model import settings
 from harness.model.expectation import is_accepting
 from harness.model.importing import imports_uncollected
+from harness.model.marks import RANKS
 from harness.model.outcome import Passed, Raised, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE
 from harness.model.spec import WORLD_VARIABLE, LaunchSpec
@@ -117,10 +118,10 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
             child_kept_group.hide()
             child_stay.note()
         pipe.hello()
-        enter = getattr(cls, spec.entry)
+        ranks = getattr(cls, RANKS)
 
         def run(file_name: str) -> None:
-            enter(rank, spec.method, file_name, pipe, **spec.extras)
+            ranks.enter(cls, rank, spec.method, file_name, pipe, **spec.extras)
 
         if spec.has_examples:
             child_examples.serve(pipe, run)
@@ -128,7 +129,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
             run(spec.file_name)
         if pipe.outcome is None:
             raise RuntimeError(
-                f"{spec.qualname}.{spec.entry}() returned without running the test: "
+                f"{spec.qualname}._run() returned without running the test: "
                 "an override must call self.run_test(test_name, parent_pipe)"
             )
 

@@ -13,6 +13,7 @@ from harness.model.spec import LaunchSpec
 _PART = 4 << 20
 
 _client: Any = None
+_folder = ""
 _prefix = ""
 _count = 0
 _part = ""
@@ -20,24 +21,19 @@ _part = ""
 
 def begin(spec: LaunchSpec) -> None:
     """A test begins: stores made from now on are its own."""
-    global _prefix, _client, _count, _part
-    _prefix, _count, _part = os.path.basename(spec.folder), 0, ""
+    global _folder, _prefix, _client, _count, _part
+    _folder, _prefix = spec.folder, os.path.basename(spec.folder)
+    _count, _part = 0, ""
     if _client is None and spec.store_port:
         from harness.ranks.stores import connect
 
         _client = connect(spec.store_port, host=spec.store_host)
 
 
-def hand_out(name: str, path: str, data: bytes) -> None:
-    """Give all ranks of the test some data, by the store if there is one, else in a file.
-
-    Args:
-        name: the data's.
-        path: of the file.
-        data: the data.
-    """
+def hand_out(name: str, data: bytes) -> None:
+    """Give all ranks of the test some data, by the store if there is one, else in a file."""
     if _client is None:
-        Path(path).write_bytes(data)
+        _file(name).write_bytes(data)
         return
     parts = [data[i : i + _PART] for i in range(0, len(data), _PART)]
     for number, part in enumerate(parts):
@@ -45,21 +41,26 @@ def hand_out(name: str, path: str, data: bytes) -> None:
     _client.set(f"{_prefix}/{name}", str(len(parts)))
 
 
-def handed_out(name: str, path: str) -> bytes:
+def handed_out(name: str) -> bytes:
     """What a rank has handed out, which has to have been done by now."""
     if _client is None:
-        return Path(path).read_bytes()
+        return _file(name).read_bytes()
     count = int(_client.get(f"{_prefix}/{name}"))
     return b"".join(_client.get(f"{_prefix}/{name}/{number}") for number in range(count))
 
 
-def take_back(name: str, path: str) -> None:
+def take_back(name: str) -> None:
     """Have the room again that it takes."""
     if _client is None:
-        Path(path).unlink()
+        _file(name).unlink()
         return
     for number in range(int(_client.get(f"{_prefix}/{name}"))):
         _client.delete_key(f"{_prefix}/{name}/{number}")
+
+
+def _file(name: str) -> Path:
+    # In the harness's own folder, whatever the test has made of `file_name`.
+    return Path(_folder, f"harness-{name}")
 
 
 def begin_part(number: int) -> None:

@@ -73,7 +73,29 @@ def temp_folder(test_folder: str | Path) -> str:
 
 
 def remove(folder: str | Path) -> None:
-    """Remove a folder and all in it, also what a test made read-only."""
+    """Remove a folder of this session and all in it, also what a test made read-only.
+
+    Raises:
+        FolderError: if it is not inside this session's folder, and so is not the harness's.
+    """
+    if not _is_ours(Path(folder)):
+        raise FolderError(
+            f"the harness does not remove {folder}, which is not in the folder of this session "
+            f"({_session[2] if _session else 'there is none'})"
+        )
+    _remove_tree(folder)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is below the session's folder, and not a link, by which all behind it would go."""
+    if _session is None or not folder.is_absolute() or folder.is_symlink():
+        return False
+    session = os.path.realpath(_session[2])
+    real = os.path.join(os.path.realpath(folder.parent), folder.name)
+    return real.startswith(session + os.sep) and folder.name not in {"", ".", ".."}
+
+
+def _remove_tree(folder: str | Path) -> None:
     try:
         if _remove_plain(folder):
             return
@@ -109,7 +131,7 @@ def _make_writable(folder: Path) -> None:
 
 def _remove_session(pid: int, folder: str) -> None:
     if os.getpid() == pid:  # a forked child inherits the exit handler but not the folder
-        remove(folder)
+        _remove_tree(folder)
 
 
 def kept_path(folder: Path) -> Path:
@@ -130,7 +152,7 @@ def _sweep(temp: Path) -> None:
         match = _NAME.match(folder.name)
         try:
             if match and folder.stat().st_uid == os.getuid() and not _alive(*match.groups()):
-                remove(folder)
+                _remove_tree(folder)
         except OSError:
             continue
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import unittest
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from harness.model import settings
 from harness.model.clock import now
@@ -61,6 +61,7 @@ class RankThread(threading.Thread):
         self.progress = Progress()
         self.ended_s: float | None = None
         self.example: Example | None = None
+        self.set_up: Mapping[str, Any] = {}
         self.expectations: list[Expectation] = []
         self.groups = world.groups
         self._generators = generators

@@ -116,7 +116,7 @@ def describe(
 
 def _ranks(test: unittest.TestCase) -> int:
     """The world size of a test case in the manner of PyTorch's, this harness's included."""
-    if not hasattr(test, "_spawn_processes") and not hasattr(test, "_start_ranks"):
+    if not hasattr(test, "_spawn_processes") and not hasattr(test, marks.RANKS):
         return 0
     try:
         return max(1, int(test.world_size))  # type: ignore[attr-defined]

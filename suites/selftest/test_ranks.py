@@ -190,7 +190,7 @@ class TestSkippedBeforeAnyProcess(unittest.TestCase):
 
         for name, value in attributes.items():
             setattr(Decorated, name, value)
-        with mock.patch("harness.cases.rank_tests.launcher") as launcher:
+        with mock.patch("harness.cases.process_ranks.launcher") as launcher:
             result = run_case(Decorated, "test")
         launcher().factory.assert_not_called()
         self.assertEqual(result.status, "skipped", result.text)

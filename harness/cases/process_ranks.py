@@ -1,0 +1,261 @@
+"""The ranks of one running test where ranks are processes: started, awaited, ended.
+
+Here is what happens in the parent; `harness/cases/in_rank.py` has the rank's half.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.cases.example_worlds import ProcessWorld
+from harness.cases.expecting import accept
+from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
+from harness.cases.hooks import PROCESS_HOOKS
+from harness.cases.in_rank import RanksInRank
+from harness.cases.isolation import isolation_of
+from harness.cases.nodes import nodes_of
+from harness.cases.timeouts import timeout_of
+from harness.cases.under_hypothesis import is_given, run_property_test
+from harness.model import settings
+from harness.model.clock import Deadline
+from harness.model.expectation import Expectation
+from harness.model.spec import PROCESS, LaunchSpec, check_world_size
+from harness.model.verdict import ExitRule, Verdict, judge
+from harness.ranks import folders, tracks
+from harness.ranks.given import GivenRanks, current, placed, start_world
+from harness.ranks.launcher import ProcessFactory, launcher
+from harness.ranks.launching import launch_environ, name_for_ranks, rank_threads
+from harness.ranks.leftovers import LEAVING_S, Leftover
+from harness.ranks.logs import copy_logs
+from harness.ranks.pool import StayingWorld, pool
+from harness.ranks.remains import imported_by, left_in
+from harness.ranks.supervisor import Limits, Supervisor
+from harness.ranks.world import World
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+# How many modules a rank may import itself before it pays to have the fork server do it: a handful
+# costs milliseconds, torch's compiler stack, which the first DistributedDataParallel imports, a
+# second in every rank.
+_WORTH_LEARNING = 50
+
+
+class ProcessRanks(RanksInRank):
+    """The processes of one test, and the folder with its files."""
+
+    hooks = PROCESS_HOOKS
+    #: Whether tests run on the ranks that torchrun has started, where there are any.
+    on_given_ranks: ClassVar[bool] = True
+    #: The isolation of a class that says nothing, where the environment says nothing either.
+    usual_isolation: ClassVar[str] = PROCESS
+
+    def __init__(self, case: Any) -> None:
+        super().__init__(case)
+        self._world: World | None = None
+        self._folder: Path | None = None
+        self._keep = False
+        self._stays = False
+        self._own_world: StayingWorld | None = None
+        self._expectations: dict[int, list[Expectation]] = {}
+
+    def make_folder(self) -> str:
+        """Make the test's folder; returns the path of the empty file in it for a FileStore."""
+        self._folder = folders.new_test_folder(self.case._current_test_name())
+        # Removed last of all: a subclass's tearDown may still look at its files.
+        self.case.addCleanup(self._remove_folder)
+        Path(self._store_file).touch(mode=0o600)
+        return self._store_file
+
+    @property
+    def _store_file(self) -> str:
+        assert self._folder is not None
+        return str(self._folder / "store")
+
+    @property
+    def has_started(self) -> bool:
+        return self._world is not None
+
+    def start(self) -> None:
+        self.case._spawn_processes()
+
+    def start_if_wanted(self) -> None:
+        """Start the ranks, unless the test's skip conditions speak against it."""
+        if self.may_start():
+            self.case._start_processes(_Factory())
+
+    def start_processes(self, proc: ProcessFactory) -> None:
+        """Have a process for each rank; `proc` is called as multiprocessing.Process is."""
+        case = self.case
+        case.addCleanup(self.end_world)
+        self.timeout_s = timeout_of(case, self.test)
+        ranks = self._given_ranks()
+        spec = self._launch_spec(isolation_of(case, self.test, self.usual_isolation))
+        spec = placed(spec, nodes_of(case, self.test), ranks)
+        if spec.stays:
+            self._world = pool().world_for(spec, lambda spec: start_world(spec, proc, ranks))
+        elif spec.has_examples:
+            self._own_world = StayingWorld.start(spec, lambda spec: start_world(spec, proc, ranks))
+            self._world = self._own_world.world
+        else:
+            self._world = start_world(spec.in_world(spec.folder), proc, ranks)
+        self._stays = spec.stays
+        case.processes = self._world.processes
+
+    def _launch_spec(self, isolation: str) -> LaunchSpec:
+        case, cls = self.case, type(self.case)
+        size = check_world_size(case.world_size, cls.__qualname__)
+        ranks = self._given_ranks()
+        assert self._folder is not None
+        return LaunchSpec(
+            test_id=str(case.id()),
+            module=cls.__module__,
+            qualname=name_for_ranks(cls),
+            method=case._current_test_name(),
+            world_size=size,
+            file_name=case.file_name,
+            folder=str(self._folder),
+            world_folder="",
+            environ=launch_environ(
+                folders.temp_folder(self._folder), interface=ranks.interface if ranks else None
+            ),
+            cwd=os.getcwd(),
+            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
+            argv=tuple(sys.argv),
+            threads=rank_threads(size),
+            timeout_s=self.timeout_s,
+            extras={"fake_pg": getattr(case, "fake_pg", False)},
+            isolation=isolation,
+            has_examples=is_given(self.test),
+        )
+
+    def _given_ranks(self) -> GivenRanks | None:
+        """The ranks that torchrun has started, if there are any and the test may use them."""
+        return current() if self.on_given_ranks else None
+
+    def reason_against_start(self) -> str | None:
+        reason, ranks = super().reason_against_start(), self._given_ranks()
+        if reason is not None or ranks is None:
+            return reason
+        size = check_world_size(self.case.world_size, type(self.case).__qualname__)
+        if size > ranks.size:
+            return f"needs {size} ranks; the world that was given has {ranks.size}"
+        return None
+
+    def join(self, fn: Callable[[], Any]) -> None:
+        self.case._join_processes(fn)
+
+    def join_processes(self, fn: Callable[[], Any]) -> None:
+        """Wait for the ranks and raise what they add up to."""
+        with as_no_fault_of_the_test(self.case):
+            verdict, left = self._await_verdict(fn)
+        if not verdict.is_trouble:
+            report_leaks(self.case, left)
+        raise_verdict(self.case, verdict, self.kept_folder(verdict))
+        accept(self._expectations)
+
+    def run_examples(self, fn: Callable[[], Any]) -> None:
+        assert self._world is not None
+        world = ProcessWorld(self._world, self._restart, self._store_file)
+        with as_no_fault_of_the_test(self.case):
+            self._await_examples(world)
+        try:
+            run_property_test(self.case, fn, world, self.timeout_s)
+        except unittest.SkipTest:
+            self._finish_examples(world, fn)
+            raise
+        self._finish_examples(world, fn)
+
+    def _await_examples(self, world: ProcessWorld) -> None:
+        verdict = world.begin()
+        raise_verdict(self.case, verdict, self.kept_folder(verdict))
+
+    def _finish_examples(self, world: ProcessWorld, fn: Callable[[], Any]) -> None:
+        if world.is_up:
+            world.finish()
+            self.join(fn)
+
+    def _restart(self) -> World:
+        """Have new ranks in the place of those that an example has ended."""
+        self.end_world()
+        self.case._start_processes(_Factory())
+        assert self._world is not None
+        self._await_examples(ProcessWorld(self._world, self._restart, self._store_file))
+        return self._world
+
+    def _await_verdict(self, fn: Callable[[], Any]) -> tuple[Verdict, Leaks]:
+        """See the ranks through to their ends; returns the verdict, and what they left running."""
+        assert self._world is not None
+        limits = Limits(
+            start_s=settings.START_TIMEOUT_S.value(),
+            body_s=self.timeout_s,
+            exit_s=settings.EXIT_TIMEOUT_S.value(),
+            deadlock_s=settings.DEADLOCK_S.value(),
+        )
+        rule = self._exit_rule(fn)
+        supervisor = Supervisor(self._world, limits, rule)
+        with tracks.left_behind(supervisor, self._world.logs, rule, self.case._testMethodName):
+            verdict = judge(supervisor.run(), rule)
+        running: list[Leftover] = []
+        if not self._stays:
+            running = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
+        self._expectations = {rank.rank: rank.expectations for rank in supervisor.ranks}
+        imported = imported_by(supervisor.ranks)
+        if len(imported) >= _WORTH_LEARNING:
+            launcher().learn(imported)
+            ranks = self._given_ranks()
+            if ranks is not None:
+                ranks.learn(imported)
+        return verdict, Leaks(running, left_in(supervisor.ranks))
+
+    def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:
+        return ExitRule(
+            # 0 is how every test ends.
+            expected_code=self.case.special_return_code_checks.get(fn) or None,
+            any_code=fn in self.case.skip_return_code_checks,
+        )
+
+    def end_world(self) -> None:
+        """End the ranks if they still run (a later part of setUp failed, say)."""
+        world, self._world, self.case.processes = self._world, None, []
+        own, self._own_world = self._own_world, None
+        if world is not None and self._stays:
+            pool().take_back(world)
+        elif own is not None:
+            own.end()
+        elif world is not None:
+            world.end(grace_s=0.0)
+            world.end_leftovers()
+            world.close()
+
+    def kept_folder(self, verdict: Verdict) -> str:
+        self._keep = settings.KEEP_FOLDERS.value() and verdict.is_trouble
+        if not self._keep or self._folder is None:
+            return ""
+        if self._world is not None:
+            copy_logs(self._world.folder, str(self._folder))
+        return str(folders.kept_path(self._folder))
+
+    def _remove_folder(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None and self._keep:
+            folders.keep(folder)
+        elif folder is not None:
+            folders.remove(folder)
+
+
+class _Factory:
+    """Makes processes by the launcher's choice, which is made when the first one is asked for."""
+
+    def __init__(self) -> None:
+        self._chosen: ProcessFactory | None = None
+
+    def __call__(self, **kwargs: Any) -> Any:
+        if self._chosen is None:
+            deadline = Deadline.after(settings.START_TIMEOUT_S.value())
+            self._chosen = launcher().factory(deadline)
+        return self._chosen(**kwargs)

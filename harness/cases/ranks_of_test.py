@@ -1,0 +1,167 @@
+"""The ranks of one running test: the harness's state and methods, apart from the user's class.
+
+A test class belongs to its author, who may give attributes and methods any name. So the mixins
+define only PyTorch's names and the documented ones. Everything else is here and in the subclasses
+(`ProcessRanks`, `ThreadRanks`): one object for each instance of a test, found by `ranks_of`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import unittest
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from harness.cases import flags
+from harness.cases.failing import as_no_fault_of_the_test
+from harness.cases.hooks import Hook
+from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
+from harness.cases.skips import get_required_world_size, skip_reason
+from harness.cases.under_hypothesis import is_given
+from harness.model.errors import WorldSizeError
+from harness.model.example import Example
+from harness.model.marks import RANKS
+from harness.model.verdict import Verdict
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+
+class Ranks:
+    """Starts the ranks of one test and waits for them; in a rank, what its test needs of the rank.
+
+    Args:
+        case: the test.
+    """
+
+    #: The hooks that a test class may override, and how they are called.
+    hooks: ClassVar[Mapping[str, Hook]] = {}
+    #: Whether a rank is a thread of this process.
+    are_threads: ClassVar[bool] = False
+    #: Whether there is a command that runs the test again.
+    has_command: ClassVar[bool] = True
+
+    def __init__(self, case: Any) -> None:
+        self.case = case
+        self.timeout_s = 0.0
+        self.skipped_on_sandcastle = ""
+
+    # In the parent
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the ranks of this test have been started."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start the ranks, unless the test's skip conditions speak against it."""
+        raise NotImplementedError
+
+    def join(self, fn: Callable[[], Any]) -> None:
+        """Wait for the ranks and raise what they add up to."""
+        raise NotImplementedError
+
+    def run_examples(self, fn: Callable[[], Any]) -> None:
+        """Have Hypothesis run a test under its `@given`, and raise what it has found."""
+        raise NotImplementedError
+
+    def kept_folder(self, verdict: Verdict) -> str:
+        """Where the test's folder will be found afterwards; empty if it will not."""
+        return ""
+
+    @property
+    def test(self) -> Callable[..., Any]:
+        """The test method."""
+        return getattr(self.case, self.case._testMethodName)
+
+    def may_start(self) -> bool:
+        """Whether ranks are to be started: there is a reason for it, and none against it.
+
+        Raises:
+            unittest.SkipTest: if one of the test's conditions gives a reason for skipping it.
+        """
+        if _runs_in_parent(self.test):
+            return False
+        reason = self.reason_against_start()
+        if reason is None:
+            return True
+        if not flags.IS_SANDCASTLE:
+            raise unittest.SkipTest(reason)
+        self.skipped_on_sandcastle = reason
+        return False
+
+    def reason_against_start(self) -> str | None:
+        """The first reason for skipping the test instead of starting its ranks."""
+        return skip_reason(self.test, self.case)
+
+    def join_or_skip(self, fn: Callable[[], Any]) -> None:
+        """Run the test: start the ranks if `setUp` has not, and wait for them."""
+        if _runs_in_parent(fn):
+            fn()
+            return
+        if not self.has_started and not self.skipped_on_sandcastle:
+            with as_no_fault_of_the_test(self.case):
+                self.start()
+        if self.skipped_on_sandcastle:
+            pass_instead_of_skip(str(self.case.id()), self.skipped_on_sandcastle)
+            return
+        if is_given(fn):
+            self.run_examples(fn)
+        else:
+            self.join(fn)
+
+    # In a rank
+
+    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        """Wait until all ranks call this; return the value of each, by rank."""
+        raise NotImplementedError
+
+    def hand_out(self, name: str, data: bytes) -> None:
+        """Give data to all ranks of this test."""
+        raise NotImplementedError
+
+    def handed_out(self, name: str) -> bytes:
+        """Return the data that a rank has handed out, which must have happened before."""
+        raise NotImplementedError
+
+    def take_back(self, name: str) -> None:
+        """Forget what this rank has handed out; all ranks have read it."""
+        raise NotImplementedError
+
+    def example(self) -> Example | None:
+        """Return the example of a property test that the body is to run; None if it has none."""
+        raise NotImplementedError
+
+    def seed(self) -> None:
+        """Seed the rank's generators."""
+        raise NotImplementedError
+
+
+def ranks_of(case: Any) -> Any:
+    """Return the `Ranks` of an instance of a class with ranks; made when it is first asked for.
+
+    Typed as Any, since each mixin has a subclass of its own.
+    """
+    attributes = vars(case)  # past any `__getattr__` and `__setattr__` of the user's
+    ranks = attributes.get(RANKS)
+    if ranks is None:
+        ranks = attributes[RANKS] = getattr(type(case), RANKS)(case)
+    return ranks
+
+
+def adopt_world_size(case: Any, method: Callable[..., Any]) -> None:
+    """Make `world_size` what a decorator on the test asks for."""
+    asked = get_required_world_size(case, 0)
+    if not asked or case.world_size == asked:
+        return
+    if isinstance(inspect.getattr_static(case, "world_size"), property):
+        raise WorldSizeError(
+            f"{type(case).__qualname__}.{method.__name__} asks for {asked} ranks, but the "
+            f"class defines world_size as a property with the value {case.world_size}: make "
+            "it a class attribute, or return get_required_world_size(self, default)"
+        )
+    case.world_size = asked
+
+
+def _runs_in_parent(test: Callable[..., Any]) -> bool:
+    """Whether a decorator has replaced the test by something that needs no ranks."""
+    return getattr(test, RUNS_IN_PARENT, False)

@@ -1,0 +1,134 @@
+"""The ranks of one running test where ranks are threads: started, awaited, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.cases.example_worlds import Answer, Question, ThreadWorlds
+from harness.cases.expecting import accept
+from harness.cases.failing import as_no_fault_of_the_test, raise_verdict, report_stuck_threads
+from harness.cases.hooks import THREAD_HOOKS
+from harness.cases.ranks_of_test import Ranks
+from harness.cases.require_torch import require_distributed
+from harness.cases.timeouts import timeout_of
+from harness.cases.under_hypothesis import as_examples, is_given, run_property_test
+from harness.model import settings
+from harness.model.example import Example
+from harness.model.marks import RANKS
+from harness.model.spec import check_world_size
+from harness.model.verdict import judge
+from harness.ranks import expectations
+from harness.ranks.rank_thread import current_rank
+from harness.ranks.thread_world import ThreadWorld
+from harness.ranks.tracks import threads_left_behind
+
+__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+
+# On the parent's instance, but not of the ranks' concern.
+_OF_THE_PARENT = frozenset({RANKS, "threads"})
+
+
+class ThreadRanks(Ranks):
+    """The threads of one test."""
+
+    hooks = THREAD_HOOKS
+    are_threads = True
+
+    def __init__(self, case: Any) -> None:
+        super().__init__(case)
+        self._world: ThreadWorld | None = None
+        self._is_ready = False
+
+    # In the parent
+
+    @property
+    def has_started(self) -> bool:
+        return self._is_ready
+
+    def start(self) -> None:
+        self.case._spawn_threads()
+
+    def start_if_wanted(self) -> None:
+        """Start the ranks, unless the test's skip conditions speak against it."""
+        if not self.may_start():
+            return
+        require_distributed()
+        self.timeout_s = timeout_of(self.case, self.test)
+        self.case.addCleanup(self.end)
+        self._is_ready = True
+        if not is_given(self.test):  # else every example has threads of its own
+            self._world = self._new_world()
+            self._world.start()
+
+    def _new_world(self) -> ThreadWorld:
+        """Ranks that have not begun."""
+        cls, name = type(self.case), self.case._current_test_name
+        size = check_world_size(self.case.world_size, cls.__qualname__)
+        expectations.install()
+        world = ThreadWorld(size, lambda rank: cls._run(name, rank, size))
+        attributes = {k: v for k, v in vars(self.case).items() if k not in _OF_THE_PARENT}
+        for thread in world.threads:
+            thread.set_up = attributes
+        self.case.threads = list(world.threads)
+        # Where PyTorch's class keeps it, for overrides that bring up the group themselves.
+        cls.global_store = world.groups.store
+        return world
+
+    def join(self, fn: Callable[[], Any]) -> None:
+        world = self._world
+        assert world is not None
+        see_through(world, self.timeout_s, self.case)
+        accept({thread.rank: thread.expectations for thread in world.threads})
+
+    def run_examples(self, fn: Callable[[], Any]) -> None:
+        body = fn.hypothesis.inner_test  # type: ignore[attr-defined]
+
+        def run(question: Question) -> Answer:
+            self.end()
+            world = self._world = self._new_world()
+            for thread in world.threads:
+                thread.example = Example(question.values, question.wants_notes)
+            with as_examples(fn, body):
+                world.start()
+                reports = world.wait(question.limit_s, question.deadlock_s)
+            stuck = [thread.name for thread in world.running()]
+            report_stuck_threads(self.case, stuck)
+            said = [thread.example.remarks for thread in world.threads if thread.example]
+            return Answer(judge(reports), tuple(said), left_running=bool(stuck))
+
+        run_property_test(self.case, fn, ThreadWorlds(run), self.timeout_s)
+
+    def end(self) -> None:
+        """End the ranks if they still run."""
+        world, self._world = self._world, None
+        if world is not None:
+            world.end()
+
+    # In a rank
+
+    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        return current_rank().meet(label, value)
+
+    def hand_out(self, name: str, data: bytes) -> None:
+        current_rank().groups.handed_out[name] = data
+
+    def handed_out(self, name: str) -> bytes:
+        return current_rank().groups.handed_out[name]
+
+    def take_back(self, name: str) -> None:
+        del current_rank().groups.handed_out[name]
+
+    def example(self) -> Example | None:
+        return current_rank().example
+
+    def seed(self) -> None:
+        current_rank().seed()
+
+
+def see_through(world: ThreadWorld, limit_s: float, case: Any) -> None:
+    """Wait for the ranks, at most for so many seconds, and raise what they add up to."""
+    with as_no_fault_of_the_test(case), threads_left_behind(world, case._testMethodName):
+        reports = world.wait(limit_s, settings.DEADLOCK_S.value())
+    report_stuck_threads(case, [thread.name for thread in world.running()])
+    raise_verdict(case, judge(reports))
