@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.model import settings
 from harness.model.spec import GROUP, NONE
-from harness.ranks import child_gloo
+from harness.ranks import child_gloo, child_store
 from harness.ranks.descriptors import open_files
 
-# What it was made with, and the group.
-_kept: tuple[object, Any] | None = None
+
+class _Kept(NamedTuple):
+    """A group that is kept.
+
+    Attributes:
+        key: what it was made with.
+        group: the group.
+        store: on which torch has its sub-groups meet.
+        numbered: how many groups torch had numbered when it was made.
+    """
+
+    key: object
+    group: Any
+    store: Any
+    numbered: int
+
+
+_kept: _Kept | None = None
 # The descriptors, as text, that the last default group has opened, and that group.
 _files: frozenset[str] = frozenset()
 _owner: Any = None
@@ -42,11 +58,27 @@ def _take(key: object) -> bool:
     if group is None or _kept is None:
         return False
     _set_default(group)
-    if _kept[0] == key:
+    if _kept.key == key:
+        _renew_sub_groups(_kept)
         return True
     del group  # the last reference would close it here, and take 30 ms
     _destroy_default()
     return False
+
+
+def _renew_sub_groups(kept: _Kept) -> None:
+    """Have the sub-groups of this test named and stored as if there had been no test before.
+
+    torch names a sub-group by its ranks (`use_local_synchronization`) or by a counter, and finds
+    its members by that name in the default group's store. There a group of the same name would find
+    the addresses of one that an earlier test has made.
+    """
+    import torch.distributed as dist
+
+    world = dist.distributed_c10d._world
+    backend, _ = world.pg_map[kept.group]
+    world.pg_map[kept.group] = (backend, child_store.part_of(kept.store))
+    world.group_count = kept.numbered
 
 
 def _make(make: Callable[[], None]) -> None:
@@ -60,7 +92,11 @@ def _make(make: Callable[[], None]) -> None:
 
 def _keep(key: object) -> None:
     global _kept
-    _kept = (key, _default())
+    import torch.distributed as dist
+
+    world, group = dist.distributed_c10d._world, _default()
+    _, store = world.pg_map[group]
+    _kept = _Kept(key, group, store, world.group_count)
 
 
 def _default() -> Any:
@@ -164,4 +200,4 @@ def _group() -> Any:
         return None
     import torch.distributed as dist
 
-    return _kept[1] if _kept[1] in dist.distributed_c10d._world.pg_map else None
+    return _kept.group if _kept.group in dist.distributed_c10d._world.pg_map else None

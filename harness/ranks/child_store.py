@@ -90,3 +90,15 @@ def store_for_group(file_name: str, world_size: int) -> Any:
     if _client is None or settings.STORE not in settings.TUNING.value():
         return FileStore(file_name if _count == 1 else f"{file_name}.{_count}", world_size)
     return PrefixStore(f"{_prefix}/{_part}{_count}", _client)
+
+
+def part_of(store: Any) -> Any:
+    """A part of a store for the present test alone; another one at every call.
+
+    To be called by all ranks of the test equally often.
+    """
+    global _count
+    from torch._C._distributed_c10d import PrefixStore
+
+    _count += 1
+    return PrefixStore(f"{_prefix}/{_part}{_count}", store)
