@@ -20,11 +20,17 @@ from multiprocessing.process import BaseProcess, current_process
 from types import MappingProxyType
 from typing import Any
 
+from harness.model import settings
 from harness.model.changed import changed
 from harness.model.clock import NEVER, Deadline
+from harness.model.errors import StartError
 from harness.ranks import folders
+from harness.ranks.channel import FrameWriter
 from harness.ranks.descriptors import readable
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
+
+# What the kernel may need to take down a server that has been killed.
+_END_S = 5.0
 
 _start_lock = threading.Lock()
 _server_pids: set[int] = set()
@@ -228,9 +234,40 @@ class _Popen(popen_forkserver.Popen):
         # The rank holds the other end of this pipe: when it closes, the parent is gone.
         alive = os.dup(write_end)
         self.finalizer = util.Finalize(self, _close, (alive, self.sentinel))
-        with open(write_end, "wb", closefd=True) as pipe:
-            pipe.write(request.getbuffer())
-        self.pid = forkserver.read_signed(self.sentinel)
+        limit_s = settings.START_TIMEOUT_S.value()
+        try:
+            os.set_blocking(write_end, False)
+            FrameWriter(write_end, limit_s).send_frame(request.getvalue())
+            self.pid = self._read_pid(limit_s)
+        except TimeoutError:
+            # It would keep every later test waiting too; without it, the next test starts another
+            # one. A worker leaves the runner's server, of which it does not know the process.
+            server: int | None = self._server._forkserver_pid  # type: ignore[attr-defined]
+            if server is not None:
+                _kill(server)
+            raise StartError(
+                f"the fork server did not start {process_obj.name} within {limit_s:g} s "
+                "(HARNESS_START_TIMEOUT): it is stopped or stuck"
+            ) from None
+        finally:
+            os.close(write_end)
+
+    def _read_pid(self, limit_s: float) -> int:
+        """The process that the server has forked. The standard library waits for it forever."""
+        if not readable([self.sentinel], Deadline.after(limit_s)):
+            raise TimeoutError
+        return forkserver.read_signed(self.sentinel)
+
+
+def _kill(pid: int) -> None:
+    """End a process that may be stopped, and wait until it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            readable([pidfd], Deadline.after(_END_S))
+        finally:
+            os.close(pidfd)
 
 
 def _close(*fds: int) -> None:

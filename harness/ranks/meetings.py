@@ -52,6 +52,7 @@ class Meetings:
         self._open: dict[int, _Meeting] = {}
         self._counts = [0] * size
         self._gone: set[int] = set()
+        self._called_off = ""
 
     def come(self, rank: int, label: str, value: str) -> dict[int, Answer]:
         """A rank comes to its next meeting.
@@ -75,6 +76,8 @@ class Meetings:
                 f"{rank_list([rank])} came to {label} while {rank_list(others)} waited in "
                 f"{meeting.label}",
             )
+        if self._called_off:
+            return self._call_off(number, self._called_off)
         if self._gone:
             return self._call_off(number, self._absence(meeting))
         if len(meeting.values) < self._size:
@@ -92,7 +95,8 @@ class Meetings:
         return answers
 
     def call_off(self, error: str) -> dict[int, Answer]:
-        """Nobody is to wait any more; returns who is to be told what."""
+        """Nobody is to wait from now on; returns who is to be told what."""
+        self._called_off = error
         answers: dict[int, Answer] = {}
         for number in list(self._open):
             answers.update(self._call_off(number, error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import unittest
@@ -12,6 +13,7 @@ from unittest import mock
 import psutil
 
 from harness.model.clock import Deadline
+from harness.model.errors import StartError
 from harness.model.marks import serial
 from harness.ranks.fork_server import ForkServer
 from harness.ranks.launcher import Launcher, launcher
@@ -111,6 +113,29 @@ class TestServers(unittest.TestCase):
             server.kill()
             del server
         self.assertEqual(psutil.Process().num_fds(), before)
+
+    def test_one_that_is_stopped_is_not_waited_for(self):
+        with mock.patch.dict(os.environ, HARNESS_START_METHOD="forkserver"):
+            for text in ("", "more than a pipe can hold" * 10_000):
+                with self.subTest(len(text)):
+                    self.check_stopped(text)
+
+    def check_stopped(self, text):
+        mine = Launcher()
+        self.addCleanup(lambda: mine._discard(mine._active))
+        make = mine.factory(Deadline.after(60))
+        os.kill(mine._active.stdlib_server._forkserver_pid, signal.SIGSTOP)
+        process = make(target=len, name="rank 7", args=(text,))
+        words = r"did not start rank 7 within 0.2 s \(HARNESS_START_TIMEOUT\)"
+        late = mock.patch.dict(os.environ, HARNESS_START_TIMEOUT="0.2")
+        with late, self.assertRaisesRegex(StartError, words):
+            process.start()
+        self.assertFalse(mine._active.alive)
+        # The next test gets a new server.
+        process = mine.factory(Deadline.after(60))(target=len, args=(text,))
+        process.start()
+        process.join(60)
+        self.assertEqual(process.exitcode, 0)
 
     def test_modules_see_the_environment_in_which_the_parent_imported_them(self):
         mine = Launcher()

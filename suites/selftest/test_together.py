@@ -33,6 +33,13 @@ class TestMeetings(unittest.TestCase):
         self.assertEqual(answer.error, "rank 2 ended the test without coming to here")
         self.assertEqual(list(meetings.come(1, "there", "")), [1])
 
+    def test_called_off(self):
+        meetings = Meetings(2)
+        self.assertEqual(meetings.come(0, "here", ""), {})
+        self.assertEqual(meetings.call_off("the end"), {0: Answer(0, error="the end")})
+        # Nor may a rank that comes afterwards wait: nobody will call the meeting off again.
+        self.assertEqual(meetings.come(1, "here", ""), {1: Answer(0, error="the end")})
+
     def test_somebody_comes_elsewhere(self):
         meetings = Meetings(3)
         meetings.come(0, "here", "")
