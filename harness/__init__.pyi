@@ -40,6 +40,7 @@ from .cases.thread_tests import spawn_threads_and_init_comms
 from .cases.timeouts import timeout
 from .cases.variants import backends, devices, world_sizes
 from .model.errors import (
+    BodyNotRunError,
     ChaosError,
     ExampleValueError,
     FlakyExampleError,
@@ -72,6 +73,7 @@ __all__ = [
     "IS_SANDCASTLE",
     "TEST_CUDA",
     "TEST_MULTIGPU",
+    "BodyNotRunError",
     "ChaosError",
     "DistributedTestBase",
     "ExampleValueError",

@@ -110,7 +110,7 @@ def delay_rank(
 def _decorator(deed: _Deed, survivors_raise: Errors | None, match: str) -> Callable[[T], T]:
     def decorate(test: T) -> T:
         @wraps(test)
-        def in_chaos(self: Any, *args: Any, **kwargs: Any) -> None:
+        def in_chaos(self: Any, *args: Any, **kwargs: Any) -> Any:
             if ranks_of(self).are_threads:
                 raise SettingError(f"@{deed.verb}_rank() needs ranks that are processes")
             if self.world_size == 1 and deed.verb != "delay":
@@ -127,7 +127,7 @@ def _decorator(deed: _Deed, survivors_raise: Errors | None, match: str) -> Calla
                     stack.enter_context(self.assertRaisesRegex(survivors_raise, match))
                 if is_victim:
                     stack.enter_context(_doing(deed))
-                test(self, *args, **kwargs)
+                return test(self, *args, **kwargs)
 
         return in_chaos  # type: ignore[return-value]
 

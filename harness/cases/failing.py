@@ -19,6 +19,7 @@ from harness.diagnosis.sources import is_foreign
 from harness.model import settings
 from harness.model.again import command_for
 from harness.model.errors import (
+    BodyNotRunError,
     HarnessError,
     ProcessLeakError,
     RanksDeadlockedError,
@@ -71,12 +72,24 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
             raise unittest.SkipTest(verdict.reason)
         pass_instead_of_skip(case.id(), verdict.reason)
         return
-    if verdict.kind not in TEST_FAULTS:
+    if verdict.kind not in TEST_FAULTS or _has_not_run(verdict):
         expect_no_failure(case)
     elif _hears_subtests(case):
         _raise_by_subtest(case, verdict, kept)
         return
     _raise(case, verdict, kept)
+
+
+def _has_not_run(verdict: Verdict) -> bool:
+    """Whether the body of the test, or of its set-up, returned without having run."""
+    name = f"{BodyNotRunError.__module__}.{BodyNotRunError.__qualname__}"
+    outcomes = [report.outcome for report in verdict.reports]
+    return any(
+        problem.type_name == name
+        for outcome in outcomes
+        if isinstance(outcome, Raised)
+        for problem in outcome.problems
+    )
 
 
 def _raise_by_subtest(case: unittest.TestCase, verdict: Verdict, kept: str) -> None:

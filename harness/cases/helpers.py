@@ -16,6 +16,7 @@ from functools import partial, wraps
 from typing import Any, TypeVar, overload
 
 from harness.model.changed import changed
+from harness.model.returned import check_returned
 
 #: How the message of an error begins whose address another socket has.
 ADDRESS_IN_USE = "Address already in use"
@@ -163,7 +164,7 @@ def run_subtests(
         chosen = dict(zip(subtest_config, values, strict=True))
         with cls_inst.subTest(**chosen):
             _forget_compiled()
-            test_fn(*test_args, **test_kwargs, **chosen)
+            check_returned(test_fn(*test_args, **test_kwargs, **chosen), test_fn)
             _forget_compiled()
         _barrier()
 

@@ -14,6 +14,7 @@ import cloudpickle
 from harness.cases.multiprocess import MultiProcessTestCase
 from harness.cases.process_ranks import ProcessRanks
 from harness.cases.timeouts import check_timeout
+from harness.model.returned import check_returned
 from harness.model.spec import PROCESS, check_world_size
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -102,4 +103,5 @@ class _Call(MultiProcessTestCase):
             self.init_process_group(backend)
         with mock.patch.dict(os.environ, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=size):
             value = fn(*args, **kwargs)
+        check_returned(value, fn)
         (folder / f"{self.rank}.{_VALUE}").write_bytes(cloudpickle.dumps(value))

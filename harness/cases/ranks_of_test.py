@@ -93,21 +93,24 @@ class Ranks:
         """The first reason for skipping the test instead of starting its ranks."""
         return skip_reason(self.test, self.case)
 
-    def join_or_skip(self, fn: Callable[[], Any]) -> None:
-        """Run the test: start the ranks if `setUp` has not, and wait for them."""
+    def join_or_skip(self, fn: Callable[[], Any]) -> Any:
+        """Run the test: start the ranks if `setUp` has not, and wait for them.
+
+        Returns what a test returns that runs in the parent.
+        """
         if _runs_in_parent(fn):
-            fn()
-            return
+            return fn()
         if not self.has_started and not self.skipped_on_sandcastle:
             with as_no_fault_of_the_test(self.case):
                 self.start()
         if self.skipped_on_sandcastle:
             pass_instead_of_skip(str(self.case.id()), self.skipped_on_sandcastle)
-            return
+            return None
         if is_given(fn):
             self.run_examples(fn)
         else:
             self.join(fn)
+        return None
 
     # In a rank
 

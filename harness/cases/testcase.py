@@ -12,12 +12,13 @@ import expecttest
 from harness.cases import profiles
 from harness.cases.comparison import Tolerance, assert_equal, message_with
 from harness.cases.expecting import expect_file
+from harness.cases.returning import ReturnCheckMixin
 from harness.cases.seeding import set_rng_seed
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
 
-class TestCase(expecttest.TestCase):
+class TestCase(ReturnCheckMixin, expecttest.TestCase):
     """Base of all test classes, with or without ranks.
 
     Every test starts from the same seed (see `set_rng_seed`). `assertEqual` knows tensors.

@@ -16,6 +16,7 @@ from harness.cases.under_hypothesis import is_given
 from harness.cases.world_tests import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model.errors import PropertyError
 from harness.model.outcome import Passed
+from harness.model.returned import check_returned
 from harness.model.spec import check_world_size
 from harness.model.timeline import BODY, TEAR_DOWN
 from harness.ranks import expectations
@@ -177,7 +178,7 @@ def spawn_threads_and_init_comms(
             with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
                 thread.seed()
                 thread.progress.enter(BODY)
-                method(self, *args, **kwargs)
+                check_returned(method(self, *args, **kwargs), method)
                 thread.progress.enter(TEAR_DOWN)
             thread.report(Passed())
 

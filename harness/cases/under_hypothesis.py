@@ -34,8 +34,10 @@ def note_given(cls: type) -> None:
 
 def run_in_rank(
     method: Any, example: Example | None, seed: Callable[[], None], is_thread: bool
-) -> None:
+) -> Any:
     """Run a test method in a rank: once, or with the example that it is to run.
+
+    Returns what the method returns; None for one with examples.
 
     Args:
         method: the bound method, with all its decorators.
@@ -44,12 +46,12 @@ def run_in_rank(
         is_thread: whether the rank is a thread; then who has started it is inside `as_examples`.
     """
     if example is None:
-        method()
-        return
+        return method()
     from harness.ranks.child_hypothesis import run_example
 
     with contextlib.nullcontext() if is_thread else as_examples(method):
         run_example(method, example, seed)
+    return None
 
 
 def as_examples(method: Any, body: Any = None) -> contextlib.AbstractContextManager[None]:

@@ -19,6 +19,7 @@ from harness.cases.agreement import AgreementMixin
 from harness.cases.expecting import expect_file
 from harness.cases.hooks import check_hooks
 from harness.cases.ranks_of_test import Ranks, adopt_world_size, ranks_of
+from harness.cases.returning import ReturnCheckMixin, is_async_class
 from harness.cases.under_hypothesis import note_given, run_in_rank
 from harness.ranks.child_place import local_rank
 
@@ -33,7 +34,7 @@ MAIN_RANK = -1
 UNSET = -2
 
 
-class WorldTestMixin(AgreementMixin):
+class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
     """Run each test method in `world_size` ranks; the subclasses say what a rank is."""
 
     #: What runs the test; `harness.model.marks.RANKS` explains it.
@@ -43,6 +44,11 @@ class WorldTestMixin(AgreementMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if is_async_class(cls):
+            raise TypeError(
+                f"{cls.__qualname__}: tests with ranks cannot be coroutines: leave out the base "
+                "IsolatedAsyncioTestCase, and call asyncio.run(...) in the test"
+            )
         check_hooks(cls, cls.__harness_ranks__.hooks)
         note_given(cls)
 
@@ -93,11 +99,11 @@ class WorldTestMixin(AgreementMixin):
         super().setUp()
         self.rank = MAIN_RANK
 
-    def join_or_run(self, fn: Callable[[], Any]) -> Callable[[], None]:
+    def join_or_run(self, fn: Callable[[], Any]) -> Callable[[], Any]:
         """What to put in the place of `fn`: in the parent it joins the ranks, in a rank it runs."""
 
         @wraps(fn)
-        def wrapper(self: WorldTestMixin) -> None:
+        def wrapper(self: WorldTestMixin) -> Any:
             if getattr(self, "rank", UNSET) == UNSET:
                 _set_up_past_torchs(self)
             if getattr(self, "rank", UNSET) == UNSET:
@@ -106,10 +112,9 @@ class WorldTestMixin(AgreementMixin):
                     "without it no rank is started"
                 )
             if self.rank == MAIN_RANK:
-                ranks_of(self).join_or_skip(fn)
-            else:
-                ranks: Ranks = ranks_of(self)
-                run_in_rank(fn, ranks.example(), ranks.seed, ranks.are_threads)
+                return ranks_of(self).join_or_skip(fn)
+            ranks: Ranks = ranks_of(self)
+            return run_in_rank(fn, ranks.example(), ranks.seed, ranks.are_threads)
 
         return types.MethodType(wrapper, self)
 

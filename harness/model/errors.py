@@ -83,6 +83,10 @@ class MismatchedCollectivesError(RanksError):
     """Thread ranks called different collectives on a group. Raised in the rank that came later."""
 
 
+class BodyNotRunError(HarnessError, TypeError):
+    """A test, or its set-up, returned a coroutine or a generator, so that its body did not run."""
+
+
 class ProcessLeakError(RanksError):
     """A test passed but left a process running, and HARNESS_LEAKS=error is set."""
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from harness.model.outcome import Passed, Problem, Skipped, Spoken, SubTest, outcome_of_problems
+from harness.model.returned import checked
 from harness.model.timeline import BODY, TEAR_DOWN
 from harness.ranks.child_problems import ExcInfo, problem_of, subtest_of
 
@@ -54,12 +55,12 @@ class _Fixture:
 
     def __init__(
         self,
-        run: Callable[[], None],
+        run: Callable[[], object],
         before: Callable[[], object] | None = None,
         after: Callable[[], object] | None = None,
     ) -> None:
         self._run = run
-        self._steps = [step for step in (before, run, after) if step is not None]
+        self._steps = [step for step in (before, checked(run), after) if step is not None]
 
     def __call__(self) -> None:
         for step in self._steps:
@@ -84,6 +85,7 @@ def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
             return method()
 
         unmarked.__name__ = method.__name__  # a bound method is pickled by name
+        unmarked.__qualname__ = method.__qualname__  # messages name it
         setattr(test, test._testMethodName, types.MethodType(unmarked, test))
 
 

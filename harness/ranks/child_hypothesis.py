@@ -27,6 +27,7 @@ from hypothesis.reporting import with_reporter
 from harness.model import settings
 from harness.model.errors import PropertyError
 from harness.model.example import Example
+from harness.model.returned import check_returned
 from harness.ranks.example_values import unpack
 
 # On Hypothesis's handle, which all decorators around `@given` hand on: its own function.
@@ -95,6 +96,7 @@ class _Call:
         try:
             with with_reporter(lambda text: keep(str(text))):
                 returned = body(*args, **{**kwargs, **unpack(self.example.values)})
+            check_returned(returned, body)
             remarks.returned = "" if returned is None else repr(returned)
         except BaseException as error:
             self._keep(error)
