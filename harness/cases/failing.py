@@ -16,7 +16,7 @@ from harness.cases import flags
 from harness.cases.sandcastle import pass_instead_of_skip
 from harness.diagnosis.report import describe
 from harness.diagnosis.sources import is_foreign
-from harness.model import settings
+from harness.model import pytest_outcomes, settings
 from harness.model.again import command_for
 from harness.model.errors import (
     BodyNotRunError,
@@ -30,7 +30,16 @@ from harness.model.errors import (
     RanksTimedOutError,
     StateLeakError,
 )
-from harness.model.outcome import Deadlocked, Exited, Failed, Killed, Place, Raised, TimedOut
+from harness.model.outcome import (
+    Deadlocked,
+    Exited,
+    Failed,
+    Killed,
+    Place,
+    Problem,
+    Raised,
+    TimedOut,
+)
 from harness.model.rank_report import RankReport
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind, by_subtest
 from harness.ranks.leftovers import (
@@ -63,15 +72,20 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
 
     Raises:
         unittest.SkipTest: if all ranks skipped; on Sandcastle, nobody skips.
+        BaseException: pytest's own, where the ranks have called its `xfail()` or `exit()`.
         HarnessError: one of the `Ranks…Error` classes otherwise.
     """
     if verdict.kind is VerdictKind.PASSED:
         return
+    if verdict.is_xfail:
+        raise xfail_error(verdict.reason)
     if verdict.kind is VerdictKind.SKIPPED:
         if not flags.IS_SANDCASTLE:
             raise unittest.SkipTest(verdict.reason)
         pass_instead_of_skip(case.id(), verdict.reason)
         return
+    if (leaving := exit_error(verdict)) is not None:
+        raise leaving
     if verdict.kind not in TEST_FAULTS or _has_not_run(verdict):
         expect_no_failure(case)
     elif _hears_subtests(case):
@@ -80,16 +94,40 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
     _raise(case, verdict, kept)
 
 
+def xfail_error(reason: str) -> BaseException:
+    """What to raise where all ranks have called `pytest.xfail()`.
+
+    unittest has no expected failure that a test decides upon while it runs, so there it is a skip.
+    """
+    if pytest_outcomes.runs_here():
+        error: BaseException = pytest_outcomes.outcomes().XFailed(reason)
+        return error
+    return unittest.SkipTest(f"xfail: {reason}")
+
+
+def exit_error(verdict: Verdict) -> BaseException | None:
+    """What ends pytest's session if a rank has called `pytest.exit()`; elsewhere it is an error."""
+    if not pytest_outcomes.runs_here():
+        return None
+    for report in verdict.reports:
+        for problem in _problems(report):
+            if problem.type_name == pytest_outcomes.EXIT:
+                text = f"{problem.message} (rank {report.rank})"
+                error: BaseException = pytest_outcomes.outcomes().Exit(text)
+                return error
+    return None
+
+
+def _problems(report: RankReport) -> Sequence[Problem]:
+    outcome = report.outcome
+    return outcome.problems if isinstance(outcome, Failed | Raised) else ()
+
+
 def _has_not_run(verdict: Verdict) -> bool:
     """Whether the body of the test, or of its set-up, returned without having run."""
     name = f"{BodyNotRunError.__module__}.{BodyNotRunError.__qualname__}"
-    outcomes = [report.outcome for report in verdict.reports]
-    return any(
-        problem.type_name == name
-        for outcome in outcomes
-        if isinstance(outcome, Raised)
-        for problem in outcome.problems
-    )
+    problems = [problem for report in verdict.reports for problem in _problems(report)]
+    return any(problem.type_name == name for problem in problems)
 
 
 def _raise_by_subtest(case: unittest.TestCase, verdict: Verdict, kept: str) -> None:

@@ -25,7 +25,7 @@ from hypothesis.reporting import current_reporter, with_reporter
 from harness.cases.example_budget import ExampleBudget
 from harness.cases.example_failures import raise_example, raise_found
 from harness.cases.example_worlds import Answer, ExampleWorld, Question
-from harness.cases.failing import Shown, place_of_test, raise_at
+from harness.cases.failing import Shown, exit_error, place_of_test, raise_at, xfail_error
 from harness.model.clock import now
 from harness.model.errors import PropertyError, RanksTimedOutError
 from harness.model.example import Remarks
@@ -44,7 +44,7 @@ _SEED = "@seed("
 class _Abort(BaseException):
     """Takes an error past the engine, which would make it smaller."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
 
@@ -179,9 +179,13 @@ class PropertyTest:
             raise _Abort(error) from None
         _retell(answer.remarks)
         if answer.verdict.is_trouble:
+            if (leaving := exit_error(answer.verdict)) is not None:
+                raise _Abort(leaving)
             self._failing.add(drawn)
             raise_example(self._case, answer.verdict)
         if answer.verdict.kind is VerdictKind.SKIPPED:
+            if answer.verdict.is_xfail:
+                raise _Abort(xfail_error(answer.verdict.reason))
             _reject_or_skip(answer)
         returned = next((r.returned for r in answer.remarks if r.returned), None)
         return None if returned is None else Shown(returned)

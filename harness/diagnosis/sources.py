@@ -23,6 +23,11 @@ def is_hypothesis(filename: str) -> bool:
     return _is_in_package(filename, "hypothesis")
 
 
+def is_pytest(filename: str) -> bool:
+    """Whether a file belongs to pytest."""
+    return _is_in_package(filename, "_pytest")
+
+
 _MULTIPROCESSING = os.path.join(os.path.dirname(multiprocessing.__file__), "")
 # What every process of multiprocessing begins with.
 _BOOTSTRAP = tuple(_MULTIPROCESSING + name for name in ("process.py", "spawn.py", "forkserver.py"))
@@ -37,7 +42,7 @@ def is_foreign(filename: str) -> bool:
     """Whether a file is anything but the user's own."""
     if filename.startswith("<") or is_machinery(filename) or is_torch(filename):
         return True
-    if _is_in_package(filename, "expecttest") or is_hypothesis(filename):
+    if _is_in_package(filename, "expecttest") or is_hypothesis(filename) or is_pytest(filename):
         return True
     in_library = filename.startswith(_STDLIB)
     return in_library and not any(part in filename for part in ("site-packages", "dist-packages"))

@@ -79,9 +79,15 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The body asked to be skipped."""
+    """The body asked to be skipped.
+
+    Attributes:
+        reason: why.
+        is_xfail: whether it did so by `pytest.xfail()`.
+    """
 
     reason: str
+    is_xfail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +225,7 @@ def spoken_from_data(data: dict[str, Any]) -> Spoken:
         problems = tuple(_problem_from_data(item) for item in fields["problems"])
         return Failed(problems) if kind == "Failed" else Raised(problems)
     if kind == "Skipped":
-        return Skipped(fields["reason"])
+        return Skipped(fields["reason"], fields["is_xfail"])
     if kind == "Passed":
         return Passed()
     raise KeyError(f"not an outcome that a rank can report: {kind!r}")

@@ -81,6 +81,7 @@ class Verdict:
         culprits: the ranks at fault, root cause first; the others follow by time.
         collateral: ranks whose error is only the echo of another rank's end.
         reason: why a skipped test was skipped.
+        is_xfail: whether the ranks did so by `pytest.xfail()`.
         rule: the exit codes that the test means to end with.
     """
 
@@ -90,6 +91,7 @@ class Verdict:
     collateral: frozenset[int] = frozenset()
     reason: str = ""
     rule: ExitRule = USUAL_EXIT
+    is_xfail: bool = False
 
     @property
     def is_trouble(self) -> bool:
@@ -114,8 +116,10 @@ def judge(reports: Sequence[RankReport], rule: ExitRule = USUAL_EXIT) -> Verdict
     if bad:
         return _blame(by_rank, bad, rule)
     skipped = [r for r in by_rank if isinstance(r.outcome, Skipped)]
-    if skipped and len(skipped) == len(by_rank):
-        return Verdict(VerdictKind.SKIPPED, by_rank, reason=_reason_of(skipped))
+    if skipped and len(skipped) == len(by_rank) and len(kinds := _kinds_of_skip(skipped)) == 1:
+        return Verdict(
+            VerdictKind.SKIPPED, by_rank, reason=_reason_of(skipped), is_xfail=kinds.pop()
+        )
     unfinished = [r for r in by_rank if isinstance(r.outcome, Ended)]
     hit = [r for r in by_rank if isinstance(r.outcome, Sabotaged)]
     if skipped or unfinished or len(hit) == len(by_rank):
@@ -231,6 +235,11 @@ def _is_news_of_a_peer(problem: Problem) -> bool:
         return True
     message = problem.message.lower()
     return problem.type_name.startswith(_ECHO_TYPES) and any(echo in message for echo in _ECHOES)
+
+
+def _kinds_of_skip(skipped: list[RankReport]) -> set[bool]:
+    """Whether they have skipped by `pytest.xfail()`, each value that there is."""
+    return {r.outcome.is_xfail for r in skipped if isinstance(r.outcome, Skipped)}
 
 
 def _reason_of(skipped: list[RankReport]) -> str:

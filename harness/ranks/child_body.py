@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from harness.model.outcome import Passed, Problem, Skipped, Spoken, SubTest, outcome_of_problems
+from harness.model.pytest_outcomes import skip_of
 from harness.model.returned import checked
 from harness.model.timeline import BODY, TEAR_DOWN
 from harness.ranks.child_problems import ExcInfo, problem_of, subtest_of
@@ -96,7 +97,7 @@ class _Collector(unittest.TestResult):
         super().__init__()
         self._on_problem = on_problem
         self.problems: list[Problem] = []
-        self.reason: str | None = None
+        self.skip: Skipped | None = None
         self.exit_request: SystemExit | None = None
 
     def __reduce__(self) -> Any:
@@ -106,7 +107,7 @@ class _Collector(unittest.TestResult):
     def outcome(self) -> Spoken:
         if self.problems:
             return outcome_of_problems(tuple(self.problems))
-        return Passed() if self.reason is None else Skipped(self.reason)
+        return Passed() if self.skip is None else self.skip
 
     def addError(self, test: unittest.TestCase, err: ExcInfo) -> None:
         self._add(err, None)
@@ -123,11 +124,15 @@ class _Collector(unittest.TestResult):
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         # A skip inside a sub-test skips that sub-test only; the test itself has run.
         if not hasattr(test, "test_case"):
-            self.reason = reason
+            self.skip = Skipped(reason)
 
     def _add(self, err: ExcInfo, subtest: SubTest | None) -> None:
         if isinstance(err[1], SystemExit):
             self.exit_request = self.exit_request or err[1]
+            return
+        skip = skip_of(err[1]) if err[1] is not None else None
+        if skip is not None:  # which unittest takes for an error
+            self.skip = skip if subtest is None else self.skip
             return
         problem = problem_of(err, subtest)
         self.problems.append(problem)

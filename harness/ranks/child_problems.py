@@ -7,10 +7,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from harness.diagnosis.sources import is_foreign, is_machinery
+from harness.diagnosis.sources import is_foreign, is_machinery, is_pytest
 from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.model.outcome import Place, Problem, SubTest
+from harness.model.pytest_outcomes import is_failure
 
 ExcInfo = (
     tuple[type[BaseException], BaseException, TracebackType]
@@ -38,7 +39,7 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
         type_name=_name_of(kind),
         message=_text_of(str, error),
         traceback=_printable("".join(formatted.format()).rstrip("\n")),
-        is_assertion=issubclass(kind, AssertionError),
+        is_assertion=issubclass(kind, AssertionError) or is_failure(kind),
         where=where,
         subtest=subtest,
     )
@@ -83,7 +84,7 @@ def _innermost_own(tb: TracebackType | None) -> Place | None:
 
 
 def _fold(formatted: traceback.TracebackException) -> None:
-    """Drop the frames above the test, and those of unittest and the harness below it.
+    """Drop the frames above the test, and those of unittest, pytest and the harness below it.
 
     torch's innermost frames stay: they name the operation that refused.
     """
@@ -97,5 +98,9 @@ def _fold(formatted: traceback.TracebackException) -> None:
         own = [i for i, frame in enumerate(current.stack) if not is_foreign(frame.filename)]
         if own:
             kept = list(current.stack)[own[0] :]
-            current.stack[:] = [frame for frame in kept if not is_machinery(frame.filename)]
+            current.stack[:] = [frame for frame in kept if not _is_folded(frame.filename)]
         todo += [current.__cause__, current.__context__]
+
+
+def _is_folded(filename: str) -> bool:
+    return is_machinery(filename) or is_pytest(filename)

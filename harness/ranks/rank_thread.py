@@ -24,6 +24,7 @@ from harness.model.outcome import (
     TimedOut,
     outcome_of_problems,
 )
+from harness.model.pytest_outcomes import skip_of
 from harness.model.skips import skip_reason_of_exit
 from harness.model.timeline import EXIT, SET_UP
 from harness.ranks.child_problems import problem_of
@@ -133,6 +134,8 @@ def _outcome_of(error: BaseException) -> Outcome:
     """What a rank comes to that this exception has ended."""
     if isinstance(error, unittest.SkipTest):
         return Skipped(str(error))
+    if (skip := skip_of(error)) is not None:
+        return skip
     problem = problem_of((type(error), error, error.__traceback__))
     if not isinstance(error, SystemExit):
         return outcome_of_problems((problem,))
