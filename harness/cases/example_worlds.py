@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from harness.model import settings
 from harness.model.example import Remarks
 from harness.model.verdict import ExitRule, Verdict, judge
+from harness.ranks.rank_warnings import RankWarnings
 from harness.ranks.supervisor import Limits, Supervisor
 from harness.ranks.world import World
 
@@ -75,6 +76,8 @@ class ProcessWorld:
         self._number = 0
         self._fresh_group = False
         self.is_up = False
+        #: What ranks have warned of, in any example.
+        self.warnings = RankWarnings()
 
     def begin(self) -> Verdict:
         """See the ranks up that have been started; returns a pass, or what is wrong."""
@@ -126,6 +129,7 @@ class ProcessWorld:
     def _verdict(self, limits: Limits) -> tuple[Verdict, tuple[Remarks, ...]]:
         supervisor = Supervisor(self._world, limits, ExitRule())
         verdict = judge(supervisor.run())
+        self.warnings.add(supervisor.ranks)
         return verdict, tuple(rank.remarks for rank in supervisor.ranks)
 
     def finish(self) -> None:

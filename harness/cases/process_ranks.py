@@ -33,6 +33,7 @@ from harness.ranks.launching import launch_environ, name_for_ranks, rank_threads
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
 from harness.ranks.pool import StayingWorld, pool
+from harness.ranks.rank_warnings import launch_data, show_warnings
 from harness.ranks.remains import imported_by, left_in
 from harness.ranks.supervisor import Limits, Supervisor
 from harness.ranks.world import World
@@ -131,6 +132,7 @@ class ProcessRanks(RanksInRank):
             extras={"fake_pg": getattr(case, "fake_pg", False)},
             isolation=isolation,
             has_examples=is_given(self.test),
+            warnings=launch_data(),
         )
 
     def _given_ranks(self) -> GivenRanks | None:
@@ -168,6 +170,8 @@ class ProcessRanks(RanksInRank):
         except unittest.SkipTest:
             self._finish_examples(world, fn)
             raise
+        finally:
+            world.warnings.show()
         self._finish_examples(world, fn)
 
     def _await_examples(self, world: ProcessWorld) -> None:
@@ -200,6 +204,7 @@ class ProcessRanks(RanksInRank):
         supervisor = Supervisor(self._world, limits, rule)
         with tracks.left_behind(supervisor, self._world.logs, rule, self.case._testMethodName):
             verdict = judge(supervisor.run(), rule)
+        show_warnings(supervisor.ranks)
         running: list[Leftover] = []
         if not self._stays:
             running = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)

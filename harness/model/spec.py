@@ -43,6 +43,7 @@ class LaunchSpec:
             stay for the tests after it, without or with their process group.
         has_examples: whether the ranks run the method once for each example that they are sent.
         node_sizes: how many ranks each node has, if ranks are to know of nodes; else empty.
+        warnings: the parent's filters of warnings and what belongs to them; None leaves the rank's.
         has_real_nodes: whether these nodes are hosts, rather than parts of this machine that
             pass for some.
     """
@@ -69,6 +70,7 @@ class LaunchSpec:
     master_port: int = 0
     node_sizes: tuple[int, ...] = ()
     has_real_nodes: bool = False
+    warnings: Mapping[str, Any] | None = None
 
     @property
     def stays(self) -> bool:

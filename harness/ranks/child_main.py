@@ -32,6 +32,7 @@ from harness.ranks import (
     child_scheduling,
     child_stay,
     child_store,
+    child_warnings,
 )
 from harness.ranks.becoming import become, write_to
 from harness.ranks.child_pipe import RankPipe
@@ -114,6 +115,9 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
 
             expectations.install()
         child_gloo.begin(spec.test_id)
+        if spec.warnings is not None:
+            # After what the test has not asked for, such as importing torch where it was not.
+            child_warnings.begin(pipe, spec.warnings)
         if spec.stays:
             child_kept_group.hide()
             child_stay.note()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -31,6 +32,7 @@ from harness.model.outcome import (
 )
 from harness.model.spec import LaunchSpec
 from harness.model.timeline import EXIT, SET_UP
+from harness.model.warning_data import IssuedWarning
 from harness.ranks import child_listener, child_torch_state
 from harness.ranks.channel import FrameWriter, Message, encode
 from harness.ranks.child_problems import problem_of
@@ -68,6 +70,7 @@ class RankPipe:
         self._keeps_time = False
         self._waits_to_leave = False
         self._sending = threading.Lock()
+        self._warnings: deque[bytes] = deque()
         self.progress = Progress()
         self.stays = False
         self.outcome: Spoken | None = None
@@ -190,6 +193,19 @@ class RankPipe:
         """The body has produced a text where it expects one, and texts are accepted."""
         self._send({"kind": "expectation", "expectation": asdict(expectation)})
 
+    def tell_warning(self, issued: IssuedWarning) -> None:
+        """The test has warned of something, and the filters have it shown.
+
+        Python warns in the middle of anything, of sending too (when it collects garbage, or handles
+        a signal), so nothing is waited for here: what cannot be sent goes with the next message.
+        """
+        self._warnings.append(encode({"kind": "warning", "warning": issued.to_data()}))
+        if os.getpid() == self._pid and self._sending.acquire(blocking=False):
+            try:
+                self._send_frames(b"")
+            finally:
+                self._sending.release()
+
     def sabotage(self, deed: str) -> None:
         """Something is about to be done to this rank on purpose: "kill" or "stop"."""
         self._send({"kind": "sabotage", "deed": deed})
@@ -303,9 +319,15 @@ class RankPipe:
         if os.getpid() != self._pid:
             return  # a fork that the test has made is not the rank, though it runs on as if it were
         # The lock is for the listener's answers. If the parent has gone, so will this process.
-        with self._sending, contextlib.suppress(OSError):
-            held, self._held = self._held, b""
-            self._writer.send_frame(held + encode(message))
+        with self._sending:
+            self._send_frames(encode(message))
+
+    def _send_frames(self, frames: bytes) -> None:
+        held, self._held = self._held, b""
+        while self._warnings:
+            held += self._warnings.popleft()
+        with contextlib.suppress(OSError):
+            self._writer.send_frame(held + frames)
 
 
 def _at_rest(left: list[str], is_clean: bool, imported: tuple[str, ...]) -> Message:

@@ -14,8 +14,10 @@ import shutil
 import sys
 import threading
 import traceback
+import warnings
 import weakref
 from multiprocessing import process, spawn
+from typing import Any
 
 from harness.model.importing import imports_uncollected
 from harness.ranks import child_open_files
@@ -42,6 +44,7 @@ def preload(plan: PreloadPlan) -> PreloadReport:
     unsafe = ""
     with imports_uncollected():
         for name in ("", *plan.modules):
+            filters = tuple(warnings.filters)
             try:
                 if name:
                     importlib.import_module(name)
@@ -49,6 +52,7 @@ def preload(plan: PreloadPlan) -> PreloadReport:
                     _import_main(plan)
             except BaseException:
                 errors[name or "__main__"] = traceback.format_exc()
+            _filters[name] = tuple(item for item in warnings.filters if item not in filters)
             unsafe = unsafe or _why_unsafe(name or "__main__")
     _keep_finalizers_to_this_process()
     # A rank would write out what is left in the buffers once more.
@@ -56,6 +60,15 @@ def preload(plan: PreloadPlan) -> PreloadReport:
     sys.stderr.flush()
     child_open_files.record(started_with)
     return PreloadReport(unsafe, errors, frozenset(sys.modules))
+
+
+# By module: the filters of warnings that importing it has added.
+_filters: dict[str, tuple[Any, ...]] = {}
+
+
+def filters_of(module: str) -> tuple[Any, ...]:
+    """The filters of warnings that this fork server got by importing a module of its plan."""
+    return _filters.get(module, ())
 
 
 def _import_main(plan: PreloadPlan) -> None:

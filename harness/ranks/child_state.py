@@ -119,7 +119,7 @@ class Differences:
 
 
 # What the harness brings about between two tests.
-_SET_BY_US = frozenset({"environment variable", "the", "process group"})
+_SET_BY_US = frozenset({"environment variable", "the", "process group", "warnings filter"})
 _SETTLING = frozenset({"thread", "process", "open file", "process group"})
 
 

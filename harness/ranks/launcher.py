@@ -95,6 +95,10 @@ class Launcher:
         elif self._may_learn:
             self._learned.update(dict.fromkeys(modules))
 
+    def not_imported_here(self) -> tuple[str, ...]:
+        """The modules that a fork server imports, and that this process has not imported."""
+        return tuple(name for name in self._plan().modules if name not in sys.modules)
+
     def prewarm(self) -> None:
         """Start the server for what is needed so far, without waiting for it."""
         if self._method() == "forkserver" and self._active is None:

@@ -24,6 +24,7 @@ from harness.model.outcome import (
 )
 from harness.model.skips import skip_reason_of_exit
 from harness.model.timeline import CollectiveSpan
+from harness.model.warning_data import IssuedWarning
 from harness.ranks.channel import Message
 from harness.ranks.handle import RankHandle
 from harness.ranks.progress import Progress
@@ -65,6 +66,7 @@ class WatchedRank:
         self.is_clean = False
         self.remarks = Remarks()
         self.expectations: list[Expectation] = []
+        self.warnings: list[IssuedWarning] = []
         self.arrivals: list[tuple[str, str]] = []
         self.sabotage = ""
         # Whether it waits for `LeaveGate`, and what it last said to whether it brings up a group.
@@ -135,6 +137,8 @@ class WatchedRank:
             self.terminal_wishes.append(message["wanted"])
         elif kind == "expectation":
             self.expectations.append(Expectation(**message["expectation"]))
+        elif kind == "warning":
+            self.warnings.append(IssuedWarning(**message["warning"]))
         elif kind == "sabotage":
             self.sabotage = message["deed"]
 
