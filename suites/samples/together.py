@@ -121,7 +121,7 @@ class Survivors(MultiProcessTestCase):
     def test_no_such_rank(self):
         self.init_process_group()
 
-    @stop_rank(1, at=2, survivors_raise=RuntimeError, match="imed out|imeout")
+    @stop_rank(1, at=2, survivors_raise=RuntimeError, match="imed out|imeout|onnection closed")
     @timeout(60)
     def test_stopped(self):
         self.init_process_group(timeout=timedelta(seconds=1))
