@@ -1,68 +1,109 @@
-"""Hundreds of tests in a row, good and bad: what the parent holds at the end and at the start."""
+"""Hundreds of tests in a row, good and bad: wrong verdicts, and the processes and files they leave.
+
+With `--sessions`, several sessions run at a time with one temp folder, as on a busy CI machine. The
+last of them has a PID namespace of its own, as a container has, where the system allows it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import gc
 import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import unittest
-from collections import Counter
+import uuid
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
 
-from harness.bench.checkout import in_checkout
+from harness.bench.checkout import checkout, in_checkout
 from harness.bench.table import Report
 from harness.ranks import folders
 
 NAME = "soak"
-HELP = "many tests in a row, good and bad, and what the parent process holds meanwhile"
+HELP = "many tests in a row, good and bad: wrong verdicts, and what is left of them"
 
+# Sample, class, method, and what unittest must call it.
 _MIX = (
-    ("sound", "WithoutSetUpCode", "test_all_reduce"),
-    ("faults", "Faults", "test_sigkill"),
-    ("faults", "Faults", "test_unittest_as_usual"),
-    ("faults", "Faults", "test_assertion_rank_1"),
-    ("faults", "Faults", "test_all_differently"),
-    ("faults", "Faults", "test_segfault"),
-    ("faults", "Faults", "test_subtests"),
-    ("faults", "Faults", "test_skip_on_one_rank"),
-    ("faults", "Faults", "test_death_in_exit_handler"),
-    ("faults", "Faults", "test_1_mb_message"),
-    ("faults", "Faults", "test_collateral"),
-    ("faults", "Faults", "test_leaves_process_and_dies"),
-    ("sound", "LikePyTorch", "test_sum_of_ranks"),
+    ("sound", "WithoutSetUpCode", "test_all_reduce", "passed"),
+    ("faults", "Faults", "test_sigkill", "error"),
+    ("reused", "Sound", "test_one", "passed"),
+    ("faults", "Faults", "test_unittest_as_usual", "passed"),
+    ("faults", "Faults", "test_assertion_rank_1", "failed"),
+    ("reused", "Sound", "test_fails", "failed"),
+    ("faults", "Faults", "test_all_differently", "error"),
+    ("reused", "Sound", "test_skips", "skipped"),
+    ("faults", "Faults", "test_segfault", "error"),
+    ("faults", "Faults", "test_subtests", "failed"),
+    ("reused", "Sibling", "test_one", "passed"),
+    ("faults", "Faults", "test_skip_on_one_rank", "error"),
+    ("faults", "Faults", "test_death_in_exit_handler", "error"),
+    ("reused", "Hit", "test_killed", "passed"),
+    ("faults", "Faults", "test_1_mb_message", "failed"),
+    ("faults", "Faults", "test_collateral", "error"),
+    ("faults", "Faults", "test_leaves_process_and_dies", "error"),
+    ("sound", "LikePyTorch", "test_sum_of_ranks", "passed"),
 )
+
+# In the environment of all that belongs to one run.
+_MARK = "HARNESS_BENCH_SOAK"
+_IN_A_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tests", type=int, default=500, metavar="N", help="how many (500)")
+    parser.add_argument(
+        "--sessions", type=int, default=1, metavar="N", help="share them among N sessions (1)"
+    )
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Run the mix, round and round; look at what this process holds ten times on the way."""
-    modules = {name: in_checkout(f"suites.samples.{name}") for name in ("sound", "faults")}
+    """Run the mix, round and round, in this process or in several sessions."""
+    if options.sessions > 1:
+        return _sessions(options.sessions, options.tests // options.sessions)
+    return _one(options.tests)
+
+
+def _one(tests: int) -> Report:
+    """Look at what this process holds ten times on the way."""
+    modules = {name: in_checkout(f"suites.samples.{name}") for name, *_ in _MIX}
     report = Report(
         "What the parent holds while tests run in a row",
         ["tests", "descriptors", "threads", "processes", "files", "PSS, MiB"],
     )
-    outcomes: Counter[str] = Counter()
-    step = max(1, options.tests // 10)
-    for number, (module, cls, method) in enumerate(itertools.cycle(_MIX)):
+    wrong: list[str] = []
+    step = max(1, tests // 10)
+    for number, (module, cls, method, expected) in enumerate(itertools.cycle(_MIX)):
         if number % step == 0:
             report.rows.append([number, *_held()])
-        if number == options.tests:
+        if number >= tests:
             break
-        outcomes[_run(getattr(modules[module], cls), method)] += 1
-    report.notes = [", ".join(f"{count} {status}" for status, count in outcomes.items())]
+        status, text = _run(getattr(modules[module], cls), method)
+        if status != expected:
+            wrong.append(f"{cls}.{method} {status}, not {expected}:\n{text}")
+    report.notes = [f"{tests} tests, {len(wrong)} wrong verdicts", *wrong]
     return report
 
 
-def _run(cls: type[unittest.TestCase], method: str) -> str:
+def _run(cls: type[unittest.TestCase], method: str) -> tuple[str, str]:
+    """What unittest calls the test, and what it says of it."""
     result = unittest.TestResult()
-    unittest.TestSuite([cls(method)]).run(result)
-    return "failed" if result.failures or result.errors else "passed"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        unittest.TestSuite([cls(method)]).run(result)
+    kinds = {"failed": result.failures, "error": result.errors, "skipped": result.skipped}
+    for status, found in kinds.items():
+        if found:
+            return status, found[0][1]
+    return "passed", ""
 
 
 def _held() -> list[Any]:
@@ -72,3 +113,62 @@ def _held() -> list[Any]:
     files = [p for p in folders.session_folder().rglob("*") if p.is_file()]
     pss = us.memory_full_info().pss / 2**20
     return [us.num_fds(), threading.active_count(), len(children), len(files), pss]
+
+
+def _sessions(count: int, tests: int) -> Report:
+    report = Report(
+        f"{count} sessions at a time with one temp folder, {tests} tests each",
+        ["session", "PID namespace", "result"],
+    )
+    temp, mark = tempfile.mkdtemp(prefix="soak-"), uuid.uuid4().hex
+    environ = {**os.environ, "TMPDIR": temp, _MARK: mark}
+    command = [sys.executable, "-m", "harness.bench", NAME, "--json", "--tests", str(tests)]
+    try:
+        running = [(where, _start(where, command, environ)) for where in _places(count)]
+        for number, (where, session) in enumerate(running, 1):
+            output, errors = session.communicate()
+            notes = json.loads(output)["notes"] if session.returncode == 0 else [errors]
+            report.rows.append([number, "its own" if where else "shared", notes[0]])
+            report.notes += notes[1:]
+        left = [*_left_processes(mark), *os.listdir(temp)]
+        report.notes.append(f"left behind: {', '.join(left) or 'nothing'}")
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    return report
+
+
+def _places(count: int) -> list[tuple[str, ...]]:
+    """Before each session's command: nothing, or what gives it a PID namespace of its own."""
+    allowed = (
+        shutil.which("unshare") is not None
+        and not subprocess.run(
+            [*_IN_A_NAMESPACE, "true"], capture_output=True, check=False
+        ).returncode
+    )
+    return [
+        (),
+    ] * (count - 1) + [_IN_A_NAMESPACE if allowed else ()]
+
+
+def _start(
+    where: tuple[str, ...], command: list[str], environ: Mapping[str, str]
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*where, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ,
+        cwd=checkout(),
+    )
+
+
+def _left_processes(mark: str) -> list[str]:
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(_MARK) == mark:
+                left.append(f"process {process.pid}: {' '.join(process.cmdline())}")
+        except psutil.Error:
+            continue
+    return left
