@@ -10,17 +10,17 @@ import atexit
 import importlib
 import logging
 import os
-import shutil
 import sys
 import threading
 import traceback
 import warnings
 import weakref
+from collections.abc import Iterable
 from multiprocessing import process, spawn
 from typing import Any
 
 from harness.model.importing import imports_uncollected
-from harness.ranks import child_open_files
+from harness.ranks import child_open_files, folders
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 
 # While modules are imported, their libraries must not start threads of their own: OpenBLAS and
@@ -141,9 +141,9 @@ def forget_exit_handlers_of_the_server() -> None:
     atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
 
 
-def _remove_session(pid: int, parent: int, folder: str) -> None:
+def _remove_session(pid: int, parent: int, session: Iterable[str]) -> None:
     if os.getpid() == pid and os.getppid() != parent:
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove_folders(session)
 
 
 def plan_of_this_server() -> PreloadPlan | None:

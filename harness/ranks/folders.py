@@ -2,50 +2,163 @@
 
 However a session ends, nothing of it stays in the system's temp folder: the parent removes its
 folder when it exits, the fork server does so when the parent was killed, and the next session
-sweeps up after one that left neither.
+removes what neither has.
+
+A session holds a lock (flock) on a file in its folder for as long as its process lives. A folder is
+removed only by its own session, or by one that has got that lock. A process id would say nothing:
+sessions in other containers and on other hosts may use the same temp folder.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
 import itertools
 import os
 import re
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from harness.model.errors import FolderError
 
 _PREFIX = "harness-"
-_NAME = re.compile(rf"{_PREFIX}(\d+)-(\d+)-")
-# Sockets live in temp folders too, and their paths may have no more than 107 characters.
-_NAME_LENGTH = 24
+_NAME = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")  # as tempfile.mkdtemp makes them
+_LOCK = "harness-session.lock"
+
+# Sockets live in temp folders too, and their paths may have no more than 107 characters (Linux,
+# sockaddr_un). The longest path that multiprocessing and torch add to a temp folder by themselves
+# has 34 characters ("/torch-shm-dir-XXXXXX/manager.sock", torch 2.13). The temp folder of a rank is
+# "/harness-XXXXXXXX/w12/12345-123456789012/tmp", 45 characters. What is left is for TMPDIR.
+_NAME_LENGTH = 12
+_LONGEST_TEMP = 107 - 34 - 45
+# Where a short path to a session's folder is made, if TMPDIR is longer.
+_SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
+_LINK = "s"
+
+
+@dataclass(frozen=True)
+class _Session:
+    """Where a process keeps its files.
+
+    Attributes:
+        pid: the process.
+        folder: its folder.
+        top: the folder of the whole session, which may be another process's.
+        short: a link to `top` with a short path; `top` itself if that is short enough.
+    """
+
+    pid: int
+    folder: Path
+    top: Path
+    short: Path
+
+
 _counter = itertools.count(1)
-# The process, its folder, and the folder of the whole session, in which it may be.
-_session: tuple[int, Path, Path] | None = None
+_session: _Session | None = None
+# Descriptors, open for as long as this process lives. The lock is a property of what they refer to,
+# which a fork shares: it would hold the lock after this process has ended.
+_locks: list[int] = []
+
+
+def _let_go_in_a_fork() -> None:
+    for fd in _locks:
+        with contextlib.suppress(OSError):  # a test may have closed it
+            os.close(fd)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
 def session_folder() -> Path:
     """The folder of this process, made on first use (and again after a fork of it)."""
-    global _session
-    if _session is None or _session[0] != os.getpid():
-        _sweep(Path(tempfile.gettempdir()))
-        started = int(psutil.Process().create_time())
-        folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-{started}-")
-        _session = (os.getpid(), Path(folder), Path(folder))
-        atexit.register(_remove_session, os.getpid(), folder)
-    return _session[1]
+    return _own_session().folder
 
 
-def use_part_of_session(session: Path, name: str) -> None:
-    """Keep this process's files in a folder, to be made, of another's session, which removes it."""
+def short_session_folder() -> Path:
+    """A short path to the folder of the whole session."""
+    return _own_session().short
+
+
+def folders_to_remove() -> tuple[str, ...]:
+    """What has to be removed when this process has gone; the session's folder comes first."""
+    session = _own_session()
+    if session.folder != session.top:
+        return (str(session.folder),)  # the rest is removed with the session that it belongs to
+    aliases = [session.short.parent] if session.short != session.top else []
+    return tuple(str(folder) for folder in (session.top, *aliases))
+
+
+def _own_session() -> _Session:
     global _session
-    (session / name).mkdir(mode=0o700)
-    _session = (os.getpid(), session / name, session)
+    if _session is None or _session.pid != os.getpid():
+        temp = Path(tempfile.gettempdir())
+        _sweep(temp)
+        top = _make_locked(temp)
+        short = top if len(os.fsencode(temp)) <= _LONGEST_TEMP else _make_link(top)
+        _session = _Session(os.getpid(), top, top, short)
+        atexit.register(_remove_session, os.getpid(), folders_to_remove())
+    return _session
+
+
+def use_part_of_session(session: Path, short: Path, name: str) -> None:
+    """Keep this process's files in a folder, to be made, of another's session, which removes it.
+
+    Args:
+        session: the folder of the other process's session.
+        short: a short path to it.
+        name: of this process's folder in it.
+    """
+    global _session
+    # It is there if a worker of this name could not be started before.
+    (session / name).mkdir(mode=0o700, exist_ok=True)
+    _session = _Session(os.getpid(), session / name, session, short)
+
+
+def short_path(path: str | Path) -> str:
+    """A path to a file of this session that is short enough for sockets beside it."""
+    session = _own_session()
+    return str(session.short / Path(path).relative_to(session.top))
+
+
+def _make_locked(place: Path) -> Path:
+    """Make a folder that no other session removes while this process lives."""
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    # The file gets its name when it is locked: who finds it and can lock it knows that its session
+    # has ended. Where the file system has no locks, it never gets it, and nobody judges.
+    nascent = folder / f"{_LOCK}.new"
+    fd = os.open(nascent, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        nascent.rename(folder / _LOCK)
+    except OSError:
+        os.close(fd)
+    else:
+        _locks.append(fd)
+    return folder
+
+
+def _make_link(session: Path) -> Path:
+    """Make a link to the session's folder where paths are short, in a folder like a session's."""
+    for place in _SHORT_PLACES:
+        try:
+            _sweep(Path(place))
+            link = _make_locked(Path(place)) / _LINK
+            link.symlink_to(session)
+        except OSError:
+            continue
+        return link
+    remove_folders([str(session)])
+    raise FolderError(
+        f"the path of the temp folder {session.parent} is too long for the sockets in it (it may "
+        f"have {_LONGEST_TEMP} characters), and none of {', '.join(_SHORT_PLACES)} can be written "
+        "to: set TMPDIR to a folder with a shorter path"
+    )
 
 
 def new_test_folder(name: str) -> Path:
@@ -65,11 +178,11 @@ def new_test_folder(name: str) -> Path:
 def temp_folder(test_folder: str | Path) -> str:
     """The temp folder of a test's ranks, so that what they leave there goes with the test.
 
-    It is apart from where the harness keeps its own files.
+    It is apart from where the harness keeps its own files. Its path is short enough for sockets.
     """
     folder = os.path.join(test_folder, "tmp")
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    return folder
+    return short_path(folder)
 
 
 def remove(folder: str | Path) -> None:
@@ -81,7 +194,7 @@ def remove(folder: str | Path) -> None:
     if not _is_ours(Path(folder)):
         raise FolderError(
             f"the harness does not remove {folder}, which is not in the folder of this session "
-            f"({_session[2] if _session else 'there is none'})"
+            f"({_session.top if _session else 'there is none'})"
         )
     _remove_tree(folder)
 
@@ -90,7 +203,7 @@ def _is_ours(folder: Path) -> bool:
     """Whether it is below the session's folder, and not a link, by which all behind it would go."""
     if _session is None or not folder.is_absolute() or folder.is_symlink():
         return False
-    session = os.path.realpath(_session[2])
+    session = os.path.realpath(_session.top)
     real = os.path.join(os.path.realpath(folder.parent), folder.name)
     return real.startswith(session + os.sep) and folder.name not in {"", ".", ".."}
 
@@ -129,14 +242,26 @@ def _make_writable(folder: Path) -> None:
             continue
 
 
-def _remove_session(pid: int, folder: str) -> None:
-    if os.getpid() == pid:  # a forked child inherits the exit handler but not the folder
+def remove_folders(folders: Iterable[str]) -> None:
+    """Remove folders of a session that has ended, or ends now, whatever can be removed of them."""
+    for folder in folders:
+        # The lock's file last: without it, nobody could remove a half that is left.
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(folder):
+                if entry.name != _LOCK:
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    (_remove_tree if is_folder else os.unlink)(entry.path)
         _remove_tree(folder)
+
+
+def _remove_session(pid: int, folders: Iterable[str]) -> None:
+    if os.getpid() == pid:  # a forked child inherits the exit handler but not the folder
+        remove_folders(folders)
 
 
 def kept_path(folder: Path) -> Path:
     """Where `keep` moves a test's folder."""
-    session = _session[2] if _session is not None else folder.parent
+    session = _session.top if _session is not None else folder.parent
     name = "-".join((session.name, *folder.relative_to(session).parts))
     return session.parent / f"{_PREFIX}kept-{name}"
 
@@ -147,21 +272,28 @@ def keep(folder: Path) -> None:
 
 
 def _sweep(temp: Path) -> None:
-    """Remove the folders of this user's sessions whose process is gone."""
-    for folder in temp.glob(f"{_PREFIX}*"):
-        match = _NAME.match(folder.name)
-        try:
-            if match and folder.stat().st_uid == os.getuid() and not _alive(*match.groups()):
-                _remove_tree(folder)
-        except OSError:
-            continue
+    """Remove the folders of this user's sessions that have ended."""
+    with contextlib.suppress(OSError):
+        for folder in temp.glob(f"{_PREFIX}*"):
+            if _NAME.fullmatch(folder.name):
+                _remove_if_ended(folder)
 
 
-def _alive(pid: str, started: str) -> bool:
+def _remove_if_ended(folder: Path) -> None:
+    """Remove a session's folder if its lock can be had; leave alone what cannot be judged."""
     try:
-        # Process ids come round again; the start time tells two holders of one apart.
-        return abs(psutil.Process(int(pid)).create_time() - int(started)) < 2
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+        about = folder.lstat()
+        if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):
+            return
+        fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another session may have removed the folder meanwhile.
+        if os.path.samestat(os.fstat(fd), os.stat(folder / _LOCK)):
+            remove_folders([str(folder)])
+    except OSError:
+        return
+    finally:
+        os.close(fd)

@@ -95,9 +95,10 @@ class ForkServer:
             "PYTHONPATH": os.pathsep.join(entry for entry in self.plan.sys_path if entry),
         }
         # multiprocessing would make a folder of its own for the server's socket, and leave it there
-        # if this process is killed.
+        # if this process is killed. The socket's path has to be short.
+        short = folders.short_path(folder)
         config = current_process()._config  # type: ignore[attr-defined]
-        with _start_lock, changed(os.environ, changes), changed(config, {"tempdir": folder}):
+        with _start_lock, changed(os.environ, changes), changed(config, {"tempdir": short}):
             self.stdlib_server.ensure_running()
         return pipe
 

@@ -151,7 +151,7 @@ class Launcher:
             sys_path=tuple(entry or os.getcwd() for entry in sys.path),
             argv=tuple(sys.argv),
             pythonpath=os.environ.get("PYTHONPATH"),
-            session=str(folders.session_folder()),
+            session=folders.folders_to_remove(),
             environ=import_time_environ(),
         )
 

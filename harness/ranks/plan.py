@@ -33,7 +33,7 @@ class PreloadPlan:
         main_name: likewise for `python -m NAME`.
         sys_path, argv: the parent's.
         pythonpath: what PYTHONPATH is in the parent; None if unset.
-        session: the folder to remove when the last process of the session has gone.
+        session: the folders to remove when the process that started the server has been killed.
         environ: the variables that are read while libraries load.
     """
 
@@ -43,7 +43,7 @@ class PreloadPlan:
     sys_path: tuple[str, ...] = ()
     argv: tuple[str, ...] = ()
     pythonpath: str | None = None
-    session: str = ""
+    session: tuple[str, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
 
     def to_text(self, answer_to: str) -> str:
@@ -55,7 +55,7 @@ class PreloadPlan:
         """The inverse of `to_text`: the plan and the pipe's path."""
         data: dict[str, Any] = json.loads(text)
         answer_to = data.pop("answer_to")
-        for name in ("modules", "sys_path", "argv"):
+        for name in ("modules", "sys_path", "argv", "session"):
             data[name] = tuple(data[name])
         data["environ"] = tuple(tuple(pair) for pair in data["environ"])
         return cls(**data), answer_to

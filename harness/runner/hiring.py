@@ -52,6 +52,8 @@ class Hiring:
         return WorkerSpec(
             number=number,
             session=str(session),
+            short_session=str(folders.short_session_folder()),
+            folder=f"w{self._count}",
             output=str(output) if self._capture else "",
             environ=dict(os.environ),
             cwd=os.getcwd(),

@@ -14,6 +14,8 @@ class WorkerSpec:
     Attributes:
         number: the worker, from 1.
         session: the folder of the run's session.
+        short_session: a short path to it.
+        folder: the name of the worker's own folder in it.
         output: the folder in which it keeps what its tests print; empty to print it at once.
         environ, cwd, sys_path, argv: the runner's.
         threads: how many threads torch may use in the worker itself; 0 for as many as it likes.
@@ -25,6 +27,8 @@ class WorkerSpec:
 
     number: int
     session: str
+    short_session: str
+    folder: str
     output: str
     environ: dict[str, str]
     cwd: str

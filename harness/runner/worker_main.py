@@ -65,7 +65,7 @@ def _settle_in(spec: WorkerSpec) -> None:
     child_open_files.reopen()
     become(environ=spec.environ, cwd=spec.cwd, sys_path=spec.sys_path, argv=spec.argv)
     invocation.tell(list(spec.command))
-    folders.use_part_of_session(Path(spec.session), f"w{spec.number}-{os.getpid()}")
+    folders.use_part_of_session(Path(spec.session), Path(spec.short_session), spec.folder)
     terminal.use_terminal_of(spec.terminal)
     if spec.output:
         worker_output.redirect(Path(spec.output))

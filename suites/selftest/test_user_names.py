@@ -239,7 +239,7 @@ class TestFoldersThatAreNotOurs(unittest.TestCase):
         link = session / "link"
         link.symlink_to("/")
         self.addCleanup(link.unlink)
-        top = folders._session[2]
+        top = folders._session.top
         paths = (
             Path("precious"),
             Path("."),

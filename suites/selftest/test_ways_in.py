@@ -247,16 +247,6 @@ class TestInterrupted(CommandTestCase):
                 if method == "forkserver":  # nobody is left to remove the folder under spawn
                     self.assertEqual(done.left_files, [])
 
-    def test_next_session_sweeps_up_after_a_killed_one(self):
-        self.write("test_sleeping.py", SLEEPING)
-        dead = self.temp / "harness-999999999-1-abc"
-        mine = self.temp / f"harness-{psutil.Process().pid}-{int(psutil.Process().create_time())}-x"
-        for folder in (dead, mine):
-            (folder / "sub").mkdir(parents=True)
-        done = self.harness("-k", "quick")
-        self.assertEqual(done.code, 0)
-        self.assertEqual(done.left_files, [mine.name, f"{mine.name}/sub"])
-
 
 class TestSandcastle(CommandTestCase):
     SUITE = """
