@@ -19,12 +19,14 @@ class _Kept(NamedTuple):
         group: the group.
         store: on which torch has its sub-groups meet.
         numbered: how many groups torch had numbered when it was made.
+        timeouts: of its backends and its store when it was made.
     """
 
     key: object
     group: Any
     store: Any
     numbered: int
+    timeouts: dict[str, Any]
 
 
 _kept: _Kept | None = None
@@ -96,7 +98,7 @@ def _keep(key: object) -> None:
 
     world, group = dist.distributed_c10d._world, _default()
     _, store = world.pg_map[group]
-    _kept = _Kept(key, group, store, world.group_count)
+    _kept = _Kept(key, group, store, world.group_count, _timeouts_of(group, store))
 
 
 def _default() -> Any:
@@ -134,6 +136,27 @@ def files() -> frozenset[str]:
     """The descriptors, as text, of the group that is kept, and of those that are being closed."""
     kept = frozenset() if _group() is None else _files
     return kept | child_gloo.closing_files()
+
+
+def changed_timeouts() -> dict[str, str]:
+    """Return the timeouts of the kept group that are not those it was made with, in words."""
+    if _group() is None or _kept is None:
+        return {}
+    now, before = _timeouts_of(_kept.group, _kept.store), _kept.timeouts
+    return {
+        f"{name()!r} ({owner})": f"timeout {now[owner]}, made with {before[owner]}"
+        for owner in now
+        if now[owner] != before[owner]
+    }
+
+
+def _timeouts_of(group: Any, store: Any) -> dict[str, Any]:
+    found = {"store": store.timeout}
+    for device in group._device_types:
+        options: Any = getattr(group._get_backend(device), "options", None)
+        if hasattr(options, "_timeout"):
+            found[device.type] = options._timeout
+    return found
 
 
 def destroy_others(*, exits: bool) -> None:

@@ -1,47 +1,94 @@
 """What a test may leave behind in a rank that stays: noted before its body, compared after it.
 
-A rank is handed to the next test only if nothing differs. What cannot be seen from here (attributes
-of modules, caches in native code) is what isolation by process is for.
+A rank is handed to the next test only if nothing differs. `_LOOKS` is the table of what is
+compared. docs/isolation.md has it in words, and what cannot be seen from here.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import gc
-import glob
-import logging
 import os
 import re
-import signal
 import sys
-import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from harness.diagnosis.snapshot import OWN_THREADS
 from harness.model.clock import Deadline
-from harness.ranks import child_kept_group, child_torch_state
-from harness.ranks.descriptors import open_files
+from harness.ranks import child_process_state, child_python_state, child_torch_state
 
 # Threads that have been told to end, and sockets that are being closed, need a moment for it.
 _SETTLING_S = 0.5
 _PAUSE_S = 0.002
 
-# What importing a module may change by itself. If a test has imported something, a difference here
-# may be the module's doing.
-_OF_IMPORTS = frozenset(
-    {"warnings filter", "logger", "exit handler", "signal handler", "open file", "hook"}
-)
 
-# Opened by libraries when they are first used, and kept: random numbers, the kernel's own devices.
-_KEPT_FILES = ("/dev/", "anon_inode:", "/proc/", "/sys/")
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One part of the state.
+
+    Attributes:
+        kind: what a message calls it, before the name of what differs.
+        take: returns the part, by name.
+        is_set_by_us: whether the harness changes it between two tests.
+        is_none_before: whether a test must leave nothing at all, whatever was there before it.
+        settles: whether a difference may go by itself in a moment.
+        may_be_imports: whether importing a module may change it: if the test has imported one, the
+            world is replaced without a word.
+        grows_by_imports: whether importing a module changes it as if the module had been imported
+            before the test: if the test has imported one, nothing differs.
+    """
+
+    kind: str
+    take: Callable[[], Mapping[Any, Any]]
+    is_set_by_us: bool = False
+    is_none_before: bool = False
+    settles: bool = False
+    may_be_imports: bool = False
+    grows_by_imports: bool = False
+
+
+_python, _process, _torch = child_python_state, child_process_state, child_torch_state
+
+_ENVIRONMENT = _Look(
+    "environment variable", _python.environment, is_set_by_us=True, may_be_imports=True
+)
+_LOOKS = (
+    _ENVIRONMENT,
+    _Look("the", _python.set_for_each_test, is_set_by_us=True),
+    _Look("the", _python.interpreter),
+    _Look("the", _process.process),
+    _Look("hook", _python.hooks, may_be_imports=True),
+    _Look("hook", _python.warning_hooks, is_set_by_us=True, may_be_imports=True),
+    _Look("built-in", _python.built_ins, may_be_imports=True),
+    _Look("context variable", _python.context_variables, may_be_imports=True),
+    _Look("mock patch", _python.patches),
+    _Look("thread", _process.threads, settles=True),
+    _Look("process", _process.processes, settles=True),
+    _Look("open file", _process.files, settles=True, may_be_imports=True),
+    _Look("warnings filter", _python.filters, is_set_by_us=True, may_be_imports=True),
+    _Look("logger", _python.loggers, may_be_imports=True),
+    _Look("signal handler", _process.signal_handlers, may_be_imports=True),
+    _Look("exit handler", _python.exit_handlers, may_be_imports=True),
+    _Look("number of", _python.registries, grows_by_imports=True),
+    _Look("torch's", _torch.switches),
+    _Look("torch's", _torch.hooks, may_be_imports=True),
+    _Look("torch setting", _torch.configs, may_be_imports=True),
+    _Look(
+        "process group",
+        _torch.groups_and_timeouts,
+        is_set_by_us=True,
+        is_none_before=True,
+        settles=True,
+    ),
+)
+# Compared apart, by _Modules.
+_MODULES = _Look("module", dict)
 
 
 class RankState:
-    """The state of this process at one moment, by kind and name.
+    """The state of this process at one moment.
 
     Args:
         known: a state that this process has been in, and out of which only the harness has taken
@@ -49,55 +96,83 @@ class RankState:
     """
 
     def __init__(self, known: RankState | None = None) -> None:
-        unchanged = known.parts if known is not None and known.is_of_now else {}
-        self.parts: dict[str, Mapping[Any, Any]] = {
-            kind: look() if kind in _SET_BY_US or kind not in unchanged else unchanged[kind]
-            for kind, look in _LOOKS.items()
+        if known is not None and not known.is_of_now:
+            known = None
+        self.parts: dict[_Look, Mapping[Any, Any]] = {
+            look: look.take() if look.is_set_by_us or known is None else known.parts[look]
+            for look in _LOOKS
         }
         # After the looks: torch imports a module to tell its default device.
-        self.modules: int = len(sys.modules)
+        self._modules: _Modules = _Modules() if known is None else known._modules
         self._has_environment = False
 
     @property
     def is_of_now(self) -> bool:
         """Whether nothing has been imported since."""
-        return self.modules == len(sys.modules)
+        return not self._modules.has_more_now
 
     def take_environment(self) -> None:
         """Take the environment as it is now for how it was, unless that has been done."""
         if not self._has_environment:
-            self.parts["environment variable"] = _environ()
+            self.parts[_ENVIRONMENT] = _ENVIRONMENT.take()
         self._has_environment = True
 
     def differences(self) -> Differences:
-        """What is different now."""
-        found = self._against(RankState())
+        """Return what is different now."""
+        found = self._compare()
         give_up = Deadline.after(_SETTLING_S)
         while found.may_settle and not give_up.expired:
             gc.collect()  # a file or a process group may hang in a cycle
             time.sleep(_PAUSE_S)
-            found = self._against(RankState())
+            found = self._compare()
         return found
 
-    def _against(self, now: RankState) -> Differences:
+    def _compare(self) -> Differences:
+        now = {look: look.take() for look in _LOOKS}
+        has_imported = self._modules.has_more_now
         found = [
-            (kind, text)
-            for kind, before in {**self.parts, "process group": {}}.items()
-            if before != now.parts[kind]
-            for text in _changes(kind, before, now.parts[kind])
+            (look, text)
+            for look, was in self.parts.items()
+            if not (look.grows_by_imports and has_imported)
+            for text in _changes(look.kind, {} if look.is_none_before else was, now[look])
         ]
-        return Differences(found, now.modules != self.modules)
+        found += [(_MODULES, text) for text in self._modules.exchanged()]
+        return Differences(found, has_imported)
+
+
+class _Modules:
+    """The modules of one moment. New ones are no difference; others in the place of these are."""
+
+    def __init__(self) -> None:
+        self._names = tuple(sys.modules)
+        self._modules = tuple(sys.modules.values())
+
+    @property
+    def has_more_now(self) -> bool:
+        """Whether modules have been imported since."""
+        return len(sys.modules) != len(self._names)
+
+    def exchanged(self) -> Iterator[str]:
+        """Yield, in words, which modules are others now or have gone."""
+        # Modules are listed in the order of their import, so new ones come last.
+        if tuple(islice(sys.modules.values(), len(self._modules))) == self._modules:
+            return
+        for name, module in zip(self._names, self._modules, strict=True):
+            if name not in sys.modules:
+                yield f"module {name} gone"
+            elif sys.modules[name] is not module:
+                yield f"module {name} is {_short(sys.modules[name])}, was {_short(module)}"
 
 
 class Differences:
     """What a test has left in its rank.
 
     Args:
-        found: kind and description of each difference.
+        found: each difference in words, and the look that found it.
         has_imported: whether the test has imported modules.
     """
 
-    def __init__(self, found: list[tuple[str, str]], has_imported: bool) -> None:
+    def __init__(self, found: list[tuple[_Look, str]], has_imported: bool) -> None:
         self._found = found
         self._has_imported = has_imported
 
@@ -107,20 +182,15 @@ class Differences:
     @property
     def may_settle(self) -> bool:
         """Whether some of it may go by itself in a moment."""
-        return any(kind in _SETTLING for kind, _ in self._found)
+        return any(look.settles for look, _ in self._found)
 
     def told(self) -> list[str]:
-        """Those that the test itself is certainly to blame for; of many of a kind the first few."""
+        """Return those that the test itself has certainly left; of many of a kind the first few."""
         texts: dict[str, list[str]] = {}
-        for kind, text in self._found:
-            if not (self._has_imported and kind in _OF_IMPORTS):
-                texts.setdefault(kind, []).append(text)
+        for look, text in self._found:
+            if not (self._has_imported and look.may_be_imports):
+                texts.setdefault(look.kind, []).append(text)
         return [text for kind, found in texts.items() for text in _first_few(kind, found)]
-
-
-# What the harness brings about between two tests.
-_SET_BY_US = frozenset({"environment variable", "the", "process group", "warnings filter"})
-_SETTLING = frozenset({"thread", "process", "open file", "process group"})
 
 
 def _first_few(kind: str, texts: list[str]) -> list[str]:
@@ -129,11 +199,13 @@ def _first_few(kind: str, texts: list[str]) -> list[str]:
 
 
 def _changes(kind: str, before: Mapping[Any, Any], now: Mapping[Any, Any]) -> Iterator[str]:
+    if before == now:
+        return
     for key in {**before, **now}:
         old, new = before.get(key, _ABSENT), now.get(key, _ABSENT)
         if old == new:
             continue
-        name = f"{kind} {key}" if isinstance(key, str) else kind
+        name = f"{kind} {_short(key)}"
         if old is _ABSENT:
             yield f"{name} left behind" if new is True else f"{name}: {_short(new)} left behind"
         elif new is _ABSENT:
@@ -149,132 +221,8 @@ _TOLD = 5
 
 def _short(value: object) -> str:
     # Ranks that left the same at other addresses are told of together.
-    text = value if isinstance(value, str) else re.sub(r"( at)? 0x[0-9a-f]+", "", repr(value))
+    if isinstance(value, str | bytes):
+        text = os.fsdecode(value)
+    else:
+        text = re.sub(r"( at)? 0x[0-9a-f]+", "", repr(value))
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
-def _environ() -> Mapping[str, str]:
-    return dict(os.environ)
-
-
-def _interpreter() -> Mapping[str, Any]:
-    return {
-        "working directory": _working_directory(),
-        "sys.path": tuple(sys.path),
-        "sys.argv": tuple(sys.argv),
-        "sys.stdout": id(sys.stdout),
-        "sys.stderr": id(sys.stderr),
-        "recursion limit": sys.getrecursionlimit(),
-        "garbage collection": gc.isenabled(),
-        "trace function": sys.gettrace(),
-        "profile function": sys.getprofile(),
-        "umask": _umask(),
-        "alarm": bool(signal.getitimer(signal.ITIMER_REAL)[0]),
-        "blocked signals": tuple(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
-    }
-
-
-def _umask() -> str:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return oct(mask)
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return "(removed)"
-
-
-def _hooks() -> Mapping[str, Any]:
-    hook = sys.excepthook
-    return {
-        "sys.excepthook": sys.__excepthook__ if child_torch_state.is_own_hook(hook) else hook,
-        "threading.excepthook": threading.excepthook,
-        "sys.unraisablehook": sys.unraisablehook,
-        "sys.breakpointhook": sys.breakpointhook,
-    }
-
-
-def _threads() -> Mapping[str, Any]:
-    return {repr(t.name): True for t in threading.enumerate() if t.name not in OWN_THREADS}
-
-
-def _processes() -> Mapping[str, Any]:
-    """The children of this process, by the kernel's list."""
-    found: dict[str, Any] = {}
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return found
-    for children in glob.iglob("/proc/self/task/*/children"):  # none where it is not Linux
-        with contextlib.suppress(OSError), open(children) as file:  # the thread may have ended
-            found.update((pid, _command(pid)) for pid in file.read().split())
-    return found
-
-
-def _command(pid: str) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline") as file:
-            return file.read().replace("\0", " ").strip() or "(ended, not waited for)"
-    except OSError:
-        return "(gone)"
-
-
-def _files() -> Mapping[str, Any]:
-    kept = child_kept_group.files()
-    found = {fd: target for fd, target in open_files() if fd not in kept}
-    return {fd: path for fd, path in found.items() if not _is_kept(path)}
-
-
-def _is_kept(path: str) -> bool:
-    return path.startswith(_KEPT_FILES) and not path.startswith("/dev/shm/")
-
-
-def _filters() -> Mapping[str, Any]:
-    return {"s": tuple(warnings.filters)}
-
-
-def _loggers() -> Mapping[str, Any]:
-    found: dict[str, Any] = {"root": _logger(logging.root), "disable": logging.root.manager.disable}
-    for name, logger in logging.root.manager.loggerDict.items():
-        # A logger that was merely asked for is no change.
-        if isinstance(logger, logging.Logger) and (
-            logger.level
-            or logger.handlers
-            or logger.disabled
-            or not logger.propagate
-            or logger.filters
-        ):
-            found[repr(name)] = _logger(logger)
-    return found
-
-
-def _logger(logger: logging.Logger) -> tuple[Any, ...]:
-    handlers = tuple(f"{type(h).__name__} {id(h):#x} {h.level}" for h in logger.handlers)
-    return (logger.level, handlers, logger.disabled, logger.propagate, len(logger.filters))
-
-
-def _signals() -> Mapping[str, Any]:
-    return {number.name: signal.getsignal(number) for number in signal.Signals}
-
-
-def _exit_handlers() -> Mapping[str, Any]:
-    return {"s": atexit._ncallbacks()}
-
-
-_LOOKS: dict[str, Callable[[], Mapping[Any, Any]]] = {
-    "environment variable": _environ,
-    "the": _interpreter,
-    "hook": _hooks,
-    "thread": _threads,
-    "process": _processes,
-    "open file": _files,
-    "warnings filter": _filters,
-    "logger": _loggers,
-    "signal handler": _signals,
-    "exit handler": _exit_handlers,
-    "torch's": child_torch_state.switches,
-    "process group": child_torch_state.groups,
-}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import sys
 
 from harness.ranks import child_torch_state
@@ -39,6 +40,7 @@ def park(pipe: RankPipe, known_modules: int) -> None:
     global _before, _proved
     if child_torch_state.is_own_hook(sys.excepthook):
         sys.excepthook = sys.__excepthook__  # or every process group would lay one over the last
+    faulthandler.cancel_dump_traceback_later()  # or it would end the next test, or print into it
     assert _before is not None
     left = _before.differences()
     _proved = None if left else _before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -10,7 +11,9 @@ import sys
 import threading
 import time
 import unittest
+import unittest.mock
 import warnings
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -175,6 +178,9 @@ class Hit(OnGloo):
         os.environ["LEFT"] = "1"
 
 
+OPENED_BY_THE_MODULE = open(__file__)  # noqa: SIM115
+
+
 class Remains(OnGloo):
     """What each test leaves is named in `REMAINS`."""
 
@@ -253,6 +259,36 @@ class Remains(OnGloo):
         if self.rank == 1:
             os.environ["LEFT"] = "1"
 
+    def test_autocast_dtype(self):
+        torch.set_autocast_dtype("cpu", torch.float16)
+
+    def test_denormal_numbers(self):
+        torch.set_flush_denormal(True)
+
+    def test_timeout_of_the_group(self):
+        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=7))
+
+    def test_global_hook(self):
+        torch.nn.modules.module.register_module_forward_hook(print)
+
+    def test_patch(self):
+        unittest.mock.patch("os.getlogin").start()
+
+    def test_module(self):
+        del sys.modules["json"]
+
+    def test_priority(self):
+        os.nice(1)
+
+    def test_reads_on(self):
+        OPENED_BY_THE_MODULE.readline()
+
+    def test_imports(self):
+        import wave  # noqa: F401
+
+    def test_fault_handler_to_come(self):
+        faulthandler.dump_traceback_later(3600, exit=True)
+
     def test_settles(self):
         threading.Thread(target=time.sleep, args=(0.1,)).start()
 
@@ -304,6 +340,16 @@ REMAINS = {
     "test_blocked_signal": "ranks 0, 1: the blocked signals is ",
     "test_umask": "ranks 0, 1: the umask is 0o777, was 0o",
     "test_output_turned_away": "open file 1 gone",
+    "test_autocast_dtype": "torch's autocast dtype on cpu is torch.float16, was torch.bfloat16",
+    "test_denormal_numbers": "ranks 0, 1: the denormal numbers is flushed to zero, was kept",
+    "test_timeout_of_the_group": "(cpu): timeout 0:00:07, made with ",
+    "test_global_hook": "ranks 0, 1: torch's global forward hooks is (<built-in function print>,)",
+    "test_patch": "ranks 0, 1: mock patch of 'getlogin' left behind",
+    "test_module": "ranks 0, 1: module json gone",
+    "test_priority": "ranks 0, 1: the nice value is ",
+    "test_reads_on": "reused.py, read up to ",
+    "test_imports": None,
+    "test_fault_handler_to_come": None,
     "test_settles": None,
     "test_cleans_up": None,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import unittest
 import warnings
@@ -13,8 +15,15 @@ import psutil
 from harness import SettingError, StateLeakWarning, WorldExitWarning, isolation
 from harness.ranks import pool as pools
 from harness.ranks.pool import pool
-from suites.samples import reused
-from suites.selftest.support import COMMAND_LIMIT_S, CommandTestCase, InProcess, marked, run_case
+from suites.samples import leaks, reused
+from suites.selftest.support import (
+    COMMAND_LIMIT_S,
+    ROOT,
+    CommandTestCase,
+    InProcess,
+    marked,
+    run_case,
+)
 
 
 class Reuse(InProcess):
@@ -214,6 +223,25 @@ class TestRemains(Reuse):
     def test_every_method_has_its_words(self):
         methods = unittest.TestLoader().getTestCaseNames(reused.Remains)
         self.assertEqual(sorted(methods), sorted(reused.REMAINS))
+
+
+class TestEveryLook(unittest.TestCase):
+    def test_each_leak_is_noticed_and_nothing_else(self):
+        finished = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "suites.samples.leaks"],
+            cwd=ROOT,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            stdout=subprocess.PIPE,
+            timeout=COMMAND_LIMIT_S,
+            check=True,
+        )
+        found = json.loads(finished.stdout.splitlines()[-1])
+        self.assertEqual(found.keys(), leaks.LEAKS.keys())
+        for name, (_, words) in leaks.LEAKS.items():
+            with self.subTest(name):
+                differs, told = found[name]
+                self.assertEqual(differs, words != leaks.NOTHING, told)
+                self.assertIn(words, "\n".join(told))
 
 
 class TestHundred(CommandTestCase):
