@@ -19,8 +19,9 @@ from typing import Protocol
 from harness.diagnosis import snapshot
 from harness.diagnosis.position import position_of_process, table
 
-#: How long a witness may take to answer.
-ANSWER_S = 1.2
+#: How long a witness may take to answer. It gives mute ranks a second; the rest is for a machine
+#: that is busy, where the loop that has the answer gets its turn late.
+ANSWER_S = 3.0
 # Answering costs every rank a millisecond or so. Who asks without end must not keep them from their
 # work, nor make a rank that waits look busy; questions that come meanwhile get one answer together.
 _PAUSE_S = 0.2

@@ -6,6 +6,7 @@ import unittest
 from collections.abc import Iterator, Mapping
 
 from harness.model.clock import now
+from harness.ranks import whereabouts
 from harness.runner.crew import Limits
 from harness.runner.given import Given
 from harness.runner.ledger import Ledger, Observer
@@ -53,7 +54,9 @@ class Alone:
         """Run all rounds, or until there is a reason to stop (which `stopped` then says)."""
         self._ledger = ledger
         performer = Performer(self._take, self._failfast)
-        self._signals.on_question = self._tell_where
+        # From the start: the supervisor of a test looks for questions only if somebody may ask.
+        whereabouts.attend(self._observer.say)
+        self._signals.on_question = whereabouts.ask
         if self._given is not None:
             self._signals.grace_s = _VERDICT_S
         with warnings_shown():
@@ -67,6 +70,7 @@ class Alone:
             finally:
                 self._signals.raise_on_interrupt(False)
                 self._signals.on_question = None
+                whereabouts.dismiss()
 
     def _run_all(
         self,
@@ -102,9 +106,3 @@ class Alone:
         self._ledger.take(self._item, record)
         if self._given is not None:
             self._given.add(self._item, record)
-
-    def _tell_where(self) -> None:
-        from harness.ranks import whereabouts
-
-        whereabouts.attend(self._observer.say)
-        whereabouts.ask()

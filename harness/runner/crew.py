@@ -18,8 +18,9 @@ from harness.runner.schedule import Item, Schedule
 from harness.runner.signals import Signals
 from harness.runner.worker import Worker
 
-# How long a worker may take to say where its test is, and then to end it.
-_WHERE_S = 1.5
+# How long a worker may take to say where its test is (longer than its own patience with a test's
+# ranks, `whereabouts.ANSWER_S`), and then to end it.
+_WHERE_S = 4.0
 _TERM_GRACE_S = 5.0
 # How often the observer is shown that time passes.
 _TICK_S = 0.2

@@ -28,7 +28,7 @@ from harness.model import invocation, settings
 from harness.model.changed import changed
 from harness.model.clock import now
 from harness.model.errors import HarnessError
-from harness.ranks import child_lifeline, child_open_files, folders, terminal
+from harness.ranks import child_lifeline, child_open_files, folders, terminal, whereabouts
 from harness.ranks.becoming import become
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server, plan_of_this_server
@@ -108,6 +108,8 @@ class _Worker:
         self._output = worker_output.Reader(Path(spec.output)) if spec.output else None
         self._number = spec.number
         self._orders: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        # From the start: the supervisor of a test looks for questions only if somebody may ask.
+        whereabouts.attend(lambda text: self._send({"kind": "where", "text": text}))
         listener = threading.Thread(target=self._listen, name="harness-worker", daemon=True)
         listener.start()
 
@@ -133,18 +135,12 @@ class _Worker:
             poller.poll()
             for message in reader.read():
                 if message["kind"] == "where":
-                    self._tell_where()
+                    whereabouts.ask()
                 elif message["kind"] == "drop":
                     self._drops = True
                 else:
                     self._orders.put(message)
         self._orders.put(None)
-
-    def _tell_where(self) -> None:
-        from harness.ranks import whereabouts
-
-        whereabouts.attend(lambda text: self._send({"kind": "where", "text": text}))
-        whereabouts.ask()
 
     def _tell_learned(self, modules: Sequence[str]) -> None:
         self._send({"kind": "learned", "modules": list(modules)})
