@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.model import settings
-from harness.model.invocation import runner, short_path
+from harness.model.invocation import folder, runner, short_path
 from harness.model.marks import RANKS
 
 # What a line of a report that gives the command begins with.
@@ -55,12 +55,12 @@ def command(module: str, name: str, file: str | None = None) -> str:
     if module == "__main__":
         return _as_now(["python", short_path(file), *names])
     if settings.DROPIN.value():
-        folder = short_path(os.path.dirname(file))
-        return _as_now([*runner(), "--torch-checkout", folder, short_path(file), *names])
+        tests = short_path(os.path.dirname(file))
+        return _as_now([*runner(), "--torch-checkout", tests, short_path(file), *names])
     root = _import_root(module, file)
     words = [short_path(word, root) if word.endswith(".py") else word for word in runner()]
     line = _as_now([*words, ".".join([module, *names])])
-    return line if root == os.getcwd() else f"cd {shlex.quote(short_path(root))} && {line}"
+    return line if root == folder() else f"cd {shlex.quote(short_path(root))} && {line}"
 
 
 def file_of(module: str) -> str:

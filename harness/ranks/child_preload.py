@@ -7,6 +7,7 @@ that has imported everything and executed nothing.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import logging
 import os
@@ -15,34 +16,31 @@ import threading
 import traceback
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from multiprocessing import process, spawn
 from typing import Any
 
 from harness.model.importing import imports_uncollected
-from harness.ranks import child_open_files, folders
+from harness.ranks import child_imports, child_open_files, folders
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 
 # While modules are imported, their libraries must not start threads of their own: OpenBLAS and
-# OpenMP start one for each core when they are loaded, and CUDA is brought up by a mere question
-# for the number of devices unless torch is told to ask NVML (torch.cuda.device_count).
-_QUIET = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-}
+# OpenMP start one for each core when they are loaded. Being native code, they see what only the C
+# library is told; test modules that look into os.environ find what the user has set.
+_QUIET = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# CUDA is brought up by a mere question for the number of devices unless torch is told to ask NVML
+# (torch.cuda.device_count, which looks into os.environ; torch 2.13).
+_NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
 def preload(plan: PreloadPlan) -> PreloadReport:
     """Import the plan's modules and say whether this process may be forked."""
     sys.path[:] = plan.sys_path
     sys.argv[:] = plan.argv
-    os.environ.update(_QUIET)
     started_with = child_open_files.files_in_use()
     errors: dict[str, str] = {}
     unsafe = ""
-    with imports_uncollected():
+    with _quietly(), child_imports.recorded(), imports_uncollected():
         for name in ("", *plan.modules):
             filters = tuple(warnings.filters)
             try:
@@ -69,6 +67,27 @@ _filters: dict[str, tuple[Any, ...]] = {}
 def filters_of(module: str) -> tuple[Any, ...]:
     """The filters of warnings that this fork server got by importing a module of its plan."""
     return _filters.get(module, ())
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep libraries from starting threads and CUDA while they are loaded."""
+    for name in _QUIET:
+        os.putenv(name, "1")
+    nvml_check = os.environ.get(_NVML_CHECK)
+    os.environ[_NVML_CHECK] = "1"
+    try:
+        yield
+    finally:
+        if nvml_check is None:
+            os.environ.pop(_NVML_CHECK, None)
+        else:
+            os.environ[_NVML_CHECK] = nvml_check
+        for name in _QUIET:
+            if name in os.environ:
+                os.putenv(name, os.environ[name])
+            else:
+                os.unsetenv(name)
 
 
 def _import_main(plan: PreloadPlan) -> None:

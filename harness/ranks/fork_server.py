@@ -15,7 +15,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Mapping
-from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
+from multiprocessing import context, forkserver, popen_forkserver, reduction, util
 from multiprocessing.process import BaseProcess, current_process
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,7 @@ from harness.ranks import folders
 from harness.ranks.channel import FrameWriter
 from harness.ranks.descriptors import readable
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
+from harness.ranks.start_method import preparation_data, undecided
 
 # What the kernel may need to take down a server that has been killed.
 _END_S = 5.0
@@ -98,7 +99,8 @@ class ForkServer:
         # if this process is killed. The socket's path has to be short.
         short = folders.short_path(folder)
         config = current_process()._config  # type: ignore[attr-defined]
-        with _start_lock, changed(os.environ, changes), changed(config, {"tempdir": short}):
+        temp = changed(config, {"tempdir": short})
+        with _start_lock, undecided(), changed(os.environ, changes), temp:
             self.stdlib_server.ensure_running()
         return pipe
 
@@ -179,7 +181,8 @@ class ForkServer:
 class RankProcess(BaseProcess):
     """A process that a given fork server makes."""
 
-    _start_method = "forkserver"
+    # BaseProcess has what is set here become the start method of the child.
+    _start_method = None
 
     def __init__(self, server: forkserver.ForkServer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -282,5 +285,5 @@ def _preparation(process_obj: BaseProcess) -> dict[str, Any]:
     The main module is left out: the server has run it already if ranks need it, and otherwise
     (under pytest, say) running it again in every rank would only cost time.
     """
-    data = spawn.get_preparation_data(process_obj.name)
+    data = preparation_data(process_obj)
     return {k: v for k, v in data.items() if not k.startswith("init_main_from_")}

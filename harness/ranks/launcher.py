@@ -5,7 +5,6 @@ spawned otherwise, with the reason.
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
 import sys
 import warnings
@@ -25,6 +24,7 @@ from harness.ranks.plan import (
     import_time_environ,
     main_module,
 )
+from harness.ranks.start_method import SpawnedProcess
 
 #: Makes a process that is not yet started; arguments as for multiprocessing.Process.
 ProcessFactory = Callable[..., Any]
@@ -136,7 +136,7 @@ class Launcher:
 
     @property
     def _spawn(self) -> ProcessFactory:
-        return multiprocessing.get_context("spawn").Process
+        return SpawnedProcess
 
     def _plan(self, learned: bool = True) -> PreloadPlan:
         path, name = main_module() if "__main__" in self._modules else (None, None)

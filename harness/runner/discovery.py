@@ -87,6 +87,7 @@ def discover(
         UsageError: if a name means nothing.
     """
     loaded = _load_wanted(wanted)
+    _put_on_path(wanted.folder)
     tests = select(loaded, wanted.names, wanted.patterns, wanted.files)
     keep(dict(tests))
     copies, class_copies = _copies(loaded.all_tests())
@@ -125,13 +126,14 @@ def _devices() -> list[str]:
     return (named or [str(number) for number in range(count)])[:count]
 
 
-def tests_in_module_of(place: Place) -> dict[Place, unittest.TestCase]:
+def tests_in_module_of(place: Place, wanted: Wanted) -> dict[Place, unittest.TestCase]:
     """Fresh instances of all tests of the module that a test was loaded from, by their places.
 
     Raises:
         UsageError: if there is no such test (any more).
     """
     module, test_id, _ = place
+    _put_on_path(wanted.folder)
     try:
         tests = dict(tests_of(importlib.import_module(module), module))
     except (Exception, SystemExit):
@@ -232,9 +234,12 @@ def _import_for(name: str, loaded: Loaded) -> Tests:
     raise UsageError(_unknown(name, [test_id for (_, test_id, _), _ in loaded.all_tests()]))
 
 
+def _put_on_path(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
 def _can_find(module: str) -> bool:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError, AttributeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import unittest
 from collections.abc import Iterator, Mapping
@@ -82,6 +83,8 @@ class Execution:
             options.slow_s,
             live=not is_alone and not options.live_output,
         )
+        # Tests may change the current folder.
+        self._results = os.path.abspath(options.results) if options.results else None
         self._tests: dict[Place, unittest.TestCase] = {}
 
     def run(self) -> int:
@@ -251,8 +254,8 @@ class Execution:
             from harness.runner.reports.writing import write_reports
 
             self._unwritten = write_reports(self._run, **reports)
-        if self._options.results is not None:
-            write_results(self._run, self._options.results)
+        if self._results is not None:
+            write_results(self._run, self._results)
         self._run.remarks += self._unwritten
         self._console.summary(self._run)
 

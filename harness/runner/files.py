@@ -58,6 +58,11 @@ def is_path(name: str) -> bool:
     return os.sep in name or name.endswith(".py") or Path(name).is_dir()
 
 
+def absolute(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, with paths made absolute: a test module may change the current folder."""
+    return tuple(os.path.abspath(name) if is_path(name) else name for name in names)
+
+
 def files_for(names: Sequence[str]) -> list[TestFile]:
     """The files to look into: those named, and the default folder's where names are dotted.
 

@@ -63,6 +63,7 @@ class Hiring:
             unsafe=launcher().why_not_to_fork(deadline),
             terminal=os.getpgrp(),
             command=tuple(invocation.runner()),
+            started_in=invocation.folder(),
             failfast=self._failfast,
         )
 

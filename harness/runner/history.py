@@ -108,7 +108,7 @@ def open_history(path: str | None) -> History:
     Never raises: a history that cannot be used is empty and says why in `problem`.
     """
     try:
-        found = Path(path) if path else history_file.default_path()
+        found = Path(path).absolute() if path else history_file.default_path()
     except (OSError, RuntimeError) as error:  # the current folder is gone, or nobody has a home
         return History(Path("the user's cache"), fault_of(error))
     return History(found, history_file.fault_of_python())

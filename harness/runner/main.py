@@ -18,7 +18,7 @@ from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import warming
 from harness.runner.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.command_line import parse
-from harness.runner.files import TestFile, files_for
+from harness.runner.files import TestFile, absolute, files_for
 from harness.runner.jobs import jobs_for
 from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
 from harness.runner.orders import Wanted
@@ -102,7 +102,7 @@ def _run(options: Options) -> int:
         warming.prewarm(files, with_workers=jobs > 0)
     if settings.DROPIN.value() and not jobs:
         importlib.import_module(DROPIN_MODULE)
-    names = options.names if options.checkout is None else dotted(options.names)
+    names = absolute(options.names) if options.checkout is None else dotted(options.names)
     return _carry_out(place, options, Wanted(tuple(files), names, options.patterns))
 
 

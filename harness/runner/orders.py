@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 from harness.runner.files import TestFile
 
@@ -21,7 +22,7 @@ class WorkerSpec:
         threads: how many threads torch may use in the worker itself; 0 for as many as it likes.
         unsafe: why ranks cannot be forked; empty if they can.
         terminal: the process group of the runner, whose the terminal is.
-        command: how the user started the runner.
+        command, started_in: how, and in which folder, the user started the runner.
         failfast: leave a test at its first sub-test that fails.
     """
 
@@ -38,6 +39,7 @@ class WorkerSpec:
     unsafe: str
     terminal: int
     command: tuple[str, ...]
+    started_in: str
     failfast: bool
 
 
@@ -50,9 +52,11 @@ class Wanted:
         is_script: whether it is about the tests of `__main__` instead.
         names: dotted names and paths, as on the command line.
         patterns: of `-k`.
+        folder: where the user started the runner, for names of modules.
     """
 
     files: tuple[TestFile, ...]
     names: tuple[str, ...]
     patterns: tuple[str, ...]
     is_script: bool = False
+    folder: str = field(default_factory=os.getcwd)

@@ -28,13 +28,21 @@ from harness.model import invocation, settings
 from harness.model.changed import changed
 from harness.model.clock import now
 from harness.model.errors import HarnessError
-from harness.ranks import child_lifeline, child_open_files, folders, terminal, whereabouts
+from harness.ranks import (
+    child_imports,
+    child_lifeline,
+    child_open_files,
+    folders,
+    terminal,
+    whereabouts,
+)
 from harness.ranks.becoming import become
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server, plan_of_this_server
 from harness.ranks.launcher import launcher
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE
+from harness.ranks.start_method import be_main_process
 from harness.runner import discovery, worker_output
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.performing import Performer, warnings_shown
@@ -46,7 +54,7 @@ def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoR
     """Serve the runner until it says goodbye, and end the process."""
     code = 1
     try:
-        _settle_in(spec)
+        _settle_in(spec, wanted.is_script)
         _Worker(spec, connection, wanted).serve()
         code = 0
     except KeyboardInterrupt:
@@ -57,14 +65,15 @@ def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoR
         leave(code)
 
 
-def _settle_in(spec: WorkerSpec) -> None:
-    """Be a process of its own that ends with the runner, in the runner's surroundings."""
+def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
+    """Be a process of its own that ends with the runner, and is like the user's own process."""
     os.setpgid(0, 0)
     child_lifeline.attach()
     forget_exit_handlers_of_the_server()
     child_open_files.reopen()
-    become(environ=spec.environ, cwd=spec.cwd, sys_path=spec.sys_path, argv=spec.argv)
-    invocation.tell(list(spec.command))
+    _become(spec, is_script)
+    be_main_process()
+    invocation.tell(list(spec.command), spec.started_in)
     folders.use_part_of_session(Path(spec.session), Path(spec.short_session), spec.folder)
     terminal.use_terminal_of(spec.terminal)
     if spec.output:
@@ -80,6 +89,14 @@ def _settle_in(spec: WorkerSpec) -> None:
     if set_threads is not None and spec.threads:
         set_threads(spec.threads)
     _run_main_as_main()
+
+
+def _become(spec: WorkerSpec, is_script: bool) -> None:
+    """Take over the runner's state, with what the test modules have done to it when imported."""
+    state = child_imports.ProcessState(spec.environ, spec.cwd, spec.sys_path, spec.argv)
+    if not is_script:  # the runner is a script that has imported them itself
+        state = child_imports.with_changes(state)
+    become(environ=state.environ, cwd=state.cwd, sys_path=state.sys_path, argv=state.argv)
 
 
 def _run_main_as_main() -> None:
@@ -103,6 +120,9 @@ class _Worker:
         self._lock = threading.Lock()
         self._unsent = b""
         self._item = 0
+        # A fork of a server has the test modules; a fresh interpreter has to import all of them, as
+        # the user's process does, before a test runs: one may change what others find.
+        self._has_modules = plan_of_this_server() is not None
         # Whether to begin nothing more of what it was given last.
         self._drops = False
         self._output = worker_output.Reader(Path(spec.output)) if spec.output else None
@@ -162,6 +182,7 @@ class _Worker:
         warnings.showwarning = show
 
     def _do_discover(self, order: Message) -> None:
+        self._has_modules = True
         try:
             answer = discovery.discover(self._wanted, self._keep)
         except HarnessError as error:
@@ -189,6 +210,9 @@ class _Worker:
     def _run(self, item: Message) -> str:
         """Run a test; returns the fixture that failed and kept it from running, if one did."""
         module, test_id, number = item["place"]
+        if not self._has_modules:
+            self._has_modules = True
+            discovery.load(self._wanted.files)
         try:
             test = self._find((module, test_id, number))
         except HarnessError as error:
@@ -210,7 +234,7 @@ class _Worker:
     def _find(self, place: Place) -> unittest.TestCase:
         """The test; a fresh instance for each time that it is run."""
         if place not in self._tests:
-            self._keep(discovery.tests_in_module_of(place))
+            self._keep(discovery.tests_in_module_of(place, self._wanted))
         return self._tests.pop(place)
 
     def _ended(self, record: TestRecord) -> None:

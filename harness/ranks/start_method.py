@@ -1,0 +1,66 @@
+"""Keeps `multiprocessing`'s default start method the user's: undecided until the user decides.
+
+`multiprocessing` decides it for good as soon as a process is started or prepared, and gives it to
+each child together with the preparation data. Ranks and workers stand for processes that the user
+starts, in which nothing has been decided but by the modules that they import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from multiprocessing import context, process, spawn
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+
+@contextlib.contextmanager
+def undecided() -> Iterator[None]:
+    """Leave this process's start method as it is, whatever `multiprocessing` decides meanwhile."""
+    before = _default_context()._actual_context
+    try:
+        yield
+    finally:
+        _default_context()._actual_context = before
+
+
+def preparation_data(process_obj: BaseProcess) -> dict[str, Any]:
+    """What a new process must know before it can unpickle itself, without a start method."""
+    with undecided():
+        data = spawn.get_preparation_data(process_obj.name)
+    data.pop("start_method", None)
+    return data
+
+
+class SpawnedProcess(SpawnProcess):
+    """A fresh interpreter in which no start method has been decided."""
+
+    # BaseProcess has what is set here become the start method of the child.
+    _start_method: Any = None
+
+    def start(self) -> None:
+        """Start the process, and leave the start method of this one as it is."""
+        with undecided():
+            super().start()
+
+    def run(self) -> None:
+        """In the child: forget the start method that came with the preparation data."""
+        _default_context()._actual_context = None
+        super().run()
+
+
+def be_main_process() -> None:
+    """Have this process be the main one to `multiprocessing`, as the user's own process is.
+
+    It has no parent, is called MainProcess, and its children are numbered from 1.
+    """
+    current: Any = process.current_process()
+    current._name, current._identity = "MainProcess", ()
+    current._parent_pid = current._popen = None
+    module: Any = process
+    module._parent_process = None
+
+
+def _default_context() -> Any:
+    return context._default_context
