@@ -312,9 +312,12 @@ class TestInsideACheckout(CommandTestCase):
 
     def test_at_its_root(self):
         self.copy_to(self.folder)
+        # A name that nothing else has: an installation of this project for developers has another
+        # `suites` on the path, before the checkout's.
+        (self.folder / "suites").rename(self.folder / "suites_of_checkout")
         names = (
-            "suites.test_ddp_gloo.TestDDPSingleProcess.test_cpu",
-            "suites.samples.sound.WithoutSetUpCode.test_all_reduce",
+            "suites_of_checkout.test_ddp_gloo.TestDDPSingleProcess.test_cpu",
+            "suites_of_checkout.samples.sound.WithoutSetUpCode.test_all_reduce",
         )
         run = [sys.executable, "run_tests.py", *names]
         finished = self.run_command(*run, cwd=self.folder, PYTHONPATH=None)
