@@ -182,10 +182,9 @@ if sys.argv[1] == "forks":
     if os.fork() == 0:
         os._exit(0)
     os.wait()
-    pid = os.fork()
-    if pid == 0:
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)  # by now the fork has let go of the lock
         signal.pause()
-    print(pid, flush=True)
 sys.stdin.readline()
 os.kill(os.getpid(), signal.SIGKILL)
 """
