@@ -33,6 +33,7 @@ from harness.ranks import (
     child_stay,
     child_store,
     child_warnings,
+    quit_key,
 )
 from harness.ranks.becoming import become, write_to
 from harness.ranks.child_pipe import RankPipe
@@ -72,6 +73,7 @@ def _run_rank(
     spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
 ) -> None:
     os.setpgid(0, 0)
+    quit_key.unblock()
     if settings.SCHEDULING in settings.TUNING.value(spec.environ):
         child_scheduling.let_threads_finish()
     child_lifeline.attach()

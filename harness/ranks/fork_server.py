@@ -24,7 +24,7 @@ from harness.model import settings
 from harness.model.changed import changed
 from harness.model.clock import NEVER, Deadline
 from harness.model.errors import StartError
-from harness.ranks import folders
+from harness.ranks import folders, quit_key
 from harness.ranks.channel import FrameWriter
 from harness.ranks.descriptors import readable
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
@@ -99,8 +99,13 @@ class ForkServer:
         # if this process is killed. The socket's path has to be short.
         short = folders.short_path(folder)
         config = current_process()._config  # type: ignore[attr-defined]
-        temp = changed(config, {"tempdir": short})
-        with _start_lock, undecided(), changed(os.environ, changes), temp:
+        with (
+            _start_lock,
+            undecided(),
+            changed(os.environ, changes),
+            changed(config, {"tempdir": short}),
+            quit_key.blocked_in_new_processes(),
+        ):
             self.stdlib_server.ensure_running()
         return pipe
 

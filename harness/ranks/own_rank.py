@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 
 from harness.model.clock import Deadline, now
 from harness.model.outcome import Ended, Lost
+from harness.ranks import quit_key
 from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.child_listener import STACKS_SIGNAL
 from harness.ranks.handle import RankHandle
@@ -63,7 +64,8 @@ class OwnRank(RankHandle):
 
     def start(self) -> None:
         self.asked_s = now()
-        self.process.start()
+        with quit_key.blocked_in_new_processes():
+            self.process.start()
         _handles.add(self)
         self._pidfd = _pidfd_of(self.process)
         ranks_at_work.add(self.process.pid or 0)

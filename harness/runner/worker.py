@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.model.clock import NEVER, Deadline
+from harness.ranks import quit_key
 from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.descriptors import readable
 from harness.runner.orders import Wanted, WorkerSpec
@@ -66,7 +67,8 @@ class Worker:
         name = f"worker {spec.number}"
         self._process = factory(target=worker_main, name=name, args=(spec, theirs, wanted))
         try:
-            self._process.start()
+            with quit_key.blocked_in_new_processes():
+                self._process.start()
         finally:
             theirs.close()
         self._pidfd = os.pidfd_open(self.pid)

@@ -33,6 +33,7 @@ from harness.ranks import (
     child_lifeline,
     child_open_files,
     folders,
+    quit_key,
     terminal,
     whereabouts,
 )
@@ -68,6 +69,7 @@ def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoR
 def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
     """Be a process of its own that ends with the runner, and is like the user's own process."""
     os.setpgid(0, 0)
+    quit_key.unblock()
     child_lifeline.attach()
     forget_exit_handlers_of_the_server()
     child_open_files.reopen()

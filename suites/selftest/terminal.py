@@ -27,6 +27,7 @@ class Terminal:
             os.execvpe(command[0], command, env)
         self.text = ""
         self.seen = 0
+        self.has_ended = False
 
     def expect(self, pattern):
         """Read until the pattern comes; returns the match."""
@@ -43,6 +44,9 @@ class Terminal:
             except OSError:
                 raise AssertionError(f"ended without {pattern!r}:\n{self.text}") from None
 
+    def type(self, keys):
+        os.write(self.fd, keys.encode())
+
     def say(self, line):
         os.write(self.fd, f"{line}\n".encode())
 
@@ -50,4 +54,5 @@ class Terminal:
         """Returns the exit code."""
         _, status = os.waitpid(self.pid, 0)
         os.close(self.fd)
+        self.has_ended = True
         return os.waitstatus_to_exitcode(status)
