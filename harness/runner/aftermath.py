@@ -27,6 +27,25 @@ def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> Te
     return _record(worker, item, item.test.test_id, item.test.copy, text, worker.began_s)
 
 
+def of_stopped_test(worker: Worker, item: Item, by: str) -> TestRecord:
+    """Return the record of a test that its worker still ran when the run was stopped by this."""
+    text = stop_text(by, worker.began_s, worker.where)
+    return _record(worker, item, item.test.test_id, item.test.copy, text, worker.began_s)
+
+
+def stop_text(by: str, began_s: float | None, where: str) -> str:
+    """Return what to say of a test that ran when the run was stopped.
+
+    Args:
+        by: what stopped the run: Ctrl-C, SIGTERM, --run-timeout.
+        began_s: when the test began.
+        where: where it was; empty if it did not answer.
+    """
+    lasted = f", after {now() - began_s:.1f} s" if began_s is not None else ""
+    told = f"\nwhere it was:\n{where}" if where else ""
+    return f"RunStopped: the run was stopped ({by}) while this test ran{lasted}{told}"
+
+
 def of_bad_end(worker: Worker, item: Item, code: int) -> TestRecord:
     """The record of a worker's end after its last test, which was `item`."""
     reason = "it did not end in time" if worker.was_terminated else how(code)

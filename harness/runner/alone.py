@@ -7,17 +7,20 @@ from collections.abc import Iterator, Mapping
 
 from harness.model.clock import now
 from harness.ranks import whereabouts
+from harness.runner import aftermath
 from harness.runner.crew import Limits
 from harness.runner.given import Given
 from harness.runner.ledger import Ledger, Observer
 from harness.runner.performing import Performer, warnings_shown
 from harness.runner.plan import Place
-from harness.runner.results import TestRecord
+from harness.runner.results import Status, TestRecord, Trouble
 from harness.runner.schedule import Item
-from harness.runner.signals import Signals
+from harness.runner.signals import RUN_TIMEOUT, Signals
 
 #: Why a run stops that has lost a process of the world that it was given.
 WORLD_LOST = "world lost"
+# How long a test that is to be stopped may take to say where it is.
+_WHERE_S = 4.0
 # After torchrun's SIGTERM, how long a test may take to find out which process has died: what else
 # would be known of it than that it was interrupted?
 _VERDICT_S = 3.0
@@ -48,28 +51,34 @@ class Alone:
         self._failfast = failfast
         self._given = given
         self.stopped = ""
-        self.late: list[str] = []
+        # What runs now, and what ran last: its class may still be torn down.
+        self._item: Item | None = None
+        self._last: Item | None = None
+        self._has_record = False
+        self._began_s = 0.0
+        self._where = ""
 
     def run(self, rounds: Iterator[list[Item]], ledger: Ledger, limits: Limits) -> None:
         """Run all rounds, or until there is a reason to stop (which `stopped` then says)."""
         self._ledger = ledger
         performer = Performer(self._take, self._failfast)
         # From the start: the supervisor of a test looks for questions only if somebody may ask.
-        whereabouts.attend(self._observer.say)
-        self._signals.on_question = whereabouts.ask
-        if self._given is not None:
-            self._signals.grace_s = _VERDICT_S
+        whereabouts.attend(self._tell_where)
+        self._signals.on_question = self._signals.on_stop = whereabouts.ask
+        self._signals.grace_s = _WHERE_S if self._given is None else _VERDICT_S
         with warnings_shown():
             try:
-                self._signals.raise_on_interrupt(True)
+                self._signals.raise_on_interrupt(True, limits.run)
                 self._run_all(rounds, performer, ledger, limits)
                 performer.rest()
             except KeyboardInterrupt:
-                self.stopped = "interrupted"
-                self.late.append(self._item.test.key)
+                self._signals.raise_on_interrupt(False)
+                is_late = self._signals.stopped_by == RUN_TIMEOUT
+                self.stopped = "out of time" if is_late else "interrupted"
+                self._record_stopped_test()
             finally:
                 self._signals.raise_on_interrupt(False)
-                self._signals.on_question = None
+                self._signals.on_question = self._signals.on_stop = None
                 whereabouts.dismiss()
 
     def _run_all(
@@ -90,19 +99,56 @@ class Alone:
                 self.stopped = "interrupted"
             if self.stopped:
                 return
-            self._item = item
+            self._item, self._has_record = item, False
             if self._given is not None:
                 self._given.begin(item)
-            self._observer.began(item, 0, now())
+            self._began_s = now()
+            self._observer.began(item, 0, self._began_s)
             test = item.test
             kept_by = performer.perform(
                 self._tests[test.place], test.test_id, test.copy, test.class_copy
             )
             if kept_by:
                 ledger.explain(item, kept_by)
-            self._observer.done(item)
+            self._done(item)
+
+    def _done(self, item: Item) -> None:
+        self._last, self._item = item, None
+        self._observer.done(item)
 
     def _take(self, record: TestRecord) -> None:
-        self._ledger.take(self._item, record)
+        item = self._item or self._last
+        assert item is not None, f"{record.key} came before any test"
+        self._has_record = self._has_record or not record.is_fixture
+        self._ledger.take(item, record)
         if self._given is not None:
-            self._given.add(self._item, record)
+            self._given.add(item, record)
+
+    def _tell_where(self, text: str) -> None:
+        """Show where the test is; if the run is to be stopped, keep it for the report."""
+        if not self._signals.interrupts:
+            self._observer.say(text)
+            return
+        self._where = text
+        if self._given is None:
+            self._signals.stop_now()
+
+    def _record_stopped_test(self) -> None:
+        """The run was stopped while a test ran, unless that had come to its end just then."""
+        item = self._item
+        if item is None:
+            return
+        if not self._has_record:
+            by = self._signals.stopped_by or "KeyboardInterrupt in the test"
+            text = aftermath.stop_text(by, self._began_s, self._where)
+            self._take(
+                TestRecord(
+                    item.test.test_id,
+                    Status.FAILED,
+                    seconds=now() - self._began_s,
+                    troubles=[Trouble("ERROR", item.test.key, text)],
+                    started_s=self._began_s,
+                    copy=item.test.copy,
+                )
+            )
+        self._done(item)

@@ -65,6 +65,7 @@ class Console:
             self.say(f"FAILED {_shown(record)}")
 
     def failed_once(self, item: Item, record: TestRecord) -> None:
+        self.running.pop(item, None)  # the next attempt is an item of its own
         self.say(f"RETRY  {_shown(record)}")
 
     def done(self, item: Item) -> None:
@@ -147,6 +148,8 @@ class Console:
             self.say("nothing ran: every test was skipped")
         if run.has_too_many_skips:
             self.say(f"too many skips: {run.skips}, and --max-skips {run.max_skips}: the run fails")
+        if run.flaky_fails and run.flaky:
+            self.say(f"flaky tests: {run.flaky}, and --flaky fail: the run fails")
         self.say(run.counts)
 
     def _failures(self, record: TestRecord) -> None:

@@ -15,7 +15,7 @@ from harness.runner.hiring import Hiring
 from harness.runner.ledger import Ledger, Observer
 from harness.runner.results import TestRecord, record_from_data
 from harness.runner.schedule import Item, Schedule
-from harness.runner.signals import Signals
+from harness.runner.signals import RUN_TIMEOUT, Signals
 from harness.runner.worker import Worker
 
 # How long a worker may take to say where its test is (longer than its own patience with a test's
@@ -50,7 +50,6 @@ class Crew:
 
     Attributes:
         stopped: why the run was stopped before its end; empty if it was not.
-        late: the tests that were ended with it.
     """
 
     def __init__(self, hiring: Hiring, jobs: int, signals: Signals, observer: Observer) -> None:
@@ -63,7 +62,6 @@ class Crew:
         self._resting: set[int] = set()
         self._warned: set[str] = set()
         self.stopped = ""
-        self.late: list[str] = []
 
     # Before the tests
 
@@ -158,9 +156,17 @@ class Crew:
             worker.drop()
 
     def _end_running(self) -> None:
+        """End the tests that run, once they have said where they are, if they still can."""
         for worker in self._workers:
-            if worker.items:
+            if worker.current is not None and not worker.is_overdue and not worker.is_stopped:
+                self._ask_before_the_end(worker)
+            elif worker.items:
                 worker.terminate(_TERM_GRACE_S)
+            worker.is_stopped = True
+
+    def _ask_before_the_end(self, worker: Worker) -> None:
+        worker.deadline = Deadline.after(_WHERE_S)
+        worker.tell({"kind": "where"})
 
     def _hand_out(self) -> None:
         """Give every worker that has nothing to do what it may run now."""
@@ -239,6 +245,8 @@ class Crew:
     def _hear_started(self, worker: Worker, message: Message) -> None:
         if not worker.items:
             return
+        if worker.is_stopped:  # it began before it heard that it is to begin nothing
+            worker.terminate(_TERM_GRACE_S)
         worker.began_s = message["at"]
         worker.printed = message["printed"]
         if self._limits.test_s is not None and not worker.is_leaving:
@@ -250,7 +258,8 @@ class Crew:
         if worker.current is None:
             self._take_late(worker, record)
         elif not worker.is_overdue:
-            self._ledger.take(worker.current, record)
+            self._ledger.take(worker.current, record, is_last=worker.is_stopped)
+            worker.has_record = worker.has_record or not record.is_fixture
 
     def _take_late(self, worker: Worker, record: TestRecord) -> None:
         """A fixture that was taken down after the last test of its class."""
@@ -262,6 +271,7 @@ class Crew:
             return
         item = worker.items.popleft()
         worker.last = item
+        worker.has_record = False
         if message["kept_by"]:
             self._ledger.explain(item, message["kept_by"])
         seconds = now() - (worker.began_s or now())
@@ -301,8 +311,8 @@ class Crew:
 
     def _hear_where(self, worker: Worker, message: Message) -> None:
         worker.where = message["text"]
-        if worker.is_overdue:
-            if not worker.was_terminated:
+        if worker.is_overdue or worker.is_stopped:
+            if worker.current is not None and not worker.was_terminated:
                 worker.terminate(_TERM_GRACE_S)
             return
         current = worker.current
@@ -318,10 +328,9 @@ class Crew:
                 continue
             if worker.is_leaving:
                 worker.kill()
-            elif not worker.is_overdue:
+            elif not worker.is_overdue and not worker.is_stopped:
                 worker.is_overdue = True
-                worker.deadline = Deadline.after(_WHERE_S)
-                worker.tell({"kind": "where"})
+                self._ask_before_the_end(worker)
             else:  # it does not answer
                 worker.terminate(_TERM_GRACE_S)
 
@@ -338,8 +347,11 @@ class Crew:
                 self._ledger.take(current, record)
                 self._finish(current, 0.0)
             else:
-                self._schedule.done(current, 0.0)
-                self.late.append(current.test.key)
+                if not worker.has_record:  # else it was ended in a tear-down of its class
+                    by = RUN_TIMEOUT if self.stopped == "out of time" else self._signals.stopped_by
+                    record = aftermath.of_stopped_test(worker, current, by)
+                    self._ledger.take(current, record, is_last=True)
+                self._finish(current, 0.0)
         for item in worker.items:
             if self.stopped:
                 self._schedule.done(item, 0.0)

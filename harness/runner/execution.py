@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import unittest
 from collections.abc import Iterator, Mapping
@@ -72,10 +73,11 @@ class Execution:
         self._resumed = Resumed([])
         self._jobs = jobs_for(options, wanted.is_script) if given is None else 0
         self._run = RunResult(
-            command=" ".join([*invocation.runner(), *sys.argv[1:]]),
+            command=shlex.join([*invocation.runner(), *sys.argv[1:]]),
             seed=settings.SEED.value(),
             jobs=self._jobs,
             max_skips=options.max_skips,
+            flaky_fails=options.flaky_fails,
         )
         is_alone = self._jobs == 0
         self._console = console_for(
@@ -176,7 +178,6 @@ class Execution:
         self._remark_on_given(crew.stopped)
         if not crew.stopped:
             self._run.remarks += [f"lost: {key} {_LOST}" for key in ledger.lost()]
-        self._run.remarks += [f"ended while it ran: {test_id}" for test_id in crew.late]
         self._run.seconds = now() - self._run.started_s
 
     def _remark_on_given(self, stopped: str) -> None:
@@ -260,10 +261,7 @@ class Execution:
         self._console.summary(self._run)
 
     def _exit_code(self) -> int:
-        is_flaky = any(record.is_flaky for record in self._run.records)
-        if self._unwritten or (is_flaky and self._options.flaky_fails):
-            return EXIT_FAILED
-        return self._run.exit_code
+        return EXIT_FAILED if self._unwritten else self._run.exit_code
 
 
 def _checked_reports(options: Options) -> Mapping[str, Any]:

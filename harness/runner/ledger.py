@@ -73,13 +73,19 @@ class Ledger:
         """
         self._explained[item.round, item.number] = fixture
 
-    def take(self, item: Item, record: TestRecord) -> None:
-        """What one attempt at a test, or a fixture that it needed, came to."""
+    def take(self, item: Item, record: TestRecord, is_last: bool = False) -> None:
+        """What one attempt at a test, or a fixture that it needed, came to.
+
+        Args:
+            item: the test.
+            record: what came of it.
+            is_last: whether no attempt can follow, since the run is stopped.
+        """
         if record.is_fixture or record.test_id != item.test.test_id:
             self._take_fixture(item, record)
             return
         key = (item.round, item.number)
-        if record.status is Status.FAILED and item.attempt <= self._retries:
+        if record.status is Status.FAILED and item.attempt <= self._retries and not is_last:
             self._earlier.setdefault(key, []).append(record)
             self._observer.failed_once(item, record)
             return

@@ -66,7 +66,7 @@ def _guarded(run: Callable[[], int], prog: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
     except KeyboardInterrupt:
-        print("interrupted before any test ran", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         code = EXIT_FAILED
     except HarnessError as error:
         if str(error):  # else somebody else says it

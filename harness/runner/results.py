@@ -191,6 +191,7 @@ class RunResult:
         shard_plan: the plan that the parts belong to; empty if it is all.
         remarks: what else is to be said at the end.
         max_skips: how many skips are accepted; None for any number.
+        flaky_fails: whether a test that failed first and then passed fails the run.
     """
 
     records: list[TestRecord] = field(default_factory=list)
@@ -206,6 +207,7 @@ class RunResult:
     shard_plan: str = ""
     remarks: list[str] = field(default_factory=list)
     max_skips: int | None = None
+    flaky_fails: bool = False
 
     def count(self, status: Status) -> int:
         return sum(record.status is status for record in self.records)
@@ -217,6 +219,11 @@ class RunResult:
         return self.count(Status.SKIPPED) + subtests
 
     @property
+    def flaky(self) -> int:
+        """How many tests failed first and then passed."""
+        return sum(record.is_flaky for record in self.records)
+
+    @property
     def has_too_many_skips(self) -> bool:
         """Whether more was skipped than is accepted, which fails the run."""
         return self.max_skips is not None and self.skips > self.max_skips
@@ -225,7 +232,9 @@ class RunResult:
     def exit_code(self) -> int:
         """0 only if something ran, everything that was to run did, and nothing failed."""
         is_incomplete = self.interrupted or self.not_run or self.count_unknown
-        if is_incomplete or self.count(Status.FAILED) or self.has_too_many_skips:
+        has_bad_flaky = self.flaky_fails and self.flaky
+        has_failed = self.count(Status.FAILED) or self.has_too_many_skips or has_bad_flaky
+        if is_incomplete or has_failed:
             return EXIT_FAILED
         return EXIT_PASSED if self.count(Status.PASSED) else EXIT_NOTHING_RAN
 

@@ -36,6 +36,8 @@ class Worker:
         is_resting: whether it holds no fixture.
         is_leaving: whether it has been told to leave.
         is_overdue: whether its test has taken longer than it may.
+        is_stopped: whether the run has been stopped while it ran a test.
+        has_record: whether it has sent the record of what it runs.
         was_terminated: whether the runner has ended it.
         deadline: when the runner's patience with it ends.
         where: what it has said of where its test is.
@@ -54,7 +56,7 @@ class Worker:
         self.is_new = self.is_resting = True
         self.last: Item | None = None
         self.is_leaving = False
-        self.is_overdue = False
+        self.is_overdue = self.is_stopped = self.has_record = False
         self.was_terminated = False
         self.deadline = NEVER
         self.where = ""

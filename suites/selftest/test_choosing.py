@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sqlite3
 import unittest
 from pathlib import Path
 
+from harness.model.clock import now
 from harness.model.errors import UsageError
+from harness.runner.console import Console
 from harness.runner.expressions import matcher
+from harness.runner.plan import PlannedTest
+from harness.runner.results import Status, TestRecord
+from harness.runner.schedule import Item
 from suites.selftest.support import CommandTestCase
 
 FLAKY = """
@@ -116,7 +122,21 @@ class TestRetries(CommandTestCase):
                 "--retries", "1", "--flaky", value, "-k", "once", OUT=str(self.folder)
             )
             self.assertEqual((done.code, done.last_line), (code, "1 passed, 0 failed, 0 skipped"))
+            why = "flaky tests: 1, and --flaky fail: the run fails\n1 passed"
+            self.assertEqual(why in done.out, code == 1, done.out)
             (self.folder / "been here").unlink()
+
+    def test_an_attempt_that_has_failed_runs_no_more(self):
+        out = io.StringIO()
+        console = Console(stream=out)
+        first = Item(0, PlannedTest("m.T.test", "m.T"))
+        console.began(first, 1, now())
+        console.failed_once(first, TestRecord("m.T.test", Status.FAILED))
+        self.assertEqual(list(console.running), [])
+        console.began(first.again(), 1, now())
+        self.assertEqual(list(console.running), [first.again()])
+        console.done(first.again())
+        self.assertEqual(list(console.running), [])
 
     def test_in_fresh_ranks(self):
         self.write("test_flaky.py", FLAKY_RANKS)

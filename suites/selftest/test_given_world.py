@@ -197,7 +197,10 @@ class TestLosses(GivenWorldTestCase):
         started, _ = self.interrupted(2)
         started[0][1].terminate()
         ended = self.finish_world(started)
-        self.assertIn("interrupted\n2 not run\n1 passed, 0 failed, 0 skipped", ended.out)
+        self.assertRegex(
+            ended.out, r"RunStopped: .*\(SIGTERM\).*\nwhere it was:\n  rank 0 .*\n  rank 1 "
+        )
+        self.assertIn("interrupted\n1 not run\n1 passed, 1 failed, 0 skipped", ended.out)
         self.assertEqual(ended.codes, [1, 1])
 
 

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from hypothesis import strategies as st
 
 from harness.model.errors import UsageError
 from harness.model.timeline import CollectiveSpan, RankTrack
+from harness.runner.execution import Execution
+from harness.runner.options import Options
+from harness.runner.orders import Wanted
 from harness.runner.reports import paths
 from harness.runner.reports.junit import junit_xml
 from harness.runner.reports.lanes import lanes_of
@@ -96,6 +100,13 @@ class TestJUnit(unittest.TestCase):
         found = {p.name: p.value for p in suites[0].properties()}
         self.assertEqual((found["seed"], found["jobs"]), ("1234", "2"))
         self.assertIn("run_tests.py", found["command"])
+
+    def test_the_command_can_be_pasted(self):
+        words = ["-j", "0", "-k", "a or b", "--junit", "my report.xml"]
+        wanted = Wanted((), (), ())
+        with mock.patch.object(sys, "argv", ["harness", *words]):
+            command = Execution(Options(jobs=0), wanted)._run.command
+        self.assertEqual(shlex.split(command)[-len(words) :], words)
 
     def test_a_suite_for_each_class(self):
         report = self.read(runs.many(200))

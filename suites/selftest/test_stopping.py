@@ -31,15 +31,33 @@ class TestStopping(CommandTestCase):
         return process
 
     def test_once_reports(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            process = self.start_sleeping("-j", "1")
-            process.send_signal(number)
-            done = self.finish(process)
-            self.assertEqual((done.code, done.last_line), (1, "1 passed, 0 failed, 0 skipped"))
-            self.assertIn("interrupted", done.out)
-            self.assertIn("ended while it ran: test_sleeping.TestSleep.test_b", done.out)
-            self.assertIn("3 not run", done.out)
-            self.assert_clean(done)
+        for jobs in ("0", "1"):
+            for number, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")):
+                with self.subTest(jobs=jobs, name=name):
+                    process = self.start_sleeping("-j", jobs, *self.REPORTS, *self.RETRIES[jobs])
+                    process.send_signal(number)
+                    done = self.finish(process)
+                    self.assertIn("interrupted", done.out)
+                    self.check_stopped(done, name)
+
+    REPORTS = ("--junit", "report.xml", "--html", "report.html")
+    # A test that is ended with the run is not tried again.
+    RETRIES = {"0": (), "1": ("--retries", "2")}
+
+    def check_stopped(self, done, name):
+        """The test that ran has failed, for this reason, and says where it was."""
+        self.assertEqual((done.code, done.last_line), (1, "1 passed, 1 failed, 0 skipped"))
+        self.assertRegex(
+            done.out,
+            r"ERROR: test_sleeping.TestSleep.test_b\n-+\n"
+            rf"RunStopped: the run was stopped \({name}\) while this test ran, after \d+\.\d s\n"
+            r"where it was:\n  main thread  runs   test_sleeping.py:\d+ in test_b\n",
+        )
+        self.assertNotIn("RETRY", done.out)
+        self.assertIn("2 not run", done.out)
+        for name in ("report.xml", "report.html"):
+            self.assertIn("RunStopped: the run was stopped", (self.folder / name).read_text())
+        self.assert_clean(done)
 
     def test_twice_stops_at_once(self):
         self.write(
@@ -60,7 +78,7 @@ class TestStopping(CommandTestCase):
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         done = self.finish(process)
-        self.assertEqual((done.code, done.last_line), (1, "0 passed, 0 failed, 0 skipped"))
+        self.assertEqual((done.code, done.last_line), (1, "0 passed, 1 failed, 0 skipped"))
         self.assert_clean(done)
 
     def test_test_timeout(self):
@@ -73,11 +91,14 @@ class TestStopping(CommandTestCase):
 
     def test_run_timeout(self):
         self.write("test_sleeping.py", self.SLEEPING)
-        done = self.harness("-j", "1", "--run-timeout", "2", OUT=os.devnull)
-        self.assertEqual((done.code, done.last_line), (1, "1 passed, 0 failed, 0 skipped"))
-        self.assertIn("stopped after 2 s (--run-timeout)", done.out)
-        self.assertIn("3 not run", done.out)
-        self.assert_clean(done)
+        for jobs in ("0", "1"):
+            with self.subTest(jobs):
+                done = self.harness(
+                    *("-j", jobs, "--run-timeout", "4", *self.REPORTS, *self.RETRIES[jobs]),
+                    OUT=os.devnull,
+                )
+                self.assertIn("stopped after 4 s (--run-timeout)", done.out)
+                self.check_stopped(done, "--run-timeout")
 
     def test_maxfail(self):
         self.write(

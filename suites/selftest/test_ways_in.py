@@ -218,9 +218,9 @@ class TestInterrupted(CommandTestCase):
                 process.send_signal(number)
                 done = self.finish(process)
                 self.assert_gone(pids, within_s=1)
-                self.assertEqual((done.code, done.last_line), (1, "1 passed, 0 failed, 0 skipped"))
+                self.assertEqual((done.code, done.last_line), (1, "1 passed, 1 failed, 0 skipped"))
                 self.assertIn("interrupted", done.out)
-                self.assertIn("1 not run", done.out)
+                self.assertRegex(done.out, r"where it was:\n  rank 0 .*\n  rank 1 ")
                 self.assert_clean(done)
 
     def test_unittest_is_interrupted(self):

@@ -454,9 +454,14 @@ class Stuck(GivenWorldTestCase):
             text += line
         return text
 
-    def stop(self, process):
+    def stop_once(self, process, failed, *patterns):
+        """Stop the run: the report says where the tests were."""
         process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGINT)
+        done = self.finish(process)
+        self.assertEqual((done.code, done.last_line), (1, f"0 passed, {failed}, 0 skipped"))
+        for pattern in patterns:
+            self.assertRegex(done.out, rf"RunStopped: .*\(Ctrl-C\).*\nwhere it was:\n{pattern}")
+        self.assert_clean(done)
 
 
 class TestHangs(Stuck):
@@ -469,8 +474,7 @@ class TestHangs(Stuck):
                 process = self.command("-j", jobs, "-k", "Processes")
                 self.wait_for(process, *self.PROCESSES)
                 self.ask_until(process, ON_PROCESSES)
-                self.stop(process)
-                self.assert_clean(self.finish(process))
+                self.stop_once(process, "1 failed", ON_PROCESSES)
                 for file in self.folder.glob("*.up"):
                     file.unlink()
 
@@ -478,8 +482,7 @@ class TestHangs(Stuck):
         process = self.command("-j", "2")
         self.wait_for(process, *self.PROCESSES, *self.THREADS)
         self.ask_until(process, ON_PROCESSES, ON_THREADS)
-        self.stop(process)
-        self.assert_clean(self.finish(process))
+        self.stop_once(process, "2 failed", ON_PROCESSES, ON_THREADS)
 
     def test_a_test_that_takes_too_long(self):
         """Slow: it needs time to get stuck in."""
@@ -496,7 +499,8 @@ class TestHangs(Stuck):
         (_, first), *_ = world
         self.wait_for(first, *self.PROCESSES)
         self.ask_until(first, ON_PROCESSES)
-        self.stop(first)
+        first.send_signal(signal.SIGINT)
+        first.send_signal(signal.SIGINT)
         self.finish_world(world)
 
 
