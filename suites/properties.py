@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unittest
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +18,14 @@ WORLD_SIZE = 4
 
 #: Twice what the profile in force says, so 20 by default: an example is a few milliseconds here.
 EXAMPLES = settings(max_examples=2 * settings().max_examples)
+
+
+def accept_deprecations(case: unittest.TestCase) -> None:
+    """Do not warn of functions that torch 2.13 deprecates; they are under test."""
+    filters = warnings.catch_warnings()
+    filters.__enter__()
+    case.addCleanup(filters.__exit__, None, None, None)
+    warnings.filterwarnings("ignore", r"`?torch\.distributed\..*deprecated", FutureWarning)
 
 
 class Group(NamedTuple):
@@ -75,6 +85,7 @@ class PropertyTestCase(MultiProcessTestCase):
     isolation = "group"
 
     def perRankSetUp(self):
+        accept_deprecations(self)
         self.init_process_group("gloo")
 
     def assert_is(self, found, wanted, op=None):

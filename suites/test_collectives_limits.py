@@ -23,6 +23,7 @@ from harness import (
     run_tests,
     subtest,
 )
+from suites.properties import accept_deprecations
 
 OP = dist.ReduceOp
 NAN = float("nan")
@@ -289,6 +290,7 @@ class TestLimits(MultiProcessTestCase):
     isolation = "group"
 
     def perRankSetUp(self):
+        accept_deprecations(self)
         self.init_process_group("gloo")
 
     @parametrize("row", rows(REFUSALS))
@@ -310,6 +312,7 @@ class TestLimits(MultiProcessTestCase):
 class TestCrashes(TestCase):
     def test_reduce_scatter_tensor_into_no_dimensions(self):
         """gloo looks for the first dimension of an output that has none."""
+        accept_deprecations(self)
 
         def crash():
             dist.reduce_scatter_tensor(torch.tensor(0.0), torch.ones(2))

@@ -10,6 +10,7 @@ the loss is the sum over ranks s of (s + 1) times the elements of the output on 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 
@@ -239,6 +240,11 @@ class TestNNFunctionsGloo(MultiProcessTestCase):
     # How they are checked
 
     def perRankSetUp(self):
+        # torch 2.13 deprecates some of the functions under test.
+        filters = warnings.catch_warnings()
+        filters.__enter__()
+        self.addCleanup(filters.__exit__, None, None, None)
+        warnings.filterwarnings("ignore", r"`?torch\.distributed\..*deprecated", FutureWarning)
         self.init_process_group("gloo")
 
     @property
