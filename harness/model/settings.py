@@ -64,6 +64,8 @@ def _text_of(value: object) -> str:
         return "1" if value else "0"
     if value == frozenset(TUNINGS):
         return "all"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # PyTorch's helpers read their timeout with int()
     if isinstance(value, frozenset):
         return ",".join(sorted(value)) or "none"
     if isinstance(value, tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -58,6 +59,10 @@ def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _guarded(run: Callable[[], int], prog: str) -> int:
     """The exit code of a run, whatever becomes of it."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name or a message may have characters that the terminal's encoding lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run()
         sys.stdout.flush()

@@ -99,6 +99,22 @@ class TestRuns(CommandTestCase):
             ],
         )
 
+    def test_what_the_terminal_cannot_show_is_escaped(self):
+        self.write(
+            "test_odd.py",
+            """
+            import unittest
+            class T(unittest.TestCase):
+                def test(self): self.fail("\N{SNOWMAN} and \\udc80")
+            """,
+        )
+        for encoding in ("ascii", "utf-8"):
+            for jobs in ("0", "1"):
+                with self.subTest(encoding=encoding, jobs=jobs):
+                    done = self.harness("-j", jobs, PYTHONIOENCODING=encoding)
+                    self.assertEqual(done.last_line, "0 passed, 1 failed, 0 skipped", done.err)
+                    self.assertIn("udc80", done.out)
+
     def test_verbose_has_a_line_for_each_test(self):
         self.write("test_mixed.py", MIXED)
         done = self.harness("-v", "-k", "fine", "-k", "skipped")

@@ -49,14 +49,29 @@ class TestSettings(unittest.TestCase):
             settings.FULL_TRACEBACKS: True,
             settings.KEEP_FOLDERS: False,
             settings.PRELOAD: ("a", "b.c"),
+            settings.TUNING: frozenset({settings.EXIT, settings.STORE}),
         }
         for setting, value in samples.items():
             with environ():
                 setting.set(value)
                 self.assertEqual(setting.value(), value, setting.env)
 
+    def test_whole_seconds_are_a_whole_number(self):
+        """PyTorch's common_distributed reads its timeout with int()."""
+        with environ():
+            settings.TIMEOUT_S.set(25.0)
+            self.assertEqual(os.environ[settings.TIMEOUT_S.env], "25")
+
+    def test_all_and_none(self):
+        for text, value in (("all", frozenset(settings.TUNINGS)), ("none", frozenset())):
+            with environ(HARNESS_TUNING=text):
+                self.assertEqual(settings.TUNING.value(), value)
+                settings.TUNING.set(value)
+                self.assertEqual(os.environ["HARNESS_TUNING"], text)
+
     def test_bad_values_name_variable_value_and_rule(self):
         bad = {
+            settings.TUNING: ("speed", "some of scheduling, exit"),
             settings.SEED: ("many", "whole number"),
             settings.TIMEOUT_S: ("-1", "positive number of seconds"),
             settings.START_TIMEOUT_S: ("nan", "positive number of seconds"),
