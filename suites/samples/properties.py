@@ -510,6 +510,7 @@ class Expecting:
     """Decorators above `@given` that see what an example raises, on ranks of both kinds."""
 
     @raises_value_error
+    @settings(max_examples=10)
     @given(number=_INTS)
     def test_always(self, number):
         record(self, number)
@@ -527,6 +528,7 @@ class Expecting:
         raise ValueError(f"other than expected: {number}")
 
     @raises_value_error
+    @settings(max_examples=10)
     @given(number=_INTS)
     def test_assumes(self, number):
         assume(number % 2)
@@ -534,6 +536,7 @@ class Expecting:
         raise ValueError("as expected")
 
     @tries_twice
+    @settings(max_examples=10)
     @given(number=_INTS)
     def test_second_try(self, number):
         self.tries = getattr(self, "tries", 0) + 1

@@ -246,7 +246,8 @@ class TestNested(Properties):
                 self.assertIn("AssertionError: 10 not less than 10 : the inner property", text)
                 self.assertIn("inner(\n        number=10,", text)
                 text = self.fails(cls, "test_plain_fails", "failed")
-                self.assertIn("1 of 2 ranks failed (rank 0 passed)", text)
+                # Rank 0 draws all of its examples, and may still be at it.
+                self.assertIn("1 of 2 ranks failed (rank 0 ", text)
                 self.assertIn("the inner property is wrong", text)
 
     def test_it_may_skip_the_test(self):
