@@ -1,10 +1,10 @@
 """Runs a test method under Hypothesis's `@given` in a rank, with the example that the parent sent.
 
-The engine is in the parent alone. In a rank the method is called as ever, so that all decorators
-around `@given` do their part around each example, and what they swallow is swallowed. Where
-Hypothesis would begin to draw, it is told to run one explicit example, and so the body has all that
-it may expect of Hypothesis: also an engine of its own for a `@given` that it calls itself. Imported
-only for such tests.
+Only the parent has an engine. A rank calls the method as usual, so all decorators around `@given`
+run around each example, and an exception that one of them catches is caught. Where Hypothesis would
+start to draw, it runs one explicit example instead. The body can use everything that Hypothesis
+offers, including a `@given` function of its own, which gets an engine. This module is imported only
+for such tests.
 """
 
 from __future__ import annotations

@@ -50,10 +50,10 @@ def recorded() -> Iterator[None]:
 
 
 def with_changes(state: ProcessState) -> ProcessState:
-    """The state, with what the imports in the server that this process is a fork of have changed.
+    """Return the state with the changes that the fork server's imports have made.
 
     Args:
-        state: that of the process whose place this one takes, which has not imported the modules.
+        state: the state of the runner, which has not imported the test modules.
     """
     before, after = _before, _after
     if before is None or after is None:

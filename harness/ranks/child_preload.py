@@ -25,11 +25,11 @@ from harness.ranks import child_imports, child_open_files, folders
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 
 # While modules are imported, their libraries must not start threads of their own: OpenBLAS and
-# OpenMP start one for each core when they are loaded. Being native code, they see what only the C
-# library is told; test modules that look into os.environ find what the user has set.
+# OpenMP start one for each core when they are loaded. They read the C library's environment, which
+# os.putenv() changes. Test modules read os.environ, which keeps the user's values.
 _QUIET = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# CUDA is brought up by a mere question for the number of devices unless torch is told to ask NVML
-# (torch.cuda.device_count, which looks into os.environ; torch 2.13).
+# torch.cuda.device_count() initializes CUDA unless this variable in os.environ tells it to ask NVML
+# (torch 2.13).
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
