@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import textwrap
 import time
 import unittest
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -165,6 +167,16 @@ def wait_for_texts(paths: list[Path], process: subprocess.Popen) -> list[str]:
             raise AssertionError(f"no {paths}: {process.communicate()}")
         time.sleep(0.02)
     return [path.read_text() for path in paths]
+
+
+@contextlib.contextmanager
+def cores(count: int) -> Iterator[None]:
+    """Have this process believe that it may use so many processors."""
+    with (
+        mock.patch.object(os, "sched_getaffinity", return_value=set(range(count))),
+        mock.patch("harness.model.cores.cpu_quota", return_value=None),
+    ):
+        yield
 
 
 def left_processes(mark: str) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from unittest import mock
 
 from suites.samples import sound
-from suites.selftest.support import InProcess
+from suites.selftest.support import InProcess, cores
 
 
 class TestWhatRanksAreGiven(InProcess):
@@ -38,9 +38,9 @@ class TestWhatRanksAreGiven(InProcess):
         self.assertEqual(found, ["prog\n--option\nx"] * 2)
 
     def test_a_share_of_the_cores_each(self):
-        with mock.patch.object(os, "sched_getaffinity", return_value=set(range(6))):
+        with cores(6):
             self.assertEqual(self.passes(sound.Recording, "test_threads"), ["3", "3"])
-        with mock.patch.object(os, "sched_getaffinity", return_value={0}):
+        with cores(1):
             self.assertEqual(self.passes(sound.Recording, "test_threads"), ["1", "1"])
         found = self.passes(sound.Recording, "test_threads", OMP_NUM_THREADS="2")
         self.assertEqual(found, ["2", "2"])
@@ -96,7 +96,7 @@ class TestWhatSpawnedRanksAreGiven(InProcess):
             with (
                 mock.patch.object(sys, "path", [*sys.path, "/nowhere/at all"]),
                 mock.patch.object(sys, "argv", ["prog", "--option", "x"]),
-                mock.patch.object(os, "sched_getaffinity", return_value=set(range(6))),
+                cores(6),
             ):
                 found = [json.loads(text) for text in self.everything(**environ)]
         finally:

@@ -7,11 +7,10 @@ import re
 import shlex
 import sys
 import unittest
-from unittest import mock
 
 from harness.runner.jobs import jobs_for, max_ranks_for
 from harness.runner.options import Options
-from suites.selftest.support import CommandTestCase
+from suites.selftest.support import CommandTestCase, cores
 from suites.selftest.test_runner import MIXED
 
 MANY = """
@@ -100,8 +99,8 @@ RANKS = """
 
 class TestHowMany(unittest.TestCase):
     def test_what_the_run_may_use_counts_not_what_the_machine_has(self):
-        for cores, jobs, ranks in ((1, 2, 8), (3, 6, 24), (64, 16, 512)):
-            with mock.patch.object(os, "sched_getaffinity", return_value=set(range(cores))):
+        for number, jobs, ranks in ((1, 2, 8), (3, 6, 24), (64, 16, 512)):
+            with cores(number):
                 self.assertEqual(jobs_for(Options(), is_script=False), jobs)
                 self.assertEqual(max_ranks_for(Options()), ranks)
         self.assertEqual(jobs_for(Options(jobs=5), is_script=False), 5)
