@@ -10,13 +10,16 @@ import os
 import select
 import struct
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 Message = dict[str, Any]
 
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 18
+#: How long a frame may be: more than any message, less than what takes all memory.
+FRAME_LIMIT = 1 << 30
+# How much of what is no message is shown.
+_SHOWN = 40
 
 
 def encode(message: Message) -> bytes:
@@ -40,45 +43,104 @@ def wrapped(frame: bytes, **around: Any) -> bytes:
 class FrameReader:
     """Collects frames from a file descriptor without ever waiting for the rest of one.
 
-    A writer may be stopped or killed in the middle of a frame; what has arrived of it stays in the
-    buffer and is dropped with the reader.
+    Between two calls it holds no whole frame: each call returns all that it has taken from the
+    descriptor. So whoever waits until the descriptor is readable cannot miss a frame that has
+    arrived already. A writer may be stopped or killed in the middle of a frame; that part of a
+    frame is dropped with the reader.
+
+    Args:
+        fd: where from.
+        limit: how long a frame may be, in bytes.
+
+    Attributes:
+        closed: whether nothing more will come: at the end of the stream, or after a fault.
+        error: why the stream has ended, if not because the other side has closed it.
+        fault: what came that is no message; empty if nothing did.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, limit: int = FRAME_LIMIT) -> None:
         self.fd = fd
+        self.limit = limit
         self.closed = False
-        #: Why the stream has ended, if not because the other side has closed it.
         self.error: OSError | None = None
+        self.fault = ""
         self._buffer = bytearray()
         os.set_blocking(fd, False)
 
-    def read(self) -> Iterator[Message]:
-        """All messages that are complete by now; sets `closed` at the end of the stream."""
-        self._fill()
+    def read(self) -> list[Message]:
+        """Return all messages that are complete by now, without waiting for one."""
+        while self._receive(_CHUNK):
+            pass
+        found = []
         while (message := self._next()) is not None:
-            yield message
+            found.append(message)
+        return found
 
-    def _fill(self) -> None:
-        while not self.closed:
-            try:
-                data = os.read(self.fd, _CHUNK)
-            except BlockingIOError:
-                return
-            except OSError as error:  # a socket whose other side died with data unread: ECONNRESET
-                data, self.error = b"", error
-            self.closed = not data
-            self._buffer += data
+    def read_one(self) -> Message | None:
+        """Return the next message if it is complete by now.
+
+        It takes no byte of the frame after that from the descriptor, which stays readable.
+        """
+        while (missing := self._missing()) and self._receive(missing):
+            pass
+        return self._next()
+
+    def _receive(self, size: int) -> bool:
+        """Take up to so many bytes from the descriptor; whether there were some."""
+        if self.closed:
+            return False
+        try:
+            data = os.read(self.fd, size)
+        except BlockingIOError:
+            return False
+        except OSError as error:  # a socket whose other side died with data unread: ECONNRESET
+            data, self.error = b"", error
+        self.closed = not data
+        self._buffer += data
+        return bool(data)
+
+    def _missing(self) -> int:
+        """How many bytes the first frame lacks, as far as its beginning tells."""
+        if self.fault:
+            return 0
+        have = len(self._buffer)
+        if have < _LENGTH.size:
+            return _LENGTH.size - have
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > self.limit:
+            self._fail(f"a frame of {length} bytes, where {self.limit} are the limit")
+            return 0
+        return max(0, _LENGTH.size + int(length) - have)
 
     def _next(self) -> Message | None:
-        if len(self._buffer) < _LENGTH.size:
+        if self._missing() or self.fault:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)
         end = _LENGTH.size + length
-        if len(self._buffer) < end:
-            return None
         body = bytes(self._buffer[_LENGTH.size : end])
         del self._buffer[:end]
-        return json.loads(body)
+        try:
+            return _message(body)
+        except ValueError as error:
+            self._fail(str(error))
+            return None
+
+    def _fail(self, fault: str) -> None:
+        """Nothing that follows can be trusted to be what it seems."""
+        self.fault, self.closed = fault, True
+        self._buffer.clear()
+
+
+def _message(body: bytes) -> Message:
+    """The message in the body of a frame. Raises ValueError saying what it is instead."""
+    shown = f"{body[:_SHOWN]!r}{'…' if len(body) > _SHOWN else ''}"
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):  # not JSON, or lists in lists without end
+        raise ValueError(f"a frame that is not JSON: {shown}") from None
+    if isinstance(found, dict) and isinstance(found.get("kind"), str):
+        return found
+    raise ValueError(f"a frame that is not a message with a kind: {shown}")
 
 
 class FrameWriter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any
 
 from harness.model.clock import now
@@ -80,8 +79,13 @@ class RankHandle(ABC):
         """Show what the rank has written by the end of a test, unfinished lines too."""
 
     @abstractmethod
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> list[Message]:
         """What it has said by now."""
+
+    @property
+    def fault(self) -> str:
+        """What came from it that is no message, after which nothing more is heard; else empty."""
+        return ""
 
     @abstractmethod
     def state(self) -> str:

@@ -60,14 +60,15 @@ class Link:
         errors = (self._reader.error, self._sending)
         return any(error is not None and error.errno in _SILENCE for error in errors)
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> list[Message]:
         """What the other side has said by now."""
-        yield from self._reader.read()
+        return self._reader.read()
 
     def next_message(self, deadline: Deadline) -> Message | None:
         """The next message, waited for; None if there is none by then, or will be none."""
         while True:
-            message = next(self._reader.read(), None)
+            # Not more than that: what follows may be for a loop that waits on the descriptor.
+            message = self._reader.read_one()
             if message is not None or self.closed or not readable([self.fd], deadline):
                 return message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -102,8 +102,12 @@ class OwnRank(RankHandle):
         for stream in self._streams:
             stream.end_of_test()
 
-    def messages(self) -> Iterator[Message]:
-        yield from self._reader.read()
+    def messages(self) -> list[Message]:
+        return self._reader.read()
+
+    @property
+    def fault(self) -> str:
+        return self._reader.fault
 
     def state(self) -> str:
         return process_state(self.pid)

@@ -7,8 +7,7 @@ import itertools
 import os
 import select
 import signal
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.model import settings
@@ -36,7 +35,7 @@ class Inbox:
     """
 
     def __init__(self, link: Link) -> None:
-        self._messages: deque[Message] = deque()
+        self._messages: list[Message] = []
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.epoll()
         for fd in (link.fd, self._bell):
@@ -61,13 +60,13 @@ class Inbox:
         # Whoever looked last may have been asking for something else.
         os.eventfd_write(self._bell, 1)
 
-    def take(self) -> Iterator[Message]:
+    def take(self) -> list[Message]:
         """What the rank has said."""
         if self.code is None:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
-        while self._messages:
-            yield self._messages.popleft()
+        taken, self._messages = self._messages, []
+        return taken
 
     def close(self) -> None:
         self._poll.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.model.clock import Deadline, now
@@ -122,10 +122,9 @@ class RemoteRank(RankHandle):
     def end_output(self) -> None:
         """Likewise."""
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> list[Message]:
         self.peer.pump()
-        for message in self._inbox.take():
-            yield _on_our_clock(message, self.peer)
+        return [_on_our_clock(message, self.peer) for message in self._inbox.take()]
 
     def order(self, frame: bytes) -> None:
         self.peer.link.send_frame(wrapped(frame, kind="order", world=self._world))

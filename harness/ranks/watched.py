@@ -13,6 +13,7 @@ from harness.model.expectation import Expectation
 from harness.model.outcome import (
     Exited,
     Killed,
+    Lost,
     Outcome,
     Passed,
     Place,
@@ -98,9 +99,25 @@ class WatchedRank:
         """Take in what the rank has said by now; whether there was any news of the test in it."""
         news = False
         for message in self.handle.messages():
-            self._hear(message)
+            try:
+                self._hear(message)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                self._settle_unreadable(f"{message!r:.200} ({type(error).__name__}: {error})")
+                return True
             news = news or message["kind"] not in _NO_NEWS
+        if self.handle.fault and self.phase is not Phase.GONE:
+            self._settle_unreadable(self.handle.fault)
+            return True
         return news
+
+    def _settle_unreadable(self, what: str) -> None:
+        """What comes from it is not what ranks say, so that it can be judged by nothing."""
+        self.settle(
+            Lost(
+                f"the harness cannot read what it sent: {what}; a test that writes to a file "
+                "descriptor that is not its own does this, or another version of the harness"
+            )
+        )
 
     def _hear(self, message: Message) -> None:
         kind = message["kind"]

@@ -22,6 +22,12 @@ def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> Te
     if worker.is_overdue:
         told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
         text = f"TestTimedOut: not done after {limit_s:g} s (--test-timeout){told}"
+    elif worker.fault:
+        text = (
+            "WorkerDied: the runner ended the process that ran the test, because it could not read "
+            f"what it sent: {worker.fault}; a test that writes to a file descriptor that is not "
+            "its own does this"
+        )
     else:
         text = f"WorkerDied: the process that ran the test ended meanwhile: {how(code)}"
     return _record(worker, item, item.test.test_id, item.test.copy, text, worker.began_s)

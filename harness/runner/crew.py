@@ -75,12 +75,16 @@ class Crew:
         worker.tell({"kind": "discover"})
         while not worker.has_ended:
             readable(worker.open_fds, Deadline.after(_TICK_S))
+            plan: Message | None = None
             for message in worker.messages():
                 if message["kind"] == "unusable":
                     raise UsageError(message["text"])
                 if message["kind"] == "plan":
-                    return message
-                self._hear(worker, message)
+                    plan = message
+                else:
+                    self._hear(worker, message)
+            if plan is not None:
+                return plan
             self._observer.tick()
         out, err = worker.unread_output()
         how = aftermath.how(worker.exit_code())

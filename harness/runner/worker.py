@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,16 @@ class Worker:
         """What it runs now."""
         return self.items[0] if self.items and self.began_s is not None else None
 
-    def messages(self) -> Iterator[Message]:
-        yield from self._reader.read()
+    def messages(self) -> list[Message]:
+        found = self._reader.read()
+        if self.fault:  # nothing more can be heard of its test, but its end can be seen
+            self._signal_group(signal.SIGKILL)
+        return found
+
+    @property
+    def fault(self) -> str:
+        """What came from it that is no message; empty if nothing did."""
+        return self._reader.fault
 
     def run(self, items: list[Item]) -> None:
         """Give it tests to run."""
@@ -153,9 +161,12 @@ class Worker:
         """End it and what it has started at once; its ranks end with it."""
         self.is_leaving = self.was_terminated = True
         self.deadline = NEVER
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: int) -> None:
         for send in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                send(self.pid, signal.SIGKILL)
+                send(self.pid, number)
 
     def unread_output(self) -> tuple[str, str]:
         """What has been printed since the last test that it told of."""

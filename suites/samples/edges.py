@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 import unittest
@@ -48,6 +49,35 @@ class Leaving(MultiProcessTestCase):
     def test_idle_pool_of_threads(self):
         """Python wakes such threads before it waits for them."""
         POOL.submit(int).result()
+
+
+def write_to_all_sockets(data: bytes) -> None:
+    """Write to descriptors that are not the test's, as one does that has confused them."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                os.write(int(name), data)
+
+
+class Garbage(MultiProcessTestCase):
+    """Rank 1 writes to the harness's own channel."""
+
+    world_size = 2
+
+    def garbage(self, data: bytes) -> None:
+        if self.rank == 1:
+            write_to_all_sockets(data)
+        time.sleep(LATE_S)
+
+    def test_no_frame(self):
+        self.garbage(b"[" * 200)
+
+    def test_no_message(self):
+        self.garbage(struct.pack(">Q", 2) + b"[]")
+
+    def test_no_outcome(self):
+        body = b'{"kind": "outcome", "outcome": 5}'
+        self.garbage(struct.pack(">Q", len(body)) + body)
 
 
 class NoServer(MultiProcessTestCase):

@@ -50,6 +50,18 @@ class TestEdges(unittest.TestCase):
             HARNESS_EXIT_TIMEOUT="2",
         )
 
+    def test_what_cannot_be_read_is_a_fault_of_its_rank(self):
+        for method, what in (
+            ("test_no_frame", r"a frame of \d+ bytes, where \d+ are the limit"),
+            ("test_no_message", r"a frame that is not a message with a kind: b'\[\]'"),
+            ("test_no_outcome", r"\{'kind': 'outcome', 'outcome': 5\} \(TypeError: "),
+        ):
+            with self.subTest(method):
+                result = self.run_one(edges.Garbage, method, "error")
+                self.assertRegex(
+                    result.text, f"rank 1: lost: the harness cannot read what it sent: {what}"
+                )
+
     def test_an_echo_is_not_the_cause_though_it_is_heard_first(self):
         self.run_one(
             edges.DyingLate,

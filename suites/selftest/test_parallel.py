@@ -267,6 +267,28 @@ class TestDeaths(CommandTestCase):
                 self.assertIn(text, done.out)
             self.assert_clean(done)
 
+    def test_a_worker_whose_words_cannot_be_read(self):
+        self.write(
+            "test_garbage.py",
+            """
+            import os, time, unittest
+            class TestGarbage(unittest.TestCase):
+                def test_a_writes_to_the_runners_socket(self):
+                    for name in os.listdir("/proc/self/fd"):
+                        try:
+                            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                                os.write(int(name), b"[" * 100)
+                        except OSError:
+                            pass
+                    time.sleep(1000)
+                def test_b(self): pass
+        """,
+        )
+        done = self.harness("-j", "1")
+        self.assertEqual((done.code, done.last_line), (1, "1 passed, 1 failed, 0 skipped"), done)
+        self.assertRegex(done.out, "could not read what it sent: a frame of [0-9]+ bytes, where")
+        self.assert_clean(done)
+
     def test_a_worker_that_dies_after_its_tests(self):
         self.write(
             "test_after.py",
