@@ -49,9 +49,10 @@ def check_timeout(value: object, owner: str) -> float:
     """The timeout in seconds. Raises SettingError, naming the owner, for anything but one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         value = 0.0  # no duration at all
-    if 0 < value < float("inf"):
+    if 0 < value <= settings.MAX_SECONDS:
         return float(value)
-    raise SettingError(f"{owner}: a timeout must be a positive number of seconds")
+    rule = f"a positive number of seconds, at most {settings.MAX_SECONDS}"
+    raise SettingError(f"{owner}: a timeout must be {rule}")
 
 
 def timeout_of(case: Any, method: Callable[..., Any]) -> float:

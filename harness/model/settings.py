@@ -7,6 +7,7 @@ the same value as their parent. Values are read when they are asked for, never a
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ from harness.model.errors import SettingError
 from harness.model.spec import ISOLATIONS, PROCESS
 
 T = TypeVar("T")
+
+#: The kernel's poll() takes milliseconds as a C int, which ends after 24 days.
+MAX_SECONDS = 1_000_000
+#: Numbers beyond are typing errors: nobody has so many tests, ranks or repetitions.
+MAX_COUNT = 1_000_000
+_MAX_QUOTED = 100
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Setting(Generic[T]):
         try:
             return self.parse(text)
         except ValueError as error:
-            raise SettingError(f"{self.env}={text!r}: {error}") from None
+            raise SettingError(f"{self.env}={quoted(text)}: {error}") from None
 
     def is_set(self) -> bool:
         return bool(os.environ.get(self.env))
@@ -73,14 +80,19 @@ def _text_of(value: object) -> str:
     return str(value)
 
 
+def quoted(text: str) -> str:
+    """The text as a message shows it: in quotes, on one line, and not longer than the message."""
+    return repr(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…")
+
+
 def seconds(text: str) -> float:
     """Text to a positive number of seconds."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a positive number of seconds")
+    if not 0 < value <= MAX_SECONDS:
+        raise ValueError(f"must be a positive number of seconds, at most {MAX_SECONDS}")
     return value
 
 
@@ -89,19 +101,25 @@ def seconds_or_zero(text: str) -> float:
     return 0.0 if text == "0" else seconds(text)
 
 
-def whole_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("must be a whole number") from None
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Text to a whole number between the two, which are allowed themselves."""
+
+    def parse(text: str) -> int:
+        # More digits than any bound has: int() refuses thousands of them with a rule of its own.
+        number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,20}", text) else None
+        if number is None or not low <= number <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return number
+
+    return parse
 
 
-def positive_number(text: str) -> int:
-    """Text to a whole number above zero."""
-    number = whole_number(text)
-    if number < 1:
-        raise ValueError("must be above zero")
-    return number
+#: A number of tests, ranks, failures or repetitions.
+positive_number = whole_number(1, MAX_COUNT)
+#: The same, or none.
+natural_number = whole_number(0, MAX_COUNT)
+#: The seeds that torch.manual_seed() accepts.
+seed_number = whole_number(-(2**63), 2**64 - 1)
 
 
 def switch(text: str) -> bool:
@@ -154,7 +172,7 @@ START_METHOD = Setting(
 SEED = Setting(
     "HARNESS_SEED",
     1234,
-    whole_number,
+    seed_number,
     "Seed of Python's, NumPy's and torch's generators, set before every test in the parent and in "
     "every rank.",
 )
@@ -305,3 +323,9 @@ def row_for_the_manual(setting: Setting[Any]) -> str:
 ALL: tuple[Setting[object], ...] = tuple(
     value for value in globals().values() if isinstance(value, Setting)
 )
+
+
+def check_all() -> None:
+    """Read every setting once, before anything runs. Raises SettingError for the first bad one."""
+    for setting in ALL:
+        setting.value()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.model.errors import UsageError
 from harness.runner.files import TestFile, is_path, told_apart
+from harness.runner.reports.text import shortened
 
 # Folders that the files expect in TEMP_DIR.
 _FOLDERS = ("barrier", "init_dir", "test_dir")
@@ -55,18 +56,18 @@ def dotted(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _folder_of_tests(checkout: str) -> Path:
-    root = Path(checkout).resolve()
-    if not root.is_dir():
-        raise UsageError(f"--torch-checkout: there is no folder {checkout}")
+    root = Path(os.path.realpath(checkout))
+    if not os.path.isdir(root):
+        raise UsageError(f"--torch-checkout: there is no folder {shortened(checkout, 200)}")
     return root / "test" if (root / "test").is_dir() else root
 
 
 def _find(name: str, folder: Path, checkout: str) -> Path:
     for base in (folder, Path(checkout), Path()):
-        path = (base / name).resolve()
-        if path.is_file():
+        path = Path(os.path.realpath(base / name))
+        if os.path.isfile(path):
             return path
-    raise UsageError(f"there is no file {name} in {folder}")
+    raise UsageError(f"there is no file {shortened(name, 200)} in {folder}")
 
 
 def _all_in(folder: Path) -> list[Path]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from harness._version import __version__
 from harness.model import settings
 from harness.model.errors import UsageError
 from harness.model.spec import ISOLATIONS
+from harness.runner import arguments
 from harness.runner.options import (
     EXIT_FAILED,
     EXIT_NOTHING_RAN,
@@ -17,7 +18,8 @@ from harness.runner.options import (
     EXIT_USAGE,
     Options,
 )
-from harness.runner.shares import AUTO, settle
+from harness.runner.reports.text import shortened
+from harness.runner.shares import settle
 
 _EPILOG = f"""\
 names:
@@ -43,11 +45,16 @@ exit codes:
 """
 
 
+# argparse repeats what it does not know, however long that is.
+_MAX_ERROR = 500
+
+
 class Parser(argparse.ArgumentParser):
     """Raises UsageError for what it cannot parse."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        text = shortened(" ".join(message.split()), _MAX_ERROR)
+        raise UsageError(f"{text} (see {self.prog} --help)")
 
 
 def build_parser(prog: str) -> Parser:
@@ -78,7 +85,7 @@ def parse(argv: Sequence[str], prog: str) -> Options:
     settle(found)
     found["names"], found["patterns"] = tuple(found["names"]), tuple(found["patterns"])
     options = Options(**found)
-    for is_wrong, message in _contradictions(options):
+    for is_wrong, message in (*_contradictions(options), _beside_compare(options, parser)):
         if is_wrong:
             parser.error(message)
     return options
@@ -86,15 +93,23 @@ def parse(argv: Sequence[str], prog: str) -> Options:
 
 def _add_selection(parser: Parser) -> None:
     group = parser.add_argument_group("which tests, and in which order")
-    group.add_argument("names", nargs="*", metavar="NAME", help="what to run (default: all suites)")
+    group.add_argument(
+        "names",
+        nargs="*",
+        type=arguments.name,
+        metavar="NAME",
+        help="what to run (default: all suites)",
+    )
     group.add_argument(
         "-k",
+        type=arguments.pattern,
         action="append",
         default=[],
         metavar="PATTERN",
         dest="patterns",
-        help="only tests whose name contains PATTERN or matches it as a wildcard; several of these "
-        "with and, or, not and parentheses are an expression; may be repeated",
+        help="only tests whose name contains PATTERN or matches it as a wildcard, whatever the "
+        "case; several of these with and, or, not and parentheses are an expression; may be "
+        "repeated",
     )
     group.add_argument(
         "--list", action="store_true", dest="list_only", help="print the names of the tests only"
@@ -107,7 +122,7 @@ def _add_selection(parser: Parser) -> None:
     )
     group.add_argument(
         "--shard",
-        type=_shard,
+        type=arguments.shard,
         metavar="K/N",
         help="only the Kth of N parts, which take about as long as each other going by past runs; "
         "auto: the part that a Slurm array, torchrun, srun, GitLab, CircleCI or Buildkite says",
@@ -116,11 +131,11 @@ def _add_selection(parser: Parser) -> None:
         "--shuffle", action="store_true", help="run in a random order, which hangs on the seed"
     )
     group.add_argument(
-        "--repeat", type=_positive, default=1, metavar="N", help="run every test N times"
+        "--repeat", type=arguments.positive, default=1, metavar="N", help="run every test N times"
     )
     group.add_argument(
         "--stress",
-        type=_seconds,
+        type=arguments.seconds,
         dest="stress_s",
         metavar="SECONDS",
         help="go on running all of them, again and again, for so long",
@@ -132,21 +147,21 @@ def _add_execution(parser: Parser) -> None:
     group.add_argument(
         "-j",
         "--jobs",
-        type=_natural,
+        type=arguments.jobs,
         metavar="N",
         help="how many tests run at once, each in a worker process (default: twice the cores, at "
         "most 16); 0 runs all in this process, where a debugger can follow",
     )
     group.add_argument(
         "--max-ranks",
-        type=_positive,
+        type=arguments.positive,
         metavar="N",
         help="how many ranks may be alive at once (default: 8 a core); a test that needs more runs "
         "without others that have ranks",
     )
     group.add_argument(
         "--devices",
-        type=settings.names,
+        type=arguments.device_list,
         metavar="LIST",
         help="devices (GPUs) to hand out to tests, separated by commas (default: all there are)",
     )
@@ -158,7 +173,7 @@ def _add_execution(parser: Parser) -> None:
     )
     group.add_argument(
         "--seed",
-        type=checked(settings.whole_number),
+        type=arguments.seed,
         metavar="N",
         help=f"seed of all random generators (default: {settings.SEED.default})",
     )
@@ -170,7 +185,7 @@ def _add_execution(parser: Parser) -> None:
     )
     group.add_argument(
         "--retries",
-        type=_natural,
+        type=arguments.natural,
         default=0,
         metavar="N",
         help="try a test that fails up to N times more, in a fresh process with fresh ranks; one "
@@ -190,7 +205,7 @@ def add_max_skips(parser: argparse._ActionsContainer) -> None:
     """The option `--max-skips`, which a run and a merge of reports have."""
     parser.add_argument(
         "--max-skips",
-        type=_natural,
+        type=arguments.natural,
         metavar="N",
         help="fail the run if more than N tests and sub-tests are skipped (default: no limit)",
     )
@@ -200,12 +215,16 @@ def _add_limits(parser: Parser) -> None:
     group = parser.add_argument_group("when to stop")
     group.add_argument("-f", "--failfast", action="store_true", help="stop at the first failure")
     group.add_argument(
-        "--maxfail", type=_positive, metavar="N", dest="max_fail", help="stop after N failures"
+        "--maxfail",
+        type=arguments.positive,
+        metavar="N",
+        dest="max_fail",
+        help="stop after N failures",
     )
     add_max_skips(group)
     group.add_argument(
         "--timeout",
-        type=_seconds,
+        type=arguments.seconds,
         metavar="SECONDS",
         dest="timeout_s",
         help="what the body of a rank test may take, where neither the test nor its class says "
@@ -214,7 +233,7 @@ def _add_limits(parser: Parser) -> None:
     )
     group.add_argument(
         "--test-timeout",
-        type=_seconds,
+        type=arguments.seconds,
         metavar="SECONDS",
         dest="test_timeout_s",
         help="what any test may take in all, with ranks or without; where it was is reported, then "
@@ -222,7 +241,7 @@ def _add_limits(parser: Parser) -> None:
     )
     group.add_argument(
         "--run-timeout",
-        type=_seconds,
+        type=arguments.seconds,
         metavar="SECONDS",
         dest="run_timeout_s",
         help="after so long, end what runs, start nothing more, report, and fail (default: no "
@@ -242,24 +261,22 @@ def _add_output(parser: Parser) -> None:
     )
     group.add_argument(
         "--slow-after",
-        type=_seconds_or_zero,
+        type=arguments.seconds_or_zero,
         default=Options.slow_s,
         metavar="SECONDS",
         dest="slow_s",
         help=f"point out tests that run for longer (default: {Options.slow_s:g}; 0 for never)",
     )
-    group.add_argument("--junit", metavar="PATH", help="write a report in JUnit's XML")
-    group.add_argument(
-        "--html", metavar="PATH", help="write a report as one HTML file, with pictures of the ranks"
-    )
-    group.add_argument(
-        "--trace", metavar="PATH", help="write a trace for Perfetto or chrome://tracing"
-    )
-    group.add_argument(
-        "--records", metavar="PATH", help="write all that is known of the run, for merge-reports"
-    )
+    for name, told in {
+        "--junit": "write a report in JUnit's XML",
+        "--html": "write a report as one HTML file, with pictures of the ranks",
+        "--trace": "write a trace for Perfetto or chrome://tracing",
+        "--records": "write all that is known of the run, for merge-reports",
+    }.items():
+        group.add_argument(name, type=arguments.path, metavar="PATH", help=told)
     group.add_argument(
         "--history",
+        type=arguments.path,
         metavar="PATH",
         help="file of the durations and outcomes of past runs (default: in your cache folder)",
     )
@@ -275,6 +292,7 @@ def _add_torchs(parser: Parser) -> None:
     group = parser.add_argument_group("tests for PyTorch's own harness")
     group.add_argument(
         "--torch-checkout",
+        type=arguments.path,
         metavar="DIR",
         dest="checkout",
         help="run test files of this PyTorch checkout (or folder of such tests), unchanged, with "
@@ -288,7 +306,7 @@ def _add_torchs(parser: Parser) -> None:
     group.add_argument("--json", action="store_true", help="print the comparison as JSON")
     hidden: dict[str, dict[str, Any]] = {
         "--with-torchs": {"action": "store_true"},
-        "--results": {"metavar": "FILE"},
+        "--results": {"metavar": "FILE", "type": arguments.path},
     }
     for name, kwargs in hidden.items():
         parser.add_argument(name, help=argparse.SUPPRESS, **kwargs)
@@ -336,40 +354,22 @@ def _contradictions(options: Options) -> list[tuple[bool, str]]:
     ]
 
 
+# What --compare gives both sides; it would drop the rest in silence.
+_COMPARED = {"checkout", "compare", "isolation", "jobs", "json", "names", "patterns", "seed"}
+_COMPARED |= {"timeout_s"}
+
+
+def _beside_compare(options: Options, parser: Parser) -> tuple[bool, str]:
+    """An option that --compare does not pass on to its two sides."""
+    for action in parser._actions:
+        name = action.dest
+        has_default = getattr(options, name, None) == getattr(Options, name, None)
+        if options.compare and name not in _COMPARED and not has_default:
+            option = action.option_strings[-1]
+            return True, f"--compare runs files under two harnesses without {option}"
+    return False, ""
+
+
 class _Flaky(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         setattr(namespace, self.dest, values == "fail")
-
-
-def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """The conversion, with the offending text in front of what is wrong with it."""
-
-    def converted(text: str) -> Any:
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
-
-    return converted
-
-
-_seconds = checked(settings.seconds)
-_seconds_or_zero = checked(settings.seconds_or_zero)
-_positive = checked(settings.positive_number)
-
-
-@checked
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError("is not a whole number, 0 or more")
-    return int(text)
-
-
-@checked
-def _shard(text: str) -> tuple[int, int]:
-    if text == "auto":
-        return AUTO
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise ValueError("is not K/N with K from 1 to N, such as 1/3")
-    return int(part), int(parts)

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 from unittest.util import strclass
 
+from harness.model import settings
 from harness.model.errors import TorchMissingError, UsageError
 from harness.model.importing import imports_uncollected
 from harness.runner.expressions import matcher
@@ -254,7 +255,7 @@ def _is_part(name: str, of: str) -> bool:
 def _unknown(name: str, ids: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, sorted(_runs_of_parts(ids)), n=3, cutoff=0.5)
     hint = f"; the nearest names are {', '.join(near)}" if near else ""
-    return f"no test is called {name!r}{hint} (--list shows all)"
+    return f"no test is called {settings.quoted(name)}{hint} (--list shows all)"
 
 
 def _runs_of_parts(ids: Sequence[str]) -> set[str]:

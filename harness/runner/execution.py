@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import unittest
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.model import invocation, settings
@@ -19,7 +19,7 @@ from harness.runner.choice import Choice, choose
 from harness.runner.crew import Crew, Limits
 from harness.runner.given import Given
 from harness.runner.hiring import Hiring
-from harness.runner.history import History, open_history
+from harness.runner.history import History, check_history, open_history
 from harness.runner.jobs import jobs_for, max_ranks_for
 from harness.runner.journal import Resumed
 from harness.runner.ledger import Ledger
@@ -85,13 +85,11 @@ class Execution:
             options.slow_s,
             live=not is_alone and not options.live_output,
         )
-        # Tests may change the current folder.
-        self._results = os.path.abspath(options.results) if options.results else None
         self._tests: dict[Place, unittest.TestCase] = {}
 
     def run(self) -> int:
         """Run it all; returns the exit code. Raises UsageError before any test has run."""
-        reports = _checked_reports(self._options)
+        reports, self._results = _checked_reports(self._options)
         lists = TestLists.from_environ()
         history = self._open_history()
         for problem in (*lists.problems, *([history.problem] if history else [])):
@@ -264,13 +262,25 @@ class Execution:
         return EXIT_FAILED if self._unwritten else self._run.exit_code
 
 
-def _checked_reports(options: Options) -> Mapping[str, Any]:
-    """The paths of the reports that are asked for; raises UsageError if one cannot be written."""
+def _checked_reports(options: Options) -> tuple[Mapping[str, Path], Path | None]:
+    """The reports that are asked for and the file of results, as absolute paths: tests may change
+    the current folder.
+
+    Raises:
+        UsageError: if one cannot be written, or would take the place of another file of the run.
+    """
     asked = {name: getattr(options, name) for name in ("junit", "html", "trace", "records")}
-    if not any(asked.values()):
-        return {}
+    if options.history is not None:
+        check_history(options.history)
+    if not any(asked.values()) and options.results is None:
+        return {}, None
+    from harness.runner.reports.paths import check_writable
     from harness.runner.reports.writing import check_reports
 
-    if options.results is not None and options.results in asked.values():
-        raise UsageError(f"two reports cannot both be {options.results}")
-    return check_reports(**asked)
+    reports = check_reports(**asked)
+    results = options.results and check_writable(options.results, "--results")
+    for name, path in reports.items():
+        for other, taken in (("results", results), ("history", options.history)):
+            if taken and Path(taken).resolve() == path:
+                raise UsageError(f"--{name} and --{other} both name {getattr(options, name)}")
+    return reports, results or None

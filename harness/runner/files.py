@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.errors import UsageError
+from harness.runner.reports.text import shortened
 
 DEFAULT_FOLDER = "suites"
 _FILES = "test_*.py"
@@ -55,7 +56,7 @@ def _put_on_path(folder: Path, first: bool) -> None:
 
 def is_path(name: str) -> bool:
     """Whether a name on the command line is a file or folder rather than a dotted name."""
-    return os.sep in name or name.endswith(".py") or Path(name).is_dir()
+    return os.sep in name or name.endswith(".py") or os.path.isdir(name)
 
 
 def absolute(names: Sequence[str]) -> tuple[str, ...]:
@@ -146,7 +147,7 @@ def _file_on_path(name: str) -> list[TestFile]:
         # A single word is not looked for among all that is installed.
         for entry in (os.getcwd(), *(sys.path if length > 1 else ())):
             path = Path(entry, *parts[:length]).with_suffix(".py")
-            if path.is_file():
+            if os.path.isfile(path):  # which is false, too, for a name that no file can have
                 module, file = ".".join(parts[:length]), _test_file(path)
                 is_its_name = f".{file.module}".endswith(f".{module}")
                 # Otherwise the folder is a package only by being named as one.
@@ -165,10 +166,10 @@ def lies_in(file: TestFile, name: str) -> bool:
 
 def _files_at(name: str) -> list[Path]:
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(name):
         return list(_files_in(path))
-    if not path.exists():
-        raise UsageError(f"there is no file or folder {name}{_nearest(path)}")
+    if not os.path.exists(name):
+        raise UsageError(f"there is no file or folder {shortened(name, 200)}{_nearest(path)}")
     if path.suffix != ".py":
         raise UsageError(f"{name} is not a Python file")
     return [path]
@@ -197,7 +198,7 @@ def _test_file(path: Path) -> TestFile:
 
 
 def _nearest(path: Path) -> str:
-    if not path.parent.is_dir():
+    if not os.access(path.parent, os.R_OK | os.X_OK) or not os.path.isdir(path.parent):
         return ""
     near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=3)
     return (

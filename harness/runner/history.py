@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from harness.model.errors import UsageError
 from harness.runner import history_file, history_tables
 from harness.runner.code_version import code_version
 from harness.runner.history_file import BROKEN, Fault, fault_of
@@ -100,6 +101,20 @@ class History:
         if self.fault is None and not history_file.is_writable(self.path):
             self._give_up(history_file.READ_ONLY)
             self._is_readable = True
+
+
+def check_history(path: str) -> None:
+    """Refuse what the user names with --history and cannot be a history. A damaged file can.
+
+    Raises:
+        UsageError: if it is a folder, or nothing that a run could write to.
+    """
+    try:
+        history_file.check(Path(path))
+    except history_file.FaultError as error:
+        raise UsageError(f"--history: {path} {error.fault.what}{error.fault.advice}") from None
+    except (OSError, ValueError):
+        return  # the run goes without it, and says so
 
 
 def open_history(path: str | None) -> History:

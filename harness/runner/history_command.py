@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from harness.diagnosis.words import count
-from harness.model import settings
-from harness.runner.command_line import Parser, checked
+from harness.runner import arguments
+from harness.runner.command_line import Parser
 from harness.runner.history import History, open_history
 from harness.runner.history_file import READ_ONLY
 from harness.runner.options import EXIT_PASSED, EXIT_USAGE
@@ -50,11 +50,14 @@ def build_parser(prog: str) -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--history", metavar="PATH", help="the file (default: this folder's in the user's cache)"
+        "--history",
+        type=arguments.path,
+        metavar="PATH",
+        help="the file (default: this folder's in the user's cache)",
     )
     parser.add_argument(
         "--limit",
-        type=checked(settings.positive_number),
+        type=arguments.positive,
         default=_LIMIT,
         metavar="N",
         help=f"tests in a table (default: {_LIMIT})",

@@ -93,6 +93,7 @@ def _command(arguments: Sequence[str], prog: str) -> int:
 
 
 def _run(options: Options) -> int:
+    _set_what_ranks_must_know(options)
     if options.compare:
         from harness.runner.compare import compare
 
@@ -100,7 +101,6 @@ def _run(options: Options) -> int:
     files = _files(options)
     if passed_over := use_installed_torch():
         print(f"the torch in {passed_over} is not built: using the installed one", file=sys.stderr)
-    _set_what_ranks_must_know(options)
     place = _place_for(options)
     jobs = jobs_for(options, is_script=False) if place is None else 0
     if not options.list_only:
@@ -144,6 +144,7 @@ def _files(options: Options) -> list[TestFile]:
 
 
 def _set_what_ranks_must_know(options: Options) -> None:
+    settings.check_all()
     if options.seed is not None:
         settings.SEED.set(options.seed)
     if options.timeout_s is not None:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from harness.model.errors import UsageError
+from harness.runner import arguments
 from harness.runner.command_line import Parser, add_max_skips
 from harness.runner.console import Console
 from harness.runner.options import EXIT_FAILED
 from harness.runner.reports.junit_input import read_junit
 from harness.runner.reports.records import read_records
+from harness.runner.reports.text import shortened
 from harness.runner.reports.writing import check_reports, write_reports
 from harness.runner.results import RunResult, TestRecord
 
+# How many missing shards a message lists.
+_MAX_MISSING = 20
 
-def run_merge(arguments: Sequence[str], prog: str) -> int:
+
+def run_merge(argv: Sequence[str], prog: str) -> int:
     """Merge reports, and print what they come to.
 
     Args:
-        arguments: those after the word `merge-reports`.
+        argv: the arguments after the word `merge-reports`.
         prog: the program as the user calls it.
 
     Returns:
@@ -31,7 +37,7 @@ def run_merge(arguments: Sequence[str], prog: str) -> int:
     Raises:
         UsageError: if the arguments mean nothing, or a file is no such report.
     """
-    options = build_parser(f"{prog} merge-reports").parse_args(arguments)
+    options = build_parser(f"{prog} merge-reports").parse_args(argv)
     reports = check_reports(options.junit, options.html, options.trace, options.records)
     runs = [_read(path) for path in options.inputs]
     wrong = _wrong(options.inputs, runs)
@@ -54,15 +60,19 @@ def build_parser(prog: str) -> Parser:
     parser.add_argument(
         "inputs",
         nargs="+",
+        type=arguments.path,
         metavar="FILE",
         help="written by --records (everything), or by --junit (no pictures of ranks)",
     )
     add_max_skips(parser)
     group: argparse._ArgumentGroup = parser.add_argument_group("what to write")
-    group.add_argument("--junit", metavar="PATH", help="JUnit's XML")
-    group.add_argument("--html", metavar="PATH", help="one HTML file")
-    group.add_argument("--trace", metavar="PATH", help="a trace for Perfetto or chrome://tracing")
-    group.add_argument("--records", metavar="PATH", help="a file for merging again")
+    for name, told in {
+        "--junit": "JUnit's XML",
+        "--html": "one HTML file",
+        "--trace": "a trace for Perfetto or chrome://tracing",
+        "--records": "a file for merging again",
+    }.items():
+        group.add_argument(name, type=arguments.path, metavar="PATH", help=told)
     return parser
 
 
@@ -74,7 +84,7 @@ def _read(name: str) -> RunResult:
         return read_junit(path) if is_xml else read_records(path)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{name} cannot be merged: {why}") from error
+        raise UsageError(f"{shortened(name, 200)} cannot be merged: {why}") from error
 
 
 def merged(runs: Sequence[RunResult]) -> RunResult:
@@ -117,7 +127,10 @@ def _wrong(names: Sequence[str], runs: Sequence[RunResult]) -> list[str]:
         lines.append(f"these are not shards of one plan: {'; '.join(told)}")
     elif runs[0].shard[1] > 1:
         found = Counter(run.shard[0] for run in runs)
-        missing = [str(number) for number in range(1, max(counts) + 1) if number not in found]
+        absent = (str(n) for n in range(1, max(counts) + 1) if n not in found)
+        missing = list(islice(absent, _MAX_MISSING))
+        if max(counts) - len(found) > len(missing):
+            missing.append(f"and {max(counts) - len(found) - len(missing)} more")
         twice = [str(number) for number, times in sorted(found.items()) if times > 1]
         lines += [f"missing: shard {', '.join(missing)} of {max(counts)}"] if missing else []
         lines += [f"given twice: shard {', '.join(twice)}"] if twice else []

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from harness.model import notes, timeline
@@ -249,7 +250,7 @@ class RunResult:
         return ", ".join(f"{self.count(status)} {status.value}" for status in Status)
 
 
-def write_results(run: RunResult, path: str) -> None:
+def write_results(run: RunResult, path: Path) -> None:
     """A line of JSON about each test: name, status, why it did not pass, how long it took."""
     with open(path, "w", encoding="utf-8") as file:
         for record in run.records:

@@ -42,7 +42,8 @@ def plan_of(tests: Sequence[Cost], n: int) -> str:
 
 def _homes(costs: Mapping[str, float], n: int) -> dict[str, int]:
     # Where loads are equal, as with costs of zero, the shard with fewer tests is the lighter one.
-    loads = [(0.0, 0, number) for number in range(n)]
+    # So the first test of each shard takes the next number, and there are no more than tests.
+    loads = [(0.0, 0, number) for number in range(min(n, len(costs)))]
     home: dict[str, int] = {}
     for test in sorted(costs, key=lambda test: (-costs[test], test)):
         load, count, number = loads[0]

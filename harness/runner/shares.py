@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.model import settings
 from harness.model.errors import UsageError
+from harness.runner.reports.text import shortened
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,10 @@ def _share(starter: _Starter, environ: Mapping[str, str]) -> Share:
         count = int(environ[starter.count])
     except (ValueError, ZeroDivisionError):
         index, count = -1, 0
-    if not 0 <= index < count:
+    if not 0 <= index < count <= settings.MAX_COUNT:
+        said = (f"{name}={shortened(environ[name], 50)}" for name in (starter.index, starter.count))
         raise UsageError(
-            f"--shard auto: {starter.name} says {starter.index}={environ[starter.index]} and "
-            f"{starter.count}={environ[starter.count]}, which is no part of a whole"
+            f"--shard auto: {starter.name} says {' and '.join(said)}, which is no part of a whole"
         )
     return Share(index + 1, count, starter.is_given_world)
 

@@ -65,6 +65,11 @@ class TestPartition(unittest.TestCase):
     def test_more_shards_than_tests(self):
         self.assertEqual(sorted(map(len, shards([("a", 1.0), ("b", None)], 5))), [0, 0, 0, 1, 1])
 
+    def test_far_more_shards_than_tests(self):
+        """As many as a typing error makes: they cost no memory."""
+        parts = [shard([("a", 1.0), ("b", None)], k, 10**12) for k in (1, 2, 3, 10**12)]
+        self.assertEqual(parts, [["a"], ["b"], [], []])
+
     def test_no_tests(self):
         self.assertEqual(shards([], 3), [[], [], []])
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.model.errors import UsageError
+from harness.model.settings import quoted
 
 
 def check_writable(path: str, option: str) -> Path:
@@ -29,7 +30,7 @@ def check_writable(path: str, option: str) -> Path:
     try:
         return _checked(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{option}: {path!r} cannot be written: {_why(error)}") from None
+        raise UsageError(f"{option}: {quoted(path)} cannot be written: {_why(error)}") from None
 
 
 def replace(path: str | os.PathLike[str], content: bytes) -> None:
@@ -48,8 +49,10 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def _checked(path: str) -> Path:
-    if path.endswith(os.sep) or Path(path).is_dir():
+    if path.endswith(os.sep) or os.path.isdir(path):
         raise IsADirectoryError("it is a folder")
+    if path.endswith(".py"):  # as in `--junit test_x.py`, where the option's value is forgotten
+        raise ValueError("it is a Python file")
     target = Path(path).absolute() if _is_special(Path(path)) else _real(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
