@@ -46,7 +46,9 @@ class RankTestMixin(InRankMixin):
         ranks_of(self).end_world()
 
     def _current_test_name(self) -> str:
-        return str(self.id()).split(".")[-1]
+        # Not from the id, as PyTorch takes it: other libraries put arguments there (absl), and a
+        # name that `setattr` gave may have dots in it.
+        return str(self._testMethodName)
 
     def _spawn_processes(self) -> None:
         """Start the ranks, unless the test's skip conditions speak against it."""

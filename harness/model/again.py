@@ -22,7 +22,7 @@ def command_for(case: unittest.TestCase) -> str:
     cls = type(case)
     if not getattr(getattr(cls, RANKS, None), "has_command", True):
         return ""
-    return command(cls.__module__, f"{cls.__qualname__}.{case._testMethodName}")
+    return command(cls.__module__, cls.__qualname__, method=case._testMethodName)
 
 
 def command_for_name(name: str) -> str:
@@ -35,13 +35,14 @@ def command_for_name(name: str) -> str:
     return ""
 
 
-def command(module: str, name: str, file: str | None = None) -> str:
+def command(module: str, name: str, file: str | None = None, method: str = "") -> str:
     """The same for anything that a module contains.
 
     Args:
         module: its name.
         name: of the class or the test in it; empty for all that is in it.
         file: the module's file, if it is not of this process.
+        method: of the class that `name` is then; it may have any characters, dots included.
     """
     if module.startswith("unittest."):  # what unittest makes of a name that it cannot load
         return ""
@@ -49,8 +50,9 @@ def command(module: str, name: str, file: str | None = None) -> str:
         file = file_of(module)
     file = os.path.abspath(file)
     if "PYTEST_CURRENT_TEST" in os.environ:
-        place = "::".join([short_path(file), *name.split(".")])
-        return _as_now(["python", "-m", "pytest", place])
+        parts = [short_path(file), *name.split("."), *([method] if method else [])]
+        return _as_now(["python", "-m", "pytest", "::".join(parts)])
+    name = f"{name}.{method}" if method else name
     names = [name] if name else []
     if module == "__main__":
         return _as_now(["python", short_path(file), *names])

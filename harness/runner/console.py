@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TextIO
 
 from harness.model.clock import Deadline, now
-from harness.runner.reports.text import shortened
+from harness.runner.reports.text import one_line, shortened
 from harness.runner.results import RunResult, Status, TestRecord
 from harness.runner.schedule import Item
 
@@ -93,7 +93,7 @@ class Console:
             self._print_class(record.test_id, _MARKS[record.status])
 
     def _print_class(self, owner: str, marks: str) -> None:
-        self.say(f"{owner} {marks}".strip())
+        self.say(f"{one_line(owner)} {marks}".strip())
 
     def say(self, text: str = "") -> None:
         self._heartbeat = Deadline.after(_HEARTBEAT_S)
@@ -119,7 +119,7 @@ class Console:
 
     def _shown_running(self, item: Item) -> str:
         ranks = f", {item.test.ranks} ranks" if item.test.ranks else ""
-        return f"{item.test.key} ({now() - self.running[item][0]:.0f} s{ranks})"
+        return f"{one_line(item.test.key)} ({now() - self.running[item][0]:.0f} s{ranks})"
 
     def close(self) -> None:
         """No test runs any more: show the classes that were not run to their ends."""
@@ -154,7 +154,8 @@ class Console:
 
     def _failures(self, record: TestRecord) -> None:
         for trouble in record.troubles:
-            self.say(f"\n{_RULE}\n{trouble.label}: {trouble.title}\n{_RULE}\n{trouble.text}")
+            title = one_line(trouble.title)
+            self.say(f"\n{_RULE}\n{trouble.label}: {title}\n{_RULE}\n{trouble.text}")
         if record.status is Status.FAILED:
             for name, text in (("stdout", record.stdout), ("stderr", record.stderr)):
                 if text.strip():
@@ -172,7 +173,7 @@ class Console:
         if subtests:
             self.say("\nskipped sub-tests (their tests ran):")
         for subtest in subtests:
-            self.say(f"  {subtest.title}  {subtest.reason}".rstrip())
+            self.say(f"  {one_line(subtest.title)}  {subtest.reason}".rstrip())
 
     def _flaky(self, run: RunResult) -> None:
         flaky = [record for record in run.records if record.is_flaky]
@@ -180,7 +181,7 @@ class Console:
             self.say("\nflaky (failed, then passed):")
         for record in flaky:
             tries, first = len(record.earlier) + 1, shortened(record.earlier[0].why, _MAX_WHY)
-            self.say(f"  {record.key}  at attempt {tries}; first: {first}")
+            self.say(f"  {one_line(record.key)}  at attempt {tries}; first: {first}")
 
     def _notes(self, run: RunResult) -> None:
         kinds = Counter(note.kind for record in run.records for note in record.notes)
@@ -200,8 +201,8 @@ def _line(record: TestRecord) -> str:
     reason = f"  ({record.reason})" if record.reason else ""
     skipped = len(record.skipped_subtests)
     reason += f"  ({skipped} sub-test{'s' * (skipped > 1)} skipped)" if skipped else ""
-    return f"{word:8}{record.seconds:7.2f} s  {record.key}{reason}"
+    return f"{word:8}{record.seconds:7.2f} s  {one_line(record.key)}{reason}"
 
 
 def _shown(record: TestRecord) -> str:
-    return f"{record.key}  {shortened(record.why, _MAX_WHY)}"
+    return f"{one_line(record.key)}  {shortened(record.why, _MAX_WHY)}"

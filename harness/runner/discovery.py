@@ -211,7 +211,7 @@ def _meant_by(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
         theirs = [file for file in files if lies_in(file, name)]
         modules = [file.module for file in theirs if str(file.path) not in loaded.broken]
         return [test for module in modules for test in loaded.tests.get(module, ())]
-    meant = [(place, test) for place, test in loaded.all_tests() if _is_part(name, place[1])]
+    meant = [(place, test) for place, test in loaded.all_tests() if _is_meant(name, place, test)]
     if meant or any(_is_part(module, name) for module in (*loaded.broken, *loaded.skipped)):
         return meant
     if any(_is_part(name, module) for module in (*loaded.tests, *loaded.broken, *loaded.skipped)):
@@ -229,7 +229,7 @@ def _import_for(name: str, loaded: Loaded) -> Tests:
             tests = loaded.tests.get(module, [])
             if length == len(parts) or module not in loaded.tests:
                 return tests
-            if meant := [(place, test) for place, test in tests if _is_part(name, place[1])]:
+            if meant := [(place, test) for place, test in tests if _is_meant(name, place, test)]:
                 return meant
             break
     raise UsageError(_unknown(name, [test_id for (_, test_id, _), _ in loaded.all_tests()]))
@@ -245,6 +245,17 @@ def _can_find(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError, AttributeError):
         return False
+
+
+def _is_meant(name: str, place: Place, test: unittest.TestCase) -> bool:
+    """Whether a dotted name is part of a test's id, or of its class and method.
+
+    Some libraries (absl, testscenarios) add arguments to the id, which nobody wants to type.
+    """
+    if _is_part(name, place[1]):
+        return True
+    method = getattr(test, "_testMethodName", "")
+    return bool(method) and _is_part(name, f"{strclass(type(test))}.{method}")
 
 
 def _is_part(name: str, of: str) -> bool:

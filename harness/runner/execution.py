@@ -28,6 +28,7 @@ from harness.runner.live_console import console_for
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED, Options
 from harness.runner.orders import Wanted
 from harness.runner.plan import Place, PlannedTest, planned_from_data
+from harness.runner.reports.text import one_line
 from harness.runner.results import RunResult, Status, TestRecord, Trouble, write_results
 from harness.runner.rounds import rounds
 from harness.runner.schedule import Item, Schedule
@@ -137,7 +138,7 @@ class Execution:
 
     def _list(self, choice: Choice, found: _Found) -> int:
         for test in choice.tests:
-            self._console.say(test.key)
+            self._console.say(one_line(test.key))
         for module, text in found.broken.items():
             print(f"{module} cannot be imported:\n{text}", file=sys.stderr)
         if found.broken:

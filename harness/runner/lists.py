@@ -97,7 +97,7 @@ class TestLists:
 
 def is_marked_slow(test: unittest.TestCase) -> bool:
     """Whether a test is decorated with PyTorch's `slowTest`, which marks the method."""
-    method = getattr(test, test.id().rpartition(".")[2], None)
+    method = getattr(test, getattr(test, "_testMethodName", ""), None)
     return bool(getattr(method, "slow_test", False))
 
 

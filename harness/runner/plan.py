@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.model import again, marks
 from harness.runner.lists import is_marked_slow
-from harness.runner.results import copy_suffix
+from harness.runner.results import copy_suffix, owner_of
 
 #: A test as any process finds it: the module whose loading gives it, its id, and which of the tests
 #: with this id in that module it is, from 0.
@@ -98,7 +98,7 @@ def describe(
     ranks = _ranks(test)
     return PlannedTest(
         test_id=test.id(),
-        owner=test.id().rpartition(".")[0],
+        owner=owner_of(test.id()),
         module=type(test).__module__,
         file=again.file_of(type(test).__module__),
         ranks=ranks,

@@ -129,7 +129,16 @@ class TestRecord:
     def owner(self) -> str:
         """The class (or module) that the test or fixture belongs to."""
         fixture = _FIXTURE.match(self.test_id)
-        return fixture[1] if fixture else self.test_id.rpartition(".")[0]
+        return fixture[1] if fixture else owner_of(self.test_id)
+
+
+def owner_of(test_id: str) -> str:
+    """The class in a test's id, which may go on after the method: `m.C.test_p0 (1.5, 'a.b')`."""
+    return _END_OF_METHOD.split(test_id, maxsplit=1)[0].rpartition(".")[0]
+
+
+# Where other libraries put a test's arguments or scenario into its id (absl, testscenarios).
+_END_OF_METHOD = re.compile(r"[\s(\[]")
 
 
 def copy_suffix(copy: int) -> str:

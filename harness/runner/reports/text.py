@@ -20,6 +20,13 @@ def visible(text: str) -> str:
     return _FORBIDDEN.sub(_escaped, text)
 
 
+def one_line(text: str) -> str:
+    r"""A name as one line that does nothing to a terminal: with `\n` for a line feed, and so on."""
+    if text.isascii() and text.isprintable():
+        return text
+    return visible(text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
