@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
@@ -172,7 +173,8 @@ def load(files: Iterable[TestFile]) -> Loaded:
 
 def tests_of(module: ModuleType, name: str) -> Tests:
     """All tests of the module that has this name, in the order of unittest's loader."""
-    found = _flatten(unittest.defaultTestLoader.loadTestsFromModule(module))
+    with _named_as_the_script(module):
+        found = list(_flatten(unittest.defaultTestLoader.loadTestsFromModule(module)))
     numbers = Counter[str]()
     tests: Tests = []
     for test in found:
@@ -180,6 +182,20 @@ def tests_of(module: ModuleType, name: str) -> Tests:
         tests.append(((name, test_id, numbers[test_id]), test))
         numbers[test_id] += 1
     return tests
+
+
+@contextlib.contextmanager
+def _named_as_the_script(module: ModuleType) -> Iterator[None]:
+    """Have `sys.argv[0]` be the module's file meanwhile, as if it had been started as a script.
+
+    The `load_tests` of PyTorch's common_utils (torch 2.13) rejects the tests of any other file.
+    """
+    script = sys.argv[0]
+    sys.argv[0] = getattr(module, "__file__", None) or script
+    try:
+        yield
+    finally:
+        sys.argv[0] = script
 
 
 def select(
