@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -87,11 +88,7 @@ class Crew:
                 return plan
             self._observer.tick()
         out, err = worker.unread_output()
-        how = aftermath.how(worker.exit_code())
-        raise UsageError(
-            f"importing the tests ended the process that did it ({how}): "
-            f"do not exit in a module that is imported\n{out}{err}".rstrip()
-        )
+        raise UsageError(f"{_why_importing_ended(worker)}\n{out}{err}".rstrip())
 
     def _start(self, number: int) -> Worker:
         """Have a new worker with this number."""
@@ -372,3 +369,21 @@ class Crew:
     @property
     def _was_interrupted(self) -> bool:
         return self.stopped in {"interrupted", "out of time"}
+
+
+def _why_importing_ended(worker: Worker) -> str:
+    """Say how the process ended that imported the test modules, and what to do about it."""
+    code = worker.exit_code()
+    if worker.is_lost:
+        return (
+            "the process that imported the tests ended, and so did the fork server that knew how: "
+            "if nobody killed them, the machine may have run out of memory"
+        )
+    if code < 0:
+        out_of_memory = ": if nobody sent it, the machine may have run out of memory"
+        hint = out_of_memory if code == -signal.SIGKILL else ", while it imported a test module"
+        return f"the process that imported the tests was {aftermath.how(code)}{hint}"
+    return (
+        f"the process that imported the tests ended with {aftermath.how(code)}: "
+        "do not exit in a module that is imported"
+    )

@@ -92,9 +92,14 @@ class Worker:
         """
         self._process.join(_DELIVERY_S)
         code: int | None = self._process.exitcode
-        if code is None or getattr(self._process, "is_lost", False):
+        if code is None or self.is_lost:
             return 0 if self.said_goodbye else 255
         return code
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its fork server died first, so that nobody knows its exit code."""
+        return bool(getattr(self._process, "is_lost", False))
 
     @property
     def open_fds(self) -> list[int]:

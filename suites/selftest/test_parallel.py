@@ -343,6 +343,19 @@ class TestDeaths(CommandTestCase):
         self.assertIn("exit code 5", done.err)
         self.assertIn("do not exit in a module that is imported", done.err)
 
+    def test_killed_while_importing(self):
+        for name, says in (
+            ("SIGKILL", "was killed by SIGKILL: if nobody sent it, the machine may have run out"),
+            ("SIGSEGV", "was killed by SIGSEGV, while it imported a test module"),
+        ):
+            with self.subTest(signal=name):
+                text = f"import os, signal\nos.kill(os.getpid(), signal.{name})\n"
+                self.write("test_killed.py", text)
+                done = self.harness("-j", "2")
+                self.assertEqual(done.code, 2)
+                self.assertIn(f"the process that imported the tests {says}", done.err)
+                self.assertNotIn("do not exit", done.err)
+
 
 class TestTogether(CommandTestCase):
     """Who may run beside whom."""
