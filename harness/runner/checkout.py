@@ -21,12 +21,20 @@ def use_defaults(temp: Path) -> None:
     Args:
         temp: a folder that may be filled.
     """
+    os.environ.update(environ_with_defaults(temp))
+
+
+def environ_with_defaults(temp: Path) -> dict[str, str]:
+    """Return this process's environment with what `use_defaults` would set."""
     for name in _FOLDERS:
         (temp / name).mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("BACKEND", "gloo")
-    os.environ.setdefault("WORLD_SIZE", "2")
-    os.environ.setdefault("TEMP_DIR", str(temp))
-    os.environ.setdefault("INIT_METHOD", f"file://{temp / 'init_dir' / 'shared_init_file'}")
+    defaults = {
+        "BACKEND": "gloo",
+        "WORLD_SIZE": "2",
+        "TEMP_DIR": str(temp),
+        "INIT_METHOD": f"file://{temp / 'init_dir' / 'shared_init_file'}",
+    }
+    return {**defaults, **os.environ}
 
 
 def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
@@ -41,7 +49,7 @@ def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
     Raises:
         UsageError: if the folder or a file does not exist, or holds no tests.
     """
-    folder = _folder_of_tests(checkout)
+    folder = folder_of_tests(checkout)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     named = [name for name in names if is_path(name)]
@@ -55,7 +63,12 @@ def dotted(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if not is_path(name))
 
 
-def _folder_of_tests(checkout: str) -> Path:
+def folder_of_tests(checkout: str) -> Path:
+    """Return the folder with the tests of a checkout, from which PyTorch's developers run them.
+
+    Raises:
+        UsageError: if the checkout does not exist.
+    """
     root = Path(os.path.realpath(checkout))
     if not os.path.isdir(root):
         raise UsageError(f"--torch-checkout: there is no folder {shortened(checkout, 200)}")

@@ -354,9 +354,9 @@ def _contradictions(options: Options) -> list[tuple[bool, str]]:
     ]
 
 
-# What --compare gives both sides; it would drop the rest in silence.
+# What --compare passes on; it would drop the rest in silence.
 _COMPARED = {"checkout", "compare", "isolation", "jobs", "json", "names", "patterns", "seed"}
-_COMPARED |= {"timeout_s"}
+_COMPARED |= {"run_timeout_s", "timeout_s"}
 
 
 def _beside_compare(options: Options, parser: Parser) -> tuple[bool, str]:

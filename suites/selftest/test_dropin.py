@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import re
 import shutil
 import sys
 import textwrap
-from pathlib import Path
-from unittest import mock
 
-from harness.runner import compare
-from harness.runner.options import EXIT_FAILED, EXIT_PASSED, Options
 from suites.selftest.support import ROOT, CommandTestCase
 
 RUNNER = str(ROOT / "run_tests.py")
@@ -167,6 +160,99 @@ class TestDropIn(CheckoutTestCase):
         self.assertIn("harness.RanksDiedError: 1 of 2 ranks killed by SIGKILL", finished.out)
         self.assert_clean(finished)
 
+    def test_load_tests(self):
+        """PyTorch's `load_tests` wants the classes to be those of the running script."""
+        path = self.write(
+            "pytorch/test/distributed/test_loads.py",
+            """
+            from torch.testing._internal.common_utils import load_tests, run_tests, TestCase
+            from test_own import TestOwn
+
+            load_tests = load_tests
+
+            class TestLoaded(TestCase):
+                def test(self):
+                    pass
+
+            if __name__ == "__main__":
+                run_tests()
+            """,
+        )
+        finished = self.run_it("distributed/test_loads.py")
+        # As when it is run as a script: TestOwn is defined in another file.
+        self.assertEqual(finished.last_line, "0 passed, 1 failed, 0 skipped", finished.out)
+        self.assertIn("Did you accidentally import a unittest.TestCase", finished.out)
+        path.write_text(
+            path.read_text()
+            .replace("import TestOwn", "import SUITE")
+            .replace("from test_own import SUITE", "")
+        )
+        for jobs in ("0", "1"):
+            finished = self.run_it("distributed/test_loads.py", "-j", jobs)
+            self.assertEqual(finished.last_line, "1 passed, 0 failed, 0 skipped", finished.out)
+        plain = self.run_command(sys.executable, RUNNER, str(path))
+        self.assertEqual(plain.last_line, "1 passed, 0 failed, 0 skipped", plain.out)
+
+    def test_thread_ranks(self):
+        """What PyTorch's test_multi_threaded_pg.py expects of thread ranks."""
+        self.write(
+            "pytorch/test/distributed/test_threads.py",
+            """
+            import torch
+            import torch.distributed as dist
+            from torch.testing._internal.common_distributed import (
+                MultiThreadedTestCase,
+                spawn_threads_and_init_comms,
+            )
+            from torch.testing._internal.common_utils import TestCase
+
+            class TestWrapper(TestCase):
+                def test_error_is_caught(self):
+                    @spawn_threads_and_init_comms(world_size=3)
+                    def method(self):
+                        dist.barrier()
+                        if dist.get_rank() == 1:
+                            raise AssertionError("on rank 1")
+                        dist.barrier()
+
+                    with self.assertRaisesRegex(RuntimeError, "on rank 1"):
+                        method(self)
+
+            class TestBaseClass(MultiThreadedTestCase):
+                world_size = 3
+
+                def setUp(self):
+                    super().setUp()
+                    self._spawn_threads()
+
+                def test_ranks_draw_differently(self):
+                    own = torch.rand(3)
+                    from_0 = own.clone()
+                    dist.broadcast(from_0, src=0)
+                    self.assertEqualOnRank(own, from_0, rank=0)
+                    self.assertNotEqualOnRank(own, from_0, rank=1)
+                    self.assertNotEqualOnRank(own, from_0, rank=2)
+
+            class TestTwice(MultiThreadedTestCase):
+                world_size = 3
+
+                def setUp(self):
+                    super().setUp()
+                    self._spawn_threads()
+                    first = list(self.threads)
+                    self._spawn_threads()
+                    assert not any(thread.is_alive() for thread in first)
+
+                def test_the_last_ranks_count(self):
+                    ones = torch.ones(1)
+                    dist.all_reduce(ones)
+                    self.assertEqual(ones.item(), 3)
+            """,
+        )
+        finished = self.run_it("distributed/test_threads.py")
+        self.assertEqual(finished.last_line, "3 passed, 0 failed, 0 skipped", finished.out)
+        self.assert_clean(finished)
+
     def listed(self, *arguments):
         finished = self.run_it("--list", *arguments)
         self.assertEqual(finished.code, 0, finished.err)
@@ -211,38 +297,6 @@ class TestCompare(CheckoutTestCase):
         self.assertRegex(finished.out, r"PyTorch's: 2 passed, 0 failed, 0 skipped, [\d.]+ s\n")
         self.assertRegex(finished.out, r"this one:  1 passed, 1 failed, 0 skipped, [\d.]+ s")
         self.assert_clean(finished)
-
-    def test_as_json(self):
-        """Of runs of both harnesses that are over: what is printed, and the exit code."""
-        passed, failed = ("passed", ""), ("failed", "why")
-        for ours, differences, code in (
-            ({"m.T.a": passed, "m.T.b": passed}, [], EXIT_PASSED),
-            (
-                {"m.T.a": failed, "m.T.b": passed},
-                [{"test": "m.T.a", "torchs": ["passed", ""], "ours": ["failed", "why"]}],
-                EXIT_FAILED,
-            ),
-            (
-                {"m.T.b": passed},
-                [{"test": "m.T.a", "torchs": ["passed", ""], "ours": ["not run", ""]}],
-                EXIT_FAILED,
-            ),
-            ({}, None, EXIT_FAILED),
-        ):
-            sides = [compare.Side({"m.T.a": passed, "m.T.b": passed}, 9.0), compare.Side(ours, 1.0)]
-            options = Options(checkout=Path(self.checkout), compare=True, json=True)
-            with (
-                self.subTest(ours=ours),
-                mock.patch.object(compare, "_run", side_effect=sides),
-                contextlib.redirect_stdout(io.StringIO()) as out,
-            ):
-                self.assertEqual(compare.compare(options), code)
-                (found,) = json.loads(out.getvalue())
-                self.assertEqual(found["ours"]["verdicts"], {n: [*v] for n, v in ours.items()})
-                if differences is None:
-                    self.assertEqual(len(found["differences"]), 2)
-                else:
-                    self.assertEqual(found["differences"], differences)
 
 
 class TestBases(CommandTestCase):
