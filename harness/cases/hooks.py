@@ -35,6 +35,7 @@ PROCESS_HOOKS = {
     "_spawn_processes": Hook("()"),
     "_start_processes": Hook("(proc)", ("self", None)),
     "_join_processes": Hook("(fn)", ("self", None)),
+    "_check_return_codes": Hook("(fn, elapsed_time)", ("self", None, 0.0)),
     "_current_test_name": Hook("()"),
     "perRankSetUp": Hook("()"),
     "perRankTearDown": Hook("()"),

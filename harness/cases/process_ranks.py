@@ -19,13 +19,14 @@ from harness.cases.hooks import PROCESS_HOOKS
 from harness.cases.in_rank import RanksInRank
 from harness.cases.isolation import isolation_of
 from harness.cases.nodes import nodes_of
+from harness.cases.ranks_of_test import ranks_of
 from harness.cases.timeouts import timeout_of
 from harness.cases.under_hypothesis import is_given, run_property_test
 from harness.model import settings
-from harness.model.clock import Deadline
+from harness.model.clock import Deadline, now
 from harness.model.expectation import Expectation
 from harness.model.spec import PROCESS, LaunchSpec, check_world_size
-from harness.model.verdict import ExitRule, Verdict, judge
+from harness.model.verdict import ExitRule, Verdict, VerdictKind, judge
 from harness.ranks import folders, tracks
 from harness.ranks.given import GivenRanks, current, placed, start_world
 from harness.ranks.launcher import ProcessFactory, launcher
@@ -63,6 +64,8 @@ class ProcessRanks(RanksInRank):
         self._stays = False
         self._own_world: StayingWorld | None = None
         self._expectations: dict[int, list[Expectation]] = {}
+        self._verdict: Verdict | None = None
+        self._worlds = 0
 
     def make_folder(self) -> str:
         """Make the test's folder; returns the path of the empty file in it for a FileStore."""
@@ -92,10 +95,12 @@ class ProcessRanks(RanksInRank):
     def start_processes(self, proc: ProcessFactory) -> None:
         """Have a process for each rank; `proc` is called as multiprocessing.Process is."""
         case = self.case
+        self._end_earlier_world()
         case.addCleanup(self.end_world)
         self.timeout_s = timeout_of(case, self.test)
         ranks = self._given_ranks()
-        spec = self._launch_spec(isolation_of(case, self.test, self.usual_isolation))
+        usual = isolation_of(case, self.test, self.usual_isolation)
+        spec = self._launch_spec(PROCESS if self._test_checks_exits else usual)
         spec = placed(spec, nodes_of(case, self.test), ranks)
         if spec.stays:
             self._world = pool().world_for(spec, lambda spec: start_world(spec, proc, ranks))
@@ -103,9 +108,29 @@ class ProcessRanks(RanksInRank):
             self._own_world = StayingWorld.start(spec, lambda spec: start_world(spec, proc, ranks))
             self._world = self._own_world.world
         else:
-            self._world = start_world(spec.in_world(spec.folder), proc, ranks)
+            self._world = start_world(spec.in_world(self._new_world_folder()), proc, ranks)
         self._stays = spec.stays
         case.processes = self._world.processes
+
+    def _end_earlier_world(self) -> None:
+        """End the ranks that the test has started before: the last ones are those that count.
+
+        A `setUp` that calls `_spawn_processes()` where its base class has done so is common.
+        """
+        self._verdict = None
+        if self._world is None:
+            return
+        self.end_world()
+        # A rendezvous over the file must not find what the earlier ranks wrote to it.
+        Path(self._store_file).write_bytes(b"")
+
+    def _new_world_folder(self) -> str:
+        """A folder for the files of a world: the test's own, unless one has had that already."""
+        assert self._folder is not None
+        self._worlds += 1
+        folder = self._folder if self._worlds == 1 else self._folder / f"world-{self._worlds}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return str(folder)
 
     def _launch_spec(self, isolation: str) -> LaunchSpec:
         case, cls = self.case, type(self.case)
@@ -152,13 +177,28 @@ class ProcessRanks(RanksInRank):
         self.case._join_processes(fn)
 
     def join_processes(self, fn: Callable[[], Any]) -> None:
-        """Wait for the ranks and raise what they add up to."""
-        with as_no_fault_of_the_test(self.case):
-            verdict, left = self._await_verdict(fn)
-        if not verdict.is_trouble:
-            report_leaks(self.case, left)
-        raise_verdict(self.case, verdict, self.kept_folder(verdict))
+        """Wait for the ranks and raise what they add up to; also when it is called again."""
+        began_s = now()
+        if self._verdict is None:
+            with as_no_fault_of_the_test(self.case):
+                self._verdict, left = self._await_verdict(fn)
+            if not self._verdict.is_trouble:
+                report_leaks(self.case, left)
+        if self._test_checks_exits and self._verdict.kind is VerdictKind.PASSED:
+            self.case._check_return_codes(fn, now() - began_s)
+        else:
+            self.check_verdict()
         accept(self._expectations)
+
+    def check_verdict(self) -> None:
+        """Raise what the ranks, which have ended, add up to."""
+        assert self._verdict is not None
+        raise_verdict(self.case, self._verdict, self.kept_folder(self._verdict))
+
+    @property
+    def _test_checks_exits(self) -> bool:
+        """Whether the class has a check of its own on how its ranks exit."""
+        return type(self.case)._check_return_codes is not check_return_codes
 
     def run_examples(self, fn: Callable[[], Any]) -> None:
         assert self._world is not None
@@ -221,7 +261,7 @@ class ProcessRanks(RanksInRank):
         return ExitRule(
             # 0 is how every test ends.
             expected_code=self.case.special_return_code_checks.get(fn) or None,
-            any_code=fn in self.case.skip_return_code_checks,
+            any_code=fn in self.case.skip_return_code_checks or self._test_checks_exits,
         )
 
     def end_world(self) -> None:
@@ -251,6 +291,15 @@ class ProcessRanks(RanksInRank):
             folders.keep(folder)
         elif folder is not None:
             folders.remove(folder)
+
+
+def check_return_codes(self: Any, fn: Callable[[], Any], elapsed_time: float) -> None:
+    """Raise what the ranks add up to.
+
+    An override is called in its place when all ranks have ended, unless one failed or skipped. It
+    looks at `self.processes[rank].exitcode`, and accepts any that it does not assert on.
+    """
+    ranks_of(self).check_verdict()
 
 
 class _Factory:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from harness.cases.in_rank import InRankMixin
-from harness.cases.process_ranks import ProcessRanks
+from harness.cases.process_ranks import ProcessRanks, check_return_codes
 from harness.cases.ranks_of_test import ranks_of
 from harness.cases.world_tests import MAIN_RANK
 from harness.ranks.launcher import ProcessFactory, launcher
@@ -61,3 +61,5 @@ class RankTestMixin(InRankMixin):
     def _join_processes(self, fn: Callable[[], Any]) -> None:
         """Wait for the ranks and raise what they add up to."""
         ranks_of(self).join_processes(fn)
+
+    _check_return_codes = check_return_codes

@@ -54,6 +54,7 @@ class ThreadRanks(Ranks):
         if not self.may_start():
             return
         require_distributed()
+        self.end()  # a test may start its ranks twice: the last ones count
         self.timeout_s = timeout_of(self.case, self.test)
         self.case.addCleanup(self.end)
         self._is_ready = True

@@ -1,8 +1,8 @@
 """Every exception that the harness raises: who raises it, and what to do about it.
 
-The verdict of a rank test is one of the `Ranks…Error` classes. They derive from what unittest and
-PyTorch's users expect: `AssertionError` where a test's own assertion failed, `RuntimeError` (which
-PyTorch's harness raises) otherwise.
+The verdict of a rank test is one of the `Ranks…Error` classes. They all derive from `RuntimeError`,
+which PyTorch's harness raises, so code that catches it works here, too. Where an assertion of the
+test failed, it is also an `AssertionError`, so that unittest reports a failure, not an error.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SettingError(HarnessError, ValueError):
     """A setting (environment variable, option, attribute) has a value that it cannot have."""
 
 
-class RanksFailedError(HarnessError, AssertionError):
+class RanksFailedError(HarnessError, AssertionError, RuntimeError):
     """An assertion of the test failed on at least one rank, and no rank did anything worse."""
 
 

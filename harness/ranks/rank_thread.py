@@ -72,8 +72,13 @@ class RankThread(threading.Thread):
         self._is_preliminary = False
 
     def seed(self) -> None:
-        """Start the rank's random generators from the run's seed; they are its alone."""
-        self._generators.seed(settings.SEED.value())
+        """Start the rank's random generators, which are its own, from the run's seed.
+
+        PyTorch's thread ranks share one generator, so no two of them draw the same, and some of its
+        tests rely on it: under --torch-checkout, each rank has another seed.
+        """
+        own = self.rank if settings.DROPIN.value() else 0
+        self._generators.seed(settings.SEED.value() + own)
 
     def report(self, outcome: Outcome) -> None:
         """Say what became of the body. What goes wrong afterwards still counts."""

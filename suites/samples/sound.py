@@ -242,3 +242,69 @@ class FreshProcesses(MultiProcessTestCase):
         self.assertEqual(self.seen, [2])
         self.assertNotIn("SAMPLE_LEAK", os.environ)
         self.assertEqual(torch.get_default_dtype(), torch.float32)
+
+
+class StartsTwice(MultiProcessTestCase):
+    """Its `setUp` starts the ranks where that of its base class has started some."""
+
+    world_size = 2
+
+    def setUp(self):
+        super().setUp()
+        self._spawn_processes()
+        first = [process.pid for process in self.processes]
+        os.environ["SAMPLE_FIRST"] = str(first)
+        self._spawn_processes()
+        assert not {process.pid for process in self.processes} & set(first)
+        assert not any(map(psutil.pid_exists, first))
+
+    def test_only_the_last_ranks_count(self):
+        assert os.getpid() not in json.loads(os.environ["SAMPLE_FIRST"])
+        store = dist.FileStore(self.file_name, self.world_size)
+        dist.init_process_group("gloo", store=store, rank=self.rank, world_size=2)
+        dist.barrier()
+
+
+class JoinsTwice(MultiProcessTestCase):
+    """The second time, the ranks that have been joined are as they were."""
+
+    world_size = 2
+
+    def setUp(self):
+        super().setUp()
+        self._spawn_processes()
+
+    def _join_processes(self, fn):
+        super()._join_processes(fn)
+        super()._join_processes(fn)
+        self._spawn_processes()
+        super()._join_processes(fn)
+
+    def test_passes(self):
+        pass
+
+
+class ChecksExits(MultiProcessTestCase):
+    """PyTorch's tests of NCCL check in this way how each rank has exited."""
+
+    world_size = 2
+
+    def setUp(self):
+        super().setUp()
+        self._spawn_processes()
+
+    def _check_return_codes(self, fn, elapsed_time):
+        self.assertEqual([process.exitcode for process in self.processes], [-6, 0])
+        super()._check_return_codes(fn, elapsed_time)
+
+    def test_rank_0_aborts(self):
+        if self.rank == 0:
+            os.abort()
+
+    def test_no_rank_aborts(self):
+        pass
+
+    def test_rank_1_fails(self):
+        if self.rank == 0:
+            os.abort()
+        raise ValueError

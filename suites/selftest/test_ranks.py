@@ -41,6 +41,24 @@ class TestWorlds(InProcess):
     def test_override_of_run(self):
         self.passes(sound.OwnRun, "test_group_is_up")
 
+    def test_ranks_are_started_twice(self):
+        for isolation in ("process", "none"):
+            env = {"HARNESS_ISOLATION": isolation, "SAMPLE_FIRST": ""}
+            self.passes(sound.JoinsTwice, "test_passes", **env)
+        self.passes(sound.StartsTwice, "test_only_the_last_ranks_count", SAMPLE_FIRST="")
+        self.assert_no_folder_left()
+
+    def test_override_of_the_check_of_exit_codes(self):
+        for isolation in ("process", "none"):
+            env = {"HARNESS_ISOLATION": isolation}
+            self.passes(sound.ChecksExits, "test_rank_0_aborts", **env)
+        result = run_case(sound.ChecksExits, "test_no_rank_aborts")
+        self.assertEqual(result.status, "failed", result.text)
+        self.assertIn("-6", result.text)
+        result = run_case(sound.ChecksExits, "test_rank_1_fails")
+        self.assertEqual(result.status, "error", result.text)
+        self.assertIn("rank 1: ValueError", result.text)
+
     def test_world_sizes_as_separate_tests(self):
         for size in (1, 2, 3, 4, 8):
             found = self.passes(sound.Sizes, f"test_size_world_size_{size}")

@@ -24,6 +24,7 @@ STATES = (ProcessRanks, ContinuousRanks, ThreadRanks, _CallRanks)
 
 # PyTorch's names that begin with an underscore; its tests override or read them.
 MIRRORED = {
+    "_check_return_codes",
     "_current_test_name",
     "_init_pg",
     "_join_processes",
