@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 import torch.distributed as dist
 
-from harness.cases.devices import backend_is_available
+from harness.cases.devices import current_accelerator, why_backend_cannot_run
 from harness.cases.hooks import CONTINUOUS_HOOKS
 from harness.cases.process_ranks import ProcessRanks
 from harness.cases.rank_tests import RankTestMixin
@@ -28,7 +28,7 @@ from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_store import store_for_group
 
 # Those that torch may have been built without.
-_OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "ucc", "xccl"})
+_OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "nccl-lazy", "nccl2", "ucc", "xccl"})
 
 
 class ContinuousRanks(ProcessRanks):
@@ -94,8 +94,8 @@ class ContinuousTestMixin(RankTestMixin):
 
     @classmethod
     def device_type(cls) -> str:
-        """The type of device that the tests run on."""
-        accelerator = torch.accelerator.current_accelerator()
+        """The type of device that the tests run on: the machine's accelerator, or else "cpu"."""
+        accelerator = current_accelerator()
         return "cpu" if accelerator is None else accelerator.type
 
     @classmethod
@@ -126,8 +126,9 @@ class ContinuousTestMixin(RankTestMixin):
 
     def _spawn_processes(self) -> None:
         backend = self.backend_str() if callable(self.backend_str) else self.backend_str
-        if backend in _OPTIONAL_BACKENDS and not backend_is_available(backend):
-            raise unittest.SkipTest(f"torch was built without the {backend} backend")
+        reason = why_backend_cannot_run(backend) if backend in _OPTIONAL_BACKENDS else None
+        if reason is not None:
+            raise unittest.SkipTest(reason)
         super()._spawn_processes()
 
 
@@ -139,12 +140,24 @@ def _chosen_world_size(case: ContinuousTestMixin) -> int:
     """
     if case.world_size != UNSET:
         return case.world_size
-    # instantiate_device_type_tests puts a string in the method's place.
-    kind = case.device_type() if callable(case.device_type) else case.device_type
+    kind = _device_type_of_ranks(case)
     count = int(torch.get_device_module(kind).device_count())
     if count == 0:
         raise unittest.SkipTest(f"this machine has no {kind} device")
     return count
+
+
+def _device_type_of_ranks(case: ContinuousTestMixin) -> str:
+    """The type of device of which each rank has one."""
+    # instantiate_device_type_tests puts a string in the method's place.
+    if not callable(case.device_type):
+        return case.device_type
+    if inspect.getattr_static(case, "device_type") is not vars(ContinuousTestMixin)["device_type"]:
+        return case.device_type()
+    # With torch built for GPUs, a class that leaves its world size to them means GPUs: as under
+    # PyTorch's harness, it is skipped on a machine without any.
+    built_for = torch.accelerator.current_accelerator()
+    return "cpu" if built_for is None else built_for.type
 
 
 def _group_key(test_class: Any) -> object:

@@ -25,6 +25,15 @@ def accelerator_count() -> int:
     return 0
 
 
+def current_accelerator() -> torch.device | None:
+    """The type of accelerator that the machine has, such as `cuda`; None where there is none.
+
+    torch's function of this name answers by what torch was built for: CUDA's build, which PyPI
+    has, names `cuda` on machines without a GPU. Its argument `check_available` is not in torch 2.6.
+    """
+    return torch.accelerator.current_accelerator() if torch.accelerator.device_count() else None
+
+
 def device_count(device_type: str) -> int:
     """How many devices of a type the machine has; the CPU counts as one."""
     if device_type == "cpu":
@@ -41,3 +50,13 @@ def backend_is_available(name: str) -> bool:
         return False
     available = getattr(dist, f"is_{name}_available", None)
     return bool(available()) if available is not None else dist.is_backend_available(name)
+
+
+def why_backend_cannot_run(name: str) -> str | None:
+    """Why no process group of this backend can come up on this machine; None if one can."""
+    if not backend_is_available(name):
+        return f"torch was built without the {name} backend"
+    types = dist.Backend.backend_capability.get(name, ["cpu"])
+    if not any(map(device_count, types)):
+        return f"{name} needs a {' or '.join(types).upper()} device, this machine has none"
+    return None

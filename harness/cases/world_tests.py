@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 
 from harness.cases.agreement import AgreementMixin
+from harness.cases.devices import current_accelerator
 from harness.cases.expecting import expect_file
 from harness.cases.hooks import check_hooks
 from harness.cases.ranks_of_test import Ranks, adopt_world_size, ranks_of
@@ -73,7 +74,7 @@ class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
 
         A class may have an attribute of this name of its own.
         """
-        accelerator = torch.accelerator.current_accelerator()
+        accelerator = current_accelerator()
         if accelerator is None:
             return torch.device("cpu")
         number = max(local_rank(self.rank), 0) % torch.accelerator.device_count()
