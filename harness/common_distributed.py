@@ -18,6 +18,7 @@ from harness.cases.hardware import (
     requires_nccl_version,
     skip_if_rocm_arch_multiprocess,
     skip_if_rocm_multiprocess,
+    skip_if_rocm_ver_atleast_multiprocess,
     skip_if_rocm_ver_lessthan_multiprocess,
     with_nccl_blocking_wait,
 )
@@ -32,6 +33,7 @@ from harness.cases.skips import (
     requires_nccl,
     requires_ucc,
     requires_world_size,
+    requires_xccl,
     skip_if_lt_x_gpu,
     skip_if_no_gpu,
     skip_if_odd_worldsize,
@@ -75,6 +77,7 @@ __all__ = [
     "requires_nccl_version",
     "requires_ucc",
     "requires_world_size",
+    "requires_xccl",
     "run_subtests",
     "simple_sparse_reduce_tests",
     "skip_if_lt_x_gpu",
@@ -82,6 +85,7 @@ __all__ = [
     "skip_if_odd_worldsize",
     "skip_if_rocm_arch_multiprocess",
     "skip_if_rocm_multiprocess",
+    "skip_if_rocm_ver_atleast_multiprocess",
     "skip_if_rocm_ver_lessthan_multiprocess",
     "skip_if_small_worldsize",
     "skip_if_win32",
@@ -90,7 +94,7 @@ __all__ = [
     "with_nccl_blocking_wait",
 ]
 
-# PyTorch's own, imported when they are asked for.
+# PyTorch's own, imported when they are asked for. Not every version of torch has all of them.
 FORWARDED = (
     "ACCELERATOR_DIST_BACKENDS",
     "C10dTorchCommsTestBase",
@@ -108,6 +112,7 @@ FORWARDED = (
     "TORCHCOMM_HAS_RCCLX",
     "TORCHCOMM_HAS_XCCL",
     "cleanup_temp_dir",
+    "core_dumps_disabled",
     "create_device",
     "evaluate_platform_supports_symm_mem",
     "has_efa",

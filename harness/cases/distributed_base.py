@@ -28,12 +28,15 @@ class DistributedTestBase(MultiProcessTestCase):
         """The backend that c10d knows for a type of device."""
         return str(dist.get_default_backend_for_device(torch.device(device)))
 
-    def create_pg(self, device: str, world_size: int | None = None) -> Any:
+    def create_pg(
+        self, device: str, world_size: int | None = None, backend: str | None = None
+    ) -> Any:
         """Bring up the default process group; on an accelerator, each rank takes a device.
 
         Args:
             device: the type of device, such as "cpu" or "cuda".
             world_size: number of ranks; the test's by default.
+            backend: the backend; by default the one that `backend()` has for the device.
 
         Returns:
             the process group.
@@ -41,7 +44,8 @@ class DistributedTestBase(MultiProcessTestCase):
         require_distributed()
         size = self.world_size if world_size is None else world_size
         store = store_for_group(self.file_name, size)
-        dist.init_process_group(self.backend(device), world_size=size, rank=self.rank, store=store)
+        backend = backend or self.backend(device)
+        dist.init_process_group(backend, world_size=size, rank=self.rank, store=store)
         kind = torch.device(device).type
         if kind != "cpu":
             module = torch.get_device_module(kind)

@@ -82,7 +82,7 @@ def requires_nccl_shrink() -> Callable[[T], T]:
 def requires_multicast_support() -> Callable[[T], T]:
     """Skip unless the first GPU can take part in multicast."""
     return skip_but_pass_in_sandcastle_if(
-        not _has_multicast(), "the GPUs of this machine have no multicast"
+        not _has_multicast(), "needs GPUs with multicast, this machine has none"
     )
 
 
@@ -120,12 +120,31 @@ def skip_if_rocm_ver_lessthan_multiprocess(
     """Skip on ROCm if it is older than this; without a version, skip on any."""
     if not flags.TEST_WITH_ROCM:
         return lambda test: test
-    found = tuple(int(part) for part in str(torch.version.hip).split("-")[0].split("."))
     if version is None:
         return unittest.skip(TEST_SKIPS["skipIfRocm"].message)
+    found = _rocm_version()
     return unittest.skipIf(
         found < tuple(version), f"needs ROCm {_dotted(version)}, found {_dotted(found)}"
     )
+
+
+def skip_if_rocm_ver_atleast_multiprocess(
+    version: tuple[int, ...] | None = None,
+) -> Callable[[T], T]:
+    """Skip on ROCm if it is this version or newer; without a version, the test runs."""
+    if not flags.TEST_WITH_ROCM or version is None:
+        return lambda test: test
+    found = _rocm_version()
+    return unittest.skipIf(
+        found >= tuple(version),
+        f"needs a ROCm older than {_dotted(version)}, found {_dotted(found)}",
+    )
+
+
+def _rocm_version() -> tuple[int, ...]:
+    """The version of ROCm; in builds that do not record it, that of the HIP runtime."""
+    text = str(getattr(torch.version, "rocm", None) or torch.version.hip)
+    return tuple(int(part) for part in text.split("-")[0].split("."))
 
 
 def import_transformers_or_skip() -> Callable[[T], T]:

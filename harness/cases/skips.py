@@ -85,6 +85,11 @@ def requires_mpi() -> Callable[[T], T]:
     return _requires("mpi")
 
 
+def requires_xccl() -> Callable[[T], T]:
+    """Skip unless torch was built with XCCL, Intel's backend for XPUs."""
+    return _requires("xccl")
+
+
 def _requires(backend: str) -> Callable[[T], T]:
     return skip_but_pass_in_sandcastle_if(
         not backend_is_available(backend), f"torch was built without the {backend} backend"

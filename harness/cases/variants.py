@@ -88,7 +88,7 @@ def _on_backend(test: Callable[..., Any], backend: str) -> Callable[..., Any]:
     return on_backend
 
 
-_ONE_DEVICE_A_RANK = frozenset({"nccl", "xccl", "hccl"})
+_ONE_DEVICE_A_RANK = frozenset({"nccl", "nccl-lazy", "nccl2", "xccl", "hccl"})
 
 
 class devices(TestParametrizer):

@@ -39,6 +39,7 @@ _FUNCTIONS = {
     "requires_mpi": skips,
     "requires_nccl": skips,
     "requires_ucc": skips,
+    "requires_xccl": skips,
     "skip_if_lt_x_gpu": skips,
     "skip_if_no_gpu": skips,
     "skip_if_odd_worldsize": skips,
@@ -62,7 +63,9 @@ def install() -> None:
         **{name: getattr(module, name) for name, module in _FUNCTIONS.items()},
         **{name: _on_their_base(name, mixin, theirs) for name, mixin in _CLASSES.items()},
     }
-    for old, new in [(getattr(theirs, name), new) for name, new in ours.items()]:
+    # Not every version of torch has all of these names: requires_xccl came with 2.15.
+    found = [(getattr(theirs, name), new) for name, new in ours.items() if hasattr(theirs, name)]
+    for old, new in found:
         _exchange(old, new)
 
 

@@ -39,6 +39,8 @@ TEST_SKIPS: dict[str, TestSkip] = {
     "importerror": TestSkip(88, "a module that the test needs is not installed"),
     "no_accelerator": TestSkip(89, "no accelerator is available"),
 }
+# torch 2.15 has these under another name.
+TEST_SKIPS |= {f"multi-device-{n}": TEST_SKIPS[f"multi-gpu-{n}"] for n in range(1, 9)}
 
 #: What a rank exits with whose body failed, as in PyTorch; the reason travels by the channel.
 TEST_ERROR_EXIT_CODE = 10

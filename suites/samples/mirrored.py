@@ -31,6 +31,10 @@ class OnDevice(DistributedTestBase):
         dist.all_reduce(x)
         self.assertEqual(x.item(), 2)
 
+    def test_create_pg_on_a_backend(self):
+        self.create_pg("cpu", backend="cpu:gloo")
+        self.assertEqual(dist.get_backend_config(), "cpu:gloo")
+
 
 class Compiled(DynamoDistributedMultiProcTestCase):
     @skip_if_lt_x_gpu(64)
@@ -99,12 +103,31 @@ class NoDevice(MultiProcContinuousTest):
     device_type = "meta"
 
     def setUp(self):
-        with mock.patch.object(torch, "get_device_module", return_value=NoDevice):
+        find = torch.get_device_module
+        # torch asks for the accelerator's module by the same function.
+        modules = mock.Mock(side_effect=lambda kind: NoDevice if kind == "meta" else find(kind))
+        with mock.patch.object(torch, "get_device_module", modules):
             super().setUp()
 
     @staticmethod
     def device_count():
         return 0
+
+    def test_nothing(self):
+        raise AssertionError
+
+
+class RankForEachGpu(MultiProcContinuousTest):
+    def test_nothing(self):
+        raise AssertionError
+
+
+class OnNccl(MultiProcContinuousTest):
+    world_size = 2
+
+    @classmethod
+    def backend_str(cls):
+        return "nccl"
 
     def test_nothing(self):
         raise AssertionError
