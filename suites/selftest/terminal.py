@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import subprocess
 import time
 
 from suites.selftest.support import COMMAND_LIMIT_S
@@ -21,10 +22,18 @@ class Terminal:
     """
 
     def __init__(self, *command, cwd, env):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(cwd)
-            os.execvpe(command[0], command, env)
+        self.fd, its_end = pty.openpty()
+        # pty.fork() warns in a process with threads (CPython 3.12), as a worker of the runner is.
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *command],
+            cwd=cwd,
+            env=env,
+            stdin=its_end,
+            stdout=its_end,
+            stderr=its_end,
+        )
+        os.close(its_end)
+        self.pid = self.process.pid
         self.text = ""
         self.seen = 0
         self.has_ended = False
@@ -52,7 +61,13 @@ class Terminal:
 
     def close(self):
         """Returns the exit code."""
-        _, status = os.waitpid(self.pid, 0)
+        code = self.process.wait()
         os.close(self.fd)
         self.has_ended = True
-        return os.waitstatus_to_exitcode(status)
+        return code
+
+    def end(self):
+        """Leave nothing of the command behind that a failed assertion has left alone."""
+        if not self.has_ended:
+            self.process.kill()
+            self.close()

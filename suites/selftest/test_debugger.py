@@ -15,7 +15,10 @@ from suites.selftest.terminal import Terminal
 
 class TestOnATerminal(unittest.TestCase):
     def start(self, *command):
-        return Terminal(sys.executable, *command, cwd=ROOT, env={**os.environ, "TERM": "dumb"})
+        env = {**os.environ, "TERM": "dumb"}
+        terminal = Terminal(sys.executable, *command, cwd=ROOT, env=env)
+        self.addCleanup(terminal.end)
+        return terminal
 
     def test_one_rank_under_pytest(self):
         terminal = self.start(
@@ -27,6 +30,9 @@ class TestOnATerminal(unittest.TestCase):
         terminal.expect(r"\(1, tensor\(\[2., 2.\]\)\)")
         terminal.expect(r"\(Pdb rank 1\) ")
         time.sleep(1.5)  # longer than the test may take
+        if sys.version_info >= (3, 13):  # stops at breakpoint() itself rather than after it
+            terminal.say("n")
+            terminal.expect(r"\(Pdb rank 1\) ")
         terminal.say("n")  # into the collective for which rank 0 waits, and out of it
         terminal.expect(r"\(Pdb rank 1\) ")
         terminal.say("p x")

@@ -159,6 +159,7 @@ class TestBrokenFiles(HistoryTestCase):
 class TestFilesThatCannotBeWritten(HistoryTestCase):
     SCRIPT = """
 import json, os, sys
+import urllib.parse  # pathlib does, at first use; the other user may not see root's Python
 from harness.runner.history import open_history
 from harness.runner.results import RunResult, Status, TestRecord
 if os.getuid() == 0:

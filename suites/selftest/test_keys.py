@@ -46,15 +46,9 @@ class TestKeys(CommandTestCase):
         env = self.sandbox.environ({"TERM": "dumb"})
         command = (sys.executable, "-m", "harness", "--no-history", "-j", jobs)
         terminal = Terminal(*command, cwd=self.folder, env=env)
-        self.addCleanup(self.end, terminal)
+        self.addCleanup(terminal.end)
         self.wait_until_up()
         return terminal
-
-    def end(self, terminal):
-        """Leave nothing of a command behind that a failed assertion has left alone."""
-        if not terminal.has_ended:
-            psutil.Process(terminal.pid).kill()
-            terminal.close()
 
     def wait_until_up(self):
         self.assertEqual((self.folder / "up").read_text(), "up\n")

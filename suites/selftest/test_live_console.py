@@ -32,7 +32,9 @@ class TestLiveConsole(CommandTestCase):
         os.mkfifo(self.go)
         env = self.sandbox.environ({"TERM": "xterm", "GO": str(self.go), **env})
         command = (sys.executable, "-m", "harness", "-j", "1", "--no-history", *arguments)
-        return Terminal(*command, cwd=self.folder, env=env)
+        terminal = Terminal(*command, cwd=self.folder, env=env)
+        self.addCleanup(terminal.end)
+        return terminal
 
     def let_go(self):
         self.go.write_text("go")
