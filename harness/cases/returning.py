@@ -12,7 +12,7 @@ from harness.cases.failing import expect_no_failure, place_of_test, raise_at
 from harness.cases.mixin_base import MixinBase
 from harness.diagnosis.sources import is_torch
 from harness.model.errors import BodyNotRunError
-from harness.model.returned import check_wrapped, checked
+from harness.model.returned import check_parametrized, check_wrapped, checked
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -47,6 +47,11 @@ class ReturnCheckMixin(MixinBase):
             checked(self.tearDown)()
 
     def _callTestMethod(self, method: Callable[[], Any]) -> None:
+        with as_no_expected_failure(self):
+            try:
+                check_parametrized(method)
+            except BodyNotRunError as error:
+                raise_at(place_of_test(self), error.with_traceback(None))
         if is_async_class(type(self)):
             super()._callTestMethod(method)  # type: ignore[misc]
             return

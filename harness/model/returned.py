@@ -1,4 +1,4 @@
-"""Finds bodies that have not run: what is called has returned a coroutine or a generator."""
+"""Finds bodies that have not run: a coroutine or a generator was returned, or no case was made."""
 
 from __future__ import annotations
 
@@ -86,6 +86,30 @@ def check_wrapped(function: Any, drops: Callable[[str], bool]) -> None:
         if code is not None and drops(code.co_filename):
             _check_kind(inner)
         function = inner
+
+
+def is_parametrized_by_pytest(function: object) -> bool:
+    """Whether pytest.mark.parametrize decorates a function."""
+    # Marks of pytest (9 and earlier) are in this list; pytest itself need not be imported.
+    marks = getattr(function, "pytestmark", None)
+    return isinstance(marks, list) and any(
+        getattr(mark, "name", "") == "parametrize" for mark in marks
+    )
+
+
+def check_parametrized(function: object) -> None:
+    """Raise if pytest.mark.parametrize decorates a method of a TestCase, where pytest ignores it.
+
+    Raises:
+        BodyNotRunError: which names the decorators that work.
+    """
+    if is_parametrized_by_pytest(function):
+        name = getattr(function, "__qualname__", None) or repr(function)
+        raise BodyNotRunError(
+            f"{name}() is decorated with pytest.mark.parametrize, which pytest ignores for methods "
+            "of a TestCase, so none of its cases has run: decorate it with harness.parametrize, "
+            "and its class with harness.instantiate_parametrized_tests"
+        )
 
 
 def _check_kind(function: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.model.errors import UsageError
-from harness.runner.files import TestFile, is_path, told_apart
+from harness.runner.files import TestFile, parts_of, told_apart
 from harness.runner.reports.text import shortened
 
 # Folders that the files expect in TEMP_DIR.
@@ -52,7 +52,13 @@ def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
     folder = folder_of_tests(checkout)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    named = [name for name in names if is_path(name)]
+    named = [path for path, _ in map(parts_of, names) if path]
+    whole = [path for path, inside in map(parts_of, names) if path and not inside]
+    if whole and len(whole) < len(named):
+        raise UsageError(
+            f"with --torch-checkout, FILE::Class picks tests from all files that are named: give "
+            f"{whole[0]} a command of its own"
+        )
     paths = [_find(name, folder, checkout) for name in named] if named else _all_in(folder)
     files = [TestFile(path.stem, path, path.parent) for path in dict.fromkeys(paths)]
     return told_apart(files)
@@ -60,7 +66,7 @@ def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
 
 def dotted(names: Sequence[str]) -> tuple[str, ...]:
     """Those of the names that are tests in the files, rather than files."""
-    return tuple(name for name in names if not is_path(name))
+    return tuple(inside for _, inside in map(parts_of, names) if inside)
 
 
 def folder_of_tests(checkout: str) -> Path:

@@ -23,7 +23,8 @@ from harness.runner.shares import settle
 
 _EPILOG = f"""\
 names:
-  a folder or file (suites, suites/test_ddp_gloo.py), a dotted name (suites.test_ddp_gloo,
+  a folder or file (suites, suites/test_ddp_gloo.py), something inside a file
+  (suites/test_ddp_gloo.py::TestDDP::test_cpu), a dotted name (suites.test_ddp_gloo,
   suites.test_ddp_gloo.TestDDP.test_cpu), or the end of one (TestDDP, TestDDP.test_cpu, test_cpu)
 
 while it runs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import os
@@ -21,10 +20,13 @@ from unittest.util import strclass
 from harness.model import settings
 from harness.model.errors import TorchMissingError, UsageError
 from harness.model.importing import imports_uncollected
-from harness.runner.expressions import matcher
-from harness.runner.files import TestFile, is_path, lies_in
+from harness.runner.expressions import any_matcher
+from harness.runner.files import TestFile, is_path, lies_in, parts_of
+from harness.runner.near_names import nearest
 from harness.runner.orders import Wanted
 from harness.runner.plan import Place, describe
+from harness.runner.pytest_style import on_unseen, parametrized_by_pytest, unseen_tests
+from harness.runner.remarks import remarks_on
 
 #: Tests, each with the place where any process finds it again.
 Tests = list[tuple[Place, unittest.TestCase]]
@@ -39,11 +41,15 @@ class Loaded:
         broken: module to text, for modules that could not be imported; a file whose module's name
             another file has is here by its path.
         skipped: module to reason, for modules that skipped themselves.
+        unseen: module to the names of its tests that only pytest finds.
+        parametrized: module to the names of its methods that only pytest was to parametrize.
     """
 
     tests: dict[str, Tests] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    unseen: dict[str, list[str]] = field(default_factory=dict)
+    parametrized: dict[str, list[str]] = field(default_factory=dict)
 
     def all_tests(self) -> Tests:
         return [test for tests in self.tests.values() for test in tests]
@@ -60,13 +66,19 @@ class Loaded:
             if path is not None and not _is_of(imported, path):
                 self.broken[str(path)] = _other_file(imported, path)
             else:
-                self.tests[module] = tests_of(imported, module)
+                self.take(imported, module)
         except unittest.SkipTest as skip:
             self.skipped[module] = str(skip)
         except TorchMissingError as error:
             self.broken[module] = str(error)
         except (Exception, SystemExit):
             self.broken[module] = _import_traceback()
+
+    def take(self, module: ModuleType, name: str) -> None:
+        """Take in the tests of a module that has been imported."""
+        self.tests[name] = tests_of(module, name)
+        self.unseen[name] = unseen_tests(module)
+        self.parametrized[name] = parametrized_by_pytest(module)
 
     def knows(self, module: str) -> bool:
         return module in self.tests or module in self.broken or module in self.skipped
@@ -82,15 +94,19 @@ def discover(
         keep: is given the tests, by their places.
 
     Returns:
-        the plan, as data that JSON can carry: `tests`, the machine's `devices` if any test uses
-        some, and of the modules that gave none, why: `broken`, `skipped`.
+        the plan, as data that JSON can carry: `tests`, how many were `found` before `-k` left some
+        out, `remarks` on what did not become a test, the machine's `devices` if any test uses some,
+        and of the modules that gave none, why: `broken`, `skipped`.
 
     Raises:
         UsageError: if a name means nothing.
     """
     loaded = _load_wanted(wanted)
     _put_on_path(wanted.folder)
-    tests = select(loaded, wanted.names, wanted.patterns, wanted.files)
+    found = select(loaded, wanted.names, wanted.files)
+    matches = any_matcher(wanted.patterns)
+    tests = [(place, test) for place, test in found if matches(place[1])]
+    remarks = remarks_on(loaded, wanted, [test_id for (_, test_id, _), _ in found])
     keep(dict(tests))
     copies, class_copies = _copies(loaded.all_tests())
     plans = [
@@ -98,6 +114,8 @@ def discover(
     ]
     return {
         "tests": [plan.to_data() for plan in plans],
+        "found": len(found),
+        "remarks": remarks,
         "broken": loaded.broken,
         "skipped": loaded.skipped,
         "devices": _devices() if any(plan.devices for plan in plans) else [],
@@ -156,9 +174,11 @@ MAIN = "__main__"
 
 
 def _load_wanted(wanted: Wanted) -> Loaded:
-    if wanted.is_script:
-        return Loaded({MAIN: tests_of(sys.modules[MAIN], MAIN)})
-    return load(wanted.files)
+    if not wanted.is_script:
+        return load(wanted.files)
+    loaded = Loaded()
+    loaded.take(sys.modules[MAIN], MAIN)
+    return loaded
 
 
 def load(files: Iterable[TestFile]) -> Loaded:
@@ -198,35 +218,48 @@ def _named_as_the_script(module: ModuleType) -> Iterator[None]:
         sys.argv[0] = script
 
 
-def select(
-    loaded: Loaded, names: Sequence[str], patterns: Sequence[str], files: Sequence[TestFile] = ()
-) -> Tests:
-    """The tests that the names and patterns mean, each once, in the order of the names.
+def select(loaded: Loaded, names: Sequence[str], files: Sequence[TestFile] = ()) -> Tests:
+    """The tests that the names mean, each once, in the order of the names.
 
     Args:
         loaded: the tests there are; a dotted name outside of them is imported and added.
         names: as on the command line; none means all.
-        patterns: of `-k`; none means all.
         files: the files that were loaded, for names that are paths.
 
     Raises:
         UsageError: if a name means nothing; the message offers the nearest names.
     """
     meant = [test for name in names for test in _meant_by(name, loaded, files)]
-    unique = dict(meant if names else loaded.all_tests())
-    matchers = [matcher(pattern) for pattern in patterns]
-    return [
-        (place, test)
-        for place, test in unique.items()
-        if not matchers or any(matches(place[1]) for matches in matchers)
-    ]
+    return list(dict(meant if names else loaded.all_tests()).items())
+
+
+def _in_path(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
+    """The tests of a file or folder, or of something inside it.
+
+    Raises:
+        UsageError: if the file has tests for pytest only, or nothing of that name.
+    """
+    path, inside = parts_of(name)
+    theirs = [file for file in files if lies_in(file, name)]
+    modules = [file.module for file in theirs if str(file.path) not in loaded.broken]
+    found = [test for module in modules for test in loaded.tests.get(module, ())]
+    if not found and any(loaded.unseen.get(module) for module in modules):
+        module = next(module for module in modules if loaded.unseen.get(module))
+        raise UsageError(on_unseen(loaded.unseen[module], path))
+    meant = [(place, test) for place, test in found if not inside or _is_meant(inside, place, test)]
+    has_failed = len(modules) < len(theirs) or any(
+        module in loaded.broken or module in loaded.skipped for module in modules
+    )
+    if inside and not meant and not has_failed:
+        near = nearest(inside, [test_id for (_, test_id, _), _ in found])
+        raise UsageError(f"there is no {settings.quoted(inside)} in {path}{near}")
+    return meant
 
 
 def _meant_by(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
     if is_path(name):
-        theirs = [file for file in files if lies_in(file, name)]
-        modules = [file.module for file in theirs if str(file.path) not in loaded.broken]
-        return [test for module in modules for test in loaded.tests.get(module, ())]
+        return _in_path(name, loaded, files)
+    name = parts_of(name)[1]
     meant = [(place, test) for place, test in loaded.all_tests() if _is_meant(name, place, test)]
     if meant or any(_is_part(module, name) for module in (*loaded.broken, *loaded.skipped)):
         return meant
@@ -280,18 +313,11 @@ def _is_part(name: str, of: str) -> bool:
 
 
 def _unknown(name: str, ids: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(_runs_of_parts(ids)), n=3, cutoff=0.5)
-    hint = f"; the nearest names are {', '.join(near)}" if near else ""
-    return f"no test is called {settings.quoted(name)}{hint} (--list shows all)"
-
-
-def _runs_of_parts(ids: Sequence[str]) -> set[str]:
-    """Every name by which one of these tests, its class or its module can be called."""
-    runs: set[str] = set()
-    for parts in (test_id.split(".") for test_id in ids):
-        for start in range(len(parts)):
-            runs.update(".".join(parts[start:end]) for end in range(start + 1, len(parts) + 1))
-    return runs
+    if not ids:
+        return (
+            f"no test is called {settings.quoted(name)}: the test files that were found have none"
+        )
+    return f"no test is called {settings.quoted(name)}{nearest(name, ids)} (--list shows all)"
 
 
 def _is_of(module: ModuleType, path: Path) -> bool:

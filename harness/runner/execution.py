@@ -45,17 +45,22 @@ class _Found:
         tests: in the order of the names on the command line.
         broken, skipped: module to why it gave no tests.
         devices: the machine's devices, if any test uses some.
+        count: how many tests there are, with those that `-k` has left out.
+        remarks: lines for the reader about what did not become a test.
     """
 
     tests: list[PlannedTest]
     broken: Mapping[str, str]
     skipped: Mapping[str, str]
     devices: tuple[str, ...]
+    count: int
+    remarks: tuple[str, ...]
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> _Found:
         tests = [planned_from_data(test) for test in data["tests"]]
-        return cls(tests, data["broken"], data["skipped"], tuple(data["devices"]))
+        devices, remarks = tuple(data["devices"]), tuple(data["remarks"])
+        return cls(tests, data["broken"], data["skipped"], devices, data["found"], remarks)
 
 
 class Execution:
@@ -99,6 +104,7 @@ class Execution:
         with Signals() as signals:
             found = self._find(signals)
             choice = choose(found.tests, self._options, lists, history)
+            self._remarks = [*self._wanted.remarks, *found.remarks]
             if self._options.list_only:
                 return self._list(choice, found)
             self._record_modules(found)
@@ -139,6 +145,8 @@ class Execution:
     def _list(self, choice: Choice, found: _Found) -> int:
         for test in choice.tests:
             self._console.say(one_line(test.key))
+        for remark in self._remarks if choice.tests else [*self._remarks, *choice.remarks]:
+            self._console.warn(remark)
         for module, text in found.broken.items():
             print(f"{module} cannot be imported:\n{text}", file=sys.stderr)
         if found.broken:
@@ -157,6 +165,8 @@ class Execution:
 
     def _run_all(self, choice: Choice, found: _Found, signals: Signals) -> None:
         options = self._options
+        self._run.found = found.count
+        self._run.remarks += self._remarks
         self._run.shard_plan = choice.shard_plan
         self._run.shard = options.shard or (1, 1)
         ledger = Ledger(options.retries, options.max_fail, self._console)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
 from harness.model.errors import UsageError
@@ -40,6 +40,16 @@ def matcher(pattern: str) -> Matcher:
         UsageError: if the pattern cannot be read; the message shows where.
     """
     return _Parser(pattern).whole()
+
+
+def any_matcher(patterns: Sequence[str]) -> Matcher:
+    """Return what tells whether a test's id matches one of the patterns; any id, if there are none.
+
+    Raises:
+        UsageError: as `matcher`.
+    """
+    matchers = [matcher(pattern) for pattern in patterns]
+    return lambda test_id: not matchers or any(matches(test_id) for matches in matchers)
 
 
 class _Token(NamedTuple):

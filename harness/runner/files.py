@@ -1,20 +1,36 @@
-"""From names on the command line to test files, and how each file is imported."""
+"""From names on the command line to test files, and how each file is imported.
+
+A name is a path (`suites`, `suites/test_x.py`), a path with something inside the file, as pytest
+has it (`suites/test_x.py::TestX::test_a`), or a dotted name.
+"""
 
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import importlib.util
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
+from harness.diagnosis.words import count
 from harness.model.errors import UsageError
 from harness.runner.reports.text import shortened
 
 DEFAULT_FOLDER = "suites"
 _FILES = "test_*.py"
+_INSIDE = "::"  # between a file and what is in it
+# What people put there instead: `test_x.py:TestX`, "test_x.py TestX", test_x.py.TestX.
+_AFTER_FILE = re.compile(r"\.py[:. ]")
+_MAX_LISTED = 3
+# How many folders are searched for test files that do not run.
+_MAX_SEARCHED = 2000
+_NOT_OURS = frozenset({"__pycache__", "build", "dist", "node_modules", "site-packages"})
 
 
 @dataclass(frozen=True)
@@ -54,24 +70,46 @@ def _put_on_path(folder: Path, first: bool) -> None:
         sys.path.insert(0 if first else len(sys.path), str(folder))
 
 
+def parts_of(name: str) -> tuple[str, str]:
+    """Split a name into its path and the dotted name inside that file; either may be empty.
+
+    `::` without a path in front stands for a dot, too.
+    """
+    path, _, inside = name.partition(_INSIDE)
+    if os.sep in path or path.endswith(".py") or os.path.isdir(path):
+        return path, inside.replace(_INSIDE, ".")
+    return "", name.replace(_INSIDE, ".")
+
+
 def is_path(name: str) -> bool:
-    """Whether a name on the command line is a file or folder rather than a dotted name."""
-    return os.sep in name or name.endswith(".py") or os.path.isdir(name)
+    """Whether a name on the command line begins with a file or folder."""
+    return bool(parts_of(name)[0])
 
 
 def absolute(names: Sequence[str]) -> tuple[str, ...]:
     """The names, with paths made absolute: a test module may change the current folder."""
-    return tuple(os.path.abspath(name) if is_path(name) else name for name in names)
+    return tuple(map(_absolute, names))
+
+
+def _absolute(name: str) -> str:
+    path, inside = parts_of(name)
+    if not path:
+        return inside
+    return os.path.abspath(path) + (f"{_INSIDE}{inside}" if inside else "")
 
 
 def files_for(names: Sequence[str]) -> list[TestFile]:
     """The files to look into: those named, and the default folder's where names are dotted.
 
     Raises:
-        UsageError: if a name is a path that does not exist or is no Python file.
+        UsageError: if a name is a path that does not exist, is no Python file, or is a folder
+            without tests.
     """
     found = [_test_file(path) for name in names if is_path(name) for path in _files_at(name)]
-    dotted = [name for name in names if not is_path(name)]
+    dotted = [inside for path, inside in map(parts_of, names) if not path]
+    for name in dotted:
+        if _AFTER_FILE.search(name) and (hint := _meant_inside(name)):
+            raise UsageError(f"no test is called {shortened(name, 200)}{hint}")
     if dotted or not names:
         by_default = [_test_file(path) for path in _files_in(_default_folder())]
         meant = [_files_meant(name, by_default) for name in dotted]
@@ -159,20 +197,94 @@ def _file_on_path(name: str) -> list[TestFile]:
 
 
 def lies_in(file: TestFile, name: str) -> bool:
-    """Whether the path `name` is the file or a folder above it."""
-    path = Path(name).resolve()
+    """Whether the path that `name` begins with is the file or a folder above it."""
+    path = Path(parts_of(name)[0]).resolve()
     return path == file.path or path in file.path.parents
 
 
 def _files_at(name: str) -> list[Path]:
-    path = Path(name)
-    if os.path.isdir(name):
-        return list(_files_in(path))
-    if not os.path.exists(name):
-        raise UsageError(f"there is no file or folder {shortened(name, 200)}{_nearest(path)}")
+    where, _ = parts_of(name)
+    path = Path(where)
+    if name.endswith((_INSIDE, ":")):
+        raise UsageError(f"{shortened(name, 200)} names nothing after the colons")
+    if os.path.isdir(where):
+        return list(_files_in(path)) or _no_files_in(where)
+    if not os.path.exists(where):
+        hint = _meant_inside(name) or _nearest(path)
+        raise UsageError(f"there is no file or folder {shortened(name, 200)}{hint}")
     if path.suffix != ".py":
         raise UsageError(f"{name} is not a Python file")
     return [path]
+
+
+def _no_files_in(folder: str) -> NoReturn:
+    passed_over = _passed_over(Path(folder))
+    if passed_over:
+        raise UsageError(f"{folder} has no test files ({_FILES}) itself: {_told(passed_over)}")
+    raise UsageError(f"there are no test files ({_FILES}) in {folder}")
+
+
+def remark_on_folders(names: Sequence[str]) -> str:
+    """Say which test files lie in the folders but do not run; empty if there are none.
+
+    As in unittest, the tests of a folder are its test files, and those of the packages in it.
+
+    Args:
+        names: as on the command line; none means the default folder.
+    """
+    parts = map(parts_of, names)
+    folders = {Path(path) for path, inside in parts if not inside and os.path.isdir(path)}
+    is_default = not names
+    for folder in folders or ({_default_folder()} if is_default else ()):
+        if found := {where: n for where, n in _passed_over(folder).items() if where not in folders}:
+            return _told(found)
+        if is_default and next(_files_in(folder), None) is None:
+            return f"there are no test files ({_FILES}) in {os.path.abspath(folder)}"
+    return ""
+
+
+def _told(passed_over: Mapping[Path, int]) -> str:
+    listed = [f"{folder} ({number})" for folder, number in passed_over.items()]
+    more = f" and {len(listed) - _MAX_LISTED} more folders" if len(listed) > _MAX_LISTED else ""
+    return (
+        f"not looked into, since there is no __init__.py: {', '.join(listed[:_MAX_LISTED])}{more}, "
+        f"with {count(sum(passed_over.values()), 'test file')}: name these folders to run their "
+        "tests"
+    )
+
+
+def _passed_over(folder: Path) -> dict[Path, int]:
+    """The folders below this one that are in no package of it, and how many test files they have.
+
+    A large tree, such as somebody's home, is not searched to its end.
+    """
+    reached = {str(folder)}
+    found: dict[Path, int] = {}
+    for root, folders, files in islice(os.walk(folder), _MAX_SEARCHED):
+        folders[:] = sorted(name for name in folders if not _is_never_searched(root, name))
+        if root not in reached:
+            if number := len(fnmatch.filter(files, _FILES)):
+                found[Path(root)] = number
+            continue
+        paths = (os.path.join(root, name) for name in folders)
+        reached.update(path for path in paths if os.path.exists(f"{path}/__init__.py"))
+    return found
+
+
+def _is_never_searched(root: str, name: str) -> bool:
+    """Whether pytest, too, passes over a folder: hidden ones, and those full of others' code."""
+    is_environment = os.path.exists(os.path.join(root, name, "pyvenv.cfg"))
+    return name.startswith(".") or name.endswith(".egg") or name in _NOT_OURS or is_environment
+
+
+def _meant_inside(name: str) -> str:
+    """Say how to name something inside a file, if a part of the name is a file."""
+    for end in range(len(name) - 1, 0, -1):
+        rest = name[end:].lstrip(":./ ").replace(os.sep, ".").replace("::", ".").replace(":", ".")
+        for path in (name[:end], f"{name[:end]}.py"):
+            if name[end] in ":./ " and rest and path.endswith(".py") and os.path.isfile(path):
+                return f"; did you mean {path}{_INSIDE}{rest}?"
+    return ""
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

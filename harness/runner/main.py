@@ -19,7 +19,7 @@ from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import warming
 from harness.runner.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.command_line import parse
-from harness.runner.files import TestFile, absolute, files_for
+from harness.runner.files import TestFile, absolute, files_for, remark_on_folders
 from harness.runner.jobs import jobs_for
 from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
 from harness.runner.orders import Wanted
@@ -107,8 +107,12 @@ def _run(options: Options) -> int:
         warming.prewarm(files, with_workers=jobs > 0)
     if settings.DROPIN.value() and not jobs:
         importlib.import_module(DROPIN_MODULE)
-    names = absolute(options.names) if options.checkout is None else dotted(options.names)
-    return _carry_out(place, options, Wanted(tuple(files), names, options.patterns))
+    names, remark = dotted(options.names), ""
+    if options.checkout is None:
+        names, remark = absolute(options.names), remark_on_folders(options.names)
+    remarks = (remark,) if remark else ()
+    wanted = Wanted(tuple(files), names, options.patterns, remarks=remarks)
+    return _carry_out(place, options, wanted)
 
 
 def _place_for(options: Options) -> GivenPlace | None:

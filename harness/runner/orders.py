@@ -53,6 +53,7 @@ class Wanted:
         names: dotted names and paths, as on the command line.
         patterns: of `-k`.
         folder: where the user started the runner, for names of modules.
+        remarks: lines for the reader about the files.
     """
 
     files: tuple[TestFile, ...]
@@ -60,3 +61,4 @@ class Wanted:
     patterns: tuple[str, ...]
     is_script: bool = False
     folder: str = field(default_factory=os.getcwd)
+    remarks: tuple[str, ...] = ()

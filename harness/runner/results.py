@@ -202,6 +202,7 @@ class RunResult:
         remarks: what else is to be said at the end.
         max_skips: how many skips are accepted; None for any number.
         flaky_fails: whether a test that failed first and then passed fails the run.
+        found: how many tests the names meant, before `-k`, shards and past failures left some out.
     """
 
     records: list[TestRecord] = field(default_factory=list)
@@ -218,6 +219,7 @@ class RunResult:
     remarks: list[str] = field(default_factory=list)
     max_skips: int | None = None
     flaky_fails: bool = False
+    found: int = 0
 
     def count(self, status: Status) -> int:
         return sum(record.status is status for record in self.records)

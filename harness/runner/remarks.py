@@ -1,0 +1,79 @@
+"""What a reader should know of the selection: what matched nothing, or is no test here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from harness.diagnosis.words import count
+from harness.model import settings
+from harness.runner.expressions import any_matcher
+from harness.runner.files import is_path, lies_in, parts_of
+from harness.runner.near_names import nearest
+from harness.runner.orders import Wanted
+from harness.runner.pytest_style import on_unseen, shortened_list
+
+if TYPE_CHECKING:
+    from harness.runner.discovery import Loaded
+
+
+def remarks_on(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> list[str]:
+    """Return the remarks, each one line.
+
+    Args:
+        loaded: what the files have.
+        wanted: which tests are asked for.
+        ids: those that the names mean, `-k` aside.
+    """
+    found = (_on_style, _on_parametrized, _on_names, _on_patterns)
+    return [line for remarks in found for line in remarks(loaded, wanted, ids)]
+
+
+def _on_style(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[str]:
+    """Tests for pytest in files that are asked for as a whole."""
+    matches = any_matcher(wanted.patterns)
+    whole = [name for name in wanted.names if is_path(name) and not parts_of(name)[1]]
+    files = {file.module: file for file in wanted.files}
+    for module, names in loaded.unseen.items():
+        file = files.get(module)
+        is_asked_for = file is None or any(lies_in(file, name) for name in whole)
+        meant = [name for name in names if matches(f"{module}.{name}")]
+        if meant and (is_asked_for or not wanted.names):
+            yield on_unseen(meant, str(file.path) if file else module)
+
+
+def _on_parametrized(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[str]:
+    """Methods that run once, or fail, since nobody parametrizes them."""
+    chosen = set(filter(any_matcher(wanted.patterns), ids))
+    for module, names in loaded.parametrized.items():
+        meant = [name for name in names if f"{module}.{name}" in chosen]
+        if meant:
+            yield (
+                f"{module}: {shortened_list(meant)}: pytest.mark.parametrize means nothing on a "
+                "method of a TestCase: use harness.parametrize, and instantiate_parametrized_tests "
+                "on the class"
+            )
+
+
+def _on_names(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[str]:
+    """Tests that are named beside the whole file that they are in, so that all of it runs."""
+    whole = [name for name in wanted.names if is_path(name) and not parts_of(name)[1]]
+    dotted = [name for name in wanted.names if not is_path(name)]
+    for file in wanted.files if dotted else ():
+        path = next((name for name in whole if lies_in(file, name)), "")
+        for name in dotted:
+            inside = name.removeprefix(f"{file.module}.")
+            tests = loaded.tests.get(file.module, ())
+            if path and any(f".{inside}." in f"{test_id}." for (_, test_id, _), _ in tests):
+                yield (
+                    f"{path} is named as well as {name}, so all of its tests run: name "
+                    f"{file.path}::{inside} for this alone"
+                )
+
+
+def _on_patterns(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[str]:
+    """Patterns of `-k` that match none of the tests."""
+    for pattern in wanted.patterns:
+        if ids and not any(map(any_matcher([pattern]), ids)):
+            tests = count(len(ids), "test")
+            yield f"-k {settings.quoted(pattern)} matches none of {tests}{nearest(pattern, ids)}"
