@@ -109,8 +109,8 @@ def track_from_data(data: Mapping[str, Any]) -> RankTrack:
     return RankTrack(
         **{
             **data,
-            "phases": tuple(Phase(**phase) for phase in data["phases"]),
-            "collectives": tuple(CollectiveSpan(**span) for span in data["collectives"]),
+            "phases": tuple(Phase(**phase) for phase in data.get("phases", ())),
+            "collectives": tuple(CollectiveSpan(**span) for span in data.get("collectives", ())),
         }
     )
 

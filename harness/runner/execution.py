@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.diagnosis.words import count
 from harness.model import invocation, settings
 from harness.model.clock import Deadline, now
 from harness.model.errors import UsageError
@@ -197,6 +198,9 @@ class Execution:
             self._run.remarks.append(
                 f"{self._resumed.done} of them had run before torchrun started the world again"
             )
+        if self._resumed.damaged:
+            lost = count(self._resumed.damaged, "record")
+            self._run.remarks.append(f"{lost} from before the restart cannot be read: run again")
         if stopped == WORLD_LOST:
             self._run.remarks.append(f"the given world has lost {self._given.why_lost()}")
             if self._given.may_be_restarted:

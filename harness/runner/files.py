@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-from harness.diagnosis.words import count
 from harness.model.errors import UsageError
 from harness.runner.reports.text import shortened
 
@@ -244,6 +243,8 @@ def remark_on_folders(names: Sequence[str]) -> str:
 
 
 def _told(passed_over: Mapping[Path, int]) -> str:
+    from harness.diagnosis.words import count  # not at the top: it imports multiprocessing
+
     listed = [f"{folder} ({number})" for folder, number in passed_over.items()]
     more = f" and {len(listed) - _MAX_LISTED} more folders" if len(listed) > _MAX_LISTED else ""
     return (

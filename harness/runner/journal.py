@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
+from harness.model.settings import MAX_COUNT
 from harness.runner.results import RunResult, Status, TestRecord, Trouble, record_from_data
 from harness.runner.schedule import Item
+from harness.runner.shapes import check_fields
 
 
 class Notes(Protocol):
@@ -25,7 +28,7 @@ _COUNT, _RUNNING, _FINISHED = "count", "running", "finished"
 def code_of_finished_run(notes: Notes) -> int | None:
     """The exit code of a run that came to its end before the world was started again, if it did."""
     code = notes.get(_FINISHED)
-    return None if code is None else int(code)
+    return None if code is None else _number(code)
 
 
 class Journal:
@@ -57,23 +60,38 @@ class Journal:
 
     def read(self) -> Resumed:
         """What is known of the run from before this process; what comes now is added to it."""
-        self._count = int(self._notes.get(_COUNT) or "0")
-        entries = [json.loads(self._notes.get(f"entry {n}") or "{}") for n in range(self._count)]
-        found = [((e["at"][0], e["at"][1]), record_from_data(e["record"])) for e in entries if e]
-        running = json.loads(self._notes.get(_RUNNING) or "null")
+        self._count = min(_number(self._notes.get(_COUNT) or "0") or 0, MAX_COUNT)
+        texts = [self._notes.get(f"entry {n}") for n in range(self._count)]
+        read = [_entry(text, "record", TestRecord) for text in texts]
+        found = [(at, record_from_data(data)) for at, data in filter(None, read)]
+        running = _entry(self._notes.get(_RUNNING), "test", str)
         known = {at for at, record in found if not record.is_fixture}
-        if running is not None and tuple(running["at"]) not in known:
-            found.append((tuple(running["at"]), _cut_short(running)))
-        return Resumed(found)
+        if running is not None and running[0] not in known:
+            found.append((running[0], _cut_short(running[1])))
+        return Resumed(found, damaged=read.count(None))
 
 
-def _cut_short(running: dict[str, Any]) -> TestRecord:
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+
+
+def _entry(text: str | None, name: str, wanted: type) -> tuple[tuple[int, int], Any] | None:
+    """A place and what is known of it; None if the text is none or damaged, so that a test runs."""
+    fields = {"at": tuple[int, int], name: wanted}
+    try:
+        entry = json.loads(text or "null")
+        check_fields(entry, fields, "the entry", required=list(fields))
+    except (ValueError, RecursionError):
+        return None
+    return tuple(entry["at"]), entry[name]
+
+
+def _cut_short(test: str) -> TestRecord:
     text = (
         "the world was started again while this test ran, and rank 0 did not live to tell why: see "
         "what torchrun has printed on every host"
     )
-    trouble = Trouble("ERROR", running["test"], text)
-    return TestRecord(running["test"], Status.FAILED, troubles=[trouble])
+    return TestRecord(test, Status.FAILED, troubles=[Trouble("ERROR", test, text)])
 
 
 class Resumed:
@@ -81,10 +99,12 @@ class Resumed:
 
     Args:
         entries: round and number of a test, and a record of it or of a fixture of it.
+        damaged: how many more there were, which could not be read.
     """
 
-    def __init__(self, entries: list[tuple[tuple[int, int], TestRecord]]) -> None:
+    def __init__(self, entries: list[tuple[tuple[int, int], TestRecord]], damaged: int = 0) -> None:
         self._entries = entries
+        self.damaged = damaged
         self.done = 0
 
     def settle(self, item: Item, take: Callable[[Item, TestRecord], None]) -> bool:

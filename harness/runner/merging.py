@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -39,6 +41,7 @@ def run_merge(argv: Sequence[str], prog: str) -> int:
     """
     options = build_parser(f"{prog} merge-reports").parse_args(argv)
     reports = check_reports(options.junit, options.html, options.trace, options.records)
+    _keep_inputs(options.inputs, reports)
     runs = [_read(path) for path in options.inputs]
     wrong = _wrong(options.inputs, runs)
     run = merged(runs)
@@ -74,6 +77,18 @@ def build_parser(prog: str) -> Parser:
     }.items():
         group.add_argument(name, type=arguments.path, metavar="PATH", help=told)
     return parser
+
+
+def _keep_inputs(inputs: Sequence[str], reports: Mapping[str, Path]) -> None:
+    """Refuse to write a report over one that is read, by whatever link or name."""
+    for option, path in reports.items():
+        for name in inputs:
+            with contextlib.suppress(OSError):  # one of the two is not there (yet)
+                if os.path.samefile(path, name):
+                    raise UsageError(
+                        f"--{option} {path} would replace {shortened(name, 200)}, which is to be "
+                        "merged: name another file"
+                    )
 
 
 def _read(name: str) -> RunResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import unittest
@@ -210,6 +211,46 @@ class TestCommand(CommandTestCase):
             done = self.merge(file)
             self.assertEqual(done.code, 2)
             self.assertIn(f"{file} cannot be merged: {why}", done.err)
+
+    def test_an_input_is_never_replaced(self):
+        self.harness("test_x.py", "--no-history", "--records", "one.json")
+        before = (self.folder / "one.json").read_bytes()
+        (self.folder / "link.json").symlink_to("one.json")
+        (self.folder / "hard.json").hardlink_to(self.folder / "one.json")
+        for output in ("one.json", "./one.json", "link.json", "hard.json"):
+            for option in ("--records", "--junit", "--html", "--trace"):
+                done = self.merge("one.json", option, output, "--max-skips", "9")
+                self.assertEqual((done.code, done.out), (2, ""))
+                self.assertRegex(done.err, f"{option} .*json would replace one.json, which is to")
+        done = self.merge("link.json", "--records", "hard.json")
+        self.assertEqual(done.code, 2)
+        self.assertEqual((self.folder / "one.json").read_bytes(), before)
+        done = self.merge("one.json", "--records", "other.json")
+        self.assertEqual(done.code, 0, done.err)
+
+    def test_a_broken_input_costs_nothing(self):
+        self.harness("test_x.py", "--no-history", "--records", "one.json")
+        self.write("all.json", "of yesterday")
+        self.write("deep.json", "[" * 100_000)
+        self.write("list.json", "[1]")
+        (self.folder / "empty.json").touch()
+        for name, told in (
+            ("deep", "nested too deeply"),
+            ("list", "by --records"),
+            ("empty", "JSON"),
+        ):
+            done = self.merge("one.json", f"{name}.json", "--records", "all.json")
+            self.assertEqual((done.code, done.out, len(done.err.splitlines())), (2, "", 1))
+            self.assertRegex(done.err, f"{name}.json cannot be merged: .*{told}")
+        self.assertEqual((self.folder / "all.json").read_text(), "of yesterday")
+
+    def test_a_number_of_shards_beyond_all_bounds(self):
+        self.harness("test_x.py", "--no-history", "--records", "one.json")
+        data = json.loads((self.folder / "one.json").read_text())
+        (self.folder / "one.json").write_text(json.dumps({**data, "shard": [2, 10**15]}))
+        done = self.merge("one.json")
+        self.assertEqual(done.code, 1)
+        self.assertRegex(done.out, "missing: shard 1, 3, .* 21, and 999999999999979 more of 10{15}")
 
     def test_nobody_says_which_shard(self):
         done = self.harness("test_x.py", "--shard", "auto")

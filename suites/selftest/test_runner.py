@@ -304,7 +304,9 @@ class TestBadInput(CommandTestCase):
     def test_nothing_to_run(self):
         done = self.harness()
         self.assertEqual(done.code, 5)
-        self.assertEqual(done.out, "no tests were found\n0 passed, 0 failed, 0 skipped\n")
+        where = f"there are no test files (test_*.py) in {self.folder}"
+        last = "no tests were found\n0 passed, 0 failed, 0 skipped"
+        self.assertEqual(done.out, f"{where}\n{last}\n")
 
     def test_what_was_not_run_has_been_found(self):
         out = io.StringIO()

@@ -6,8 +6,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from harness.model.settings import quoted, whole_number
 from harness.runner.reports.junit import SKIPPED_SUBTEST
 from harness.runner.results import RunResult, SkippedSubtest, Status, TestRecord, Trouble
+from harness.runner.shapes import check
 
 _FIXTURES = ("setUpClass", "tearDownClass", "setUpModule", "tearDownModule")
 
@@ -17,25 +19,44 @@ def read_junit(path: Path) -> RunResult:
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is no such report.
+        ValueError: if it is no such report, or a damaged one.
     """
     from junitparser import JUnitXmlError, xunit2
 
     try:
         xml = xunit2.JUnitXml.fromfile(str(path))
-    except (SyntaxError, JUnitXmlError) as error:
+    # LookupError is an encoding that nobody knows.
+    except (SyntaxError, JUnitXmlError, ValueError, LookupError) as error:
         raise ValueError(f"it is no JUnit XML ({error})") from error
-    if xml.name != "harness":
+    if getattr(xml, "name", None) != "harness":
         raise ValueError("it is JUnit XML of another program")
+    try:
+        run = _run(xml)
+    except (AttributeError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"it is damaged ({error!r})") from error
+    suites = list(xml)
+    found = (len(run.records), run.count(Status.FAILED), run.count(Status.SKIPPED))
+    said = (
+        xml.tests or 0,
+        sum((suite.failures or 0) + (suite.errors or 0) for suite in suites),
+        sum(suite.skipped or 0 for suite in suites),
+    )
+    if found != said:
+        names = "tests, failures and skips"
+        raise ValueError(f"it is damaged (it says that it has {said} {names}, and has {found})")
+    return run
+
+
+def _run(xml: Any) -> RunResult:
     run = RunResult(started_s=0.0, started_at=0.0)
     starts: list[float] = []
     for suite in xml:
         began_at = _epoch(suite.timestamp)
         starts.append(began_at)
-        _take_properties(run, {each.name: each.value for each in suite.properties()})
+        _take_properties(run, {each.name: each.value or "" for each in suite.properties()})
         run.records += [_record(case, began_at) for case in suite]
     run.started_at = min(starts, default=0.0)
-    run.seconds = float(xml.time or 0.0)
+    run.seconds = _seconds(xml, "the report")
     for record in run.records:
         record.started_s -= run.started_at
     return run
@@ -44,27 +65,49 @@ def read_junit(path: Path) -> RunResult:
 def _epoch(text: str | None) -> float:
     try:
         return datetime.fromisoformat(text or "").replace(tzinfo=timezone.utc).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
+
+
+def _seconds(element: Any, what: str) -> float:
+    """How long an element says that it took."""
+    try:
+        seconds = float(element.time or 0.0)
+    except ValueError as error:
+        raise ValueError(f"the time of {what} is no number ({error})") from None
+    check(seconds, float, f"the time of {what}")
+    if seconds < 0:
+        raise ValueError(f"the time of {what} is {seconds}, not 0 or more")
+    return seconds
+
+
+def _number(text: str, what: str, low: int = 0) -> int:
+    try:
+        return whole_number(low, 2**64)(text)
+    except ValueError as error:
+        raise ValueError(f"its {what} is {quoted(text)}, which {error}") from None
 
 
 def _take_properties(run: RunResult, found: dict[str, str]) -> None:
     run.command = found.get("command", run.command)
-    run.seed, run.jobs = int(found.get("seed", run.seed)), int(found.get("jobs", run.jobs))
-    run.not_run = int(found.get("not run", run.not_run))
+    run.seed = _number(found.get("seed", str(run.seed)), "seed", -(2**63))
+    run.jobs = _number(found.get("jobs", str(run.jobs)), "number of jobs")
+    run.not_run = _number(found.get("not run", str(run.not_run)), "number of tests not run")
     run.interrupted = run.interrupted or found.get("interrupted") == "true"
     number, _, count = found.get("shard", "1/1").partition("/")
-    run.shard = (int(number), int(count))
+    run.shard = (_number(number, "shard", 1), _number(count, "number of shards", 1))
+    if run.shard[0] > run.shard[1]:
+        raise ValueError(f"its shard is {number} of {count}, which is no part of a whole")
     run.shard_plan = found.get("shard plan", "")
 
 
 def _record(case: Any, began_at: float) -> TestRecord:
     owner, name = case.classname or "", case.name or ""
     test_id = f"{name} ({owner})" if name in _FIXTURES else f"{owner}.{name}".strip(".")
-    record = TestRecord(test_id, seconds=float(case.time or 0.0), started_s=began_at)
+    record = TestRecord(test_id, seconds=_seconds(case, test_id), started_s=began_at)
     record.stdout, record.stderr = case.system_out or "", case.system_err or ""
-    record.worker = int(_property(case, "worker") or 0)
-    skipped = [each.value for each in case.properties() if each.name == SKIPPED_SUBTEST]
+    record.worker = _number(_property(case, "worker") or "0", f"worker of {test_id}")
+    skipped = [each.value or "" for each in case.properties() if each.name == SKIPPED_SUBTEST]
     record.skipped_subtests = [SkippedSubtest(text, "") for text in skipped]
     _take_result(record, case)
     for interim in case.interim_result:
@@ -76,7 +119,7 @@ def _record(case: Any, began_at: float) -> TestRecord:
 
 
 def _property(case: Any, name: str) -> str:
-    return next((each.value for each in case.properties() if each.name == name), "")
+    return next((each.value or "" for each in case.properties() if each.name == name), "")
 
 
 def _take_result(record: TestRecord, case: Any) -> None:

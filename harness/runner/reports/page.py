@@ -6,14 +6,18 @@ import base64
 import hashlib
 import os
 from datetime import datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness._version import __version__
 from harness.runner.reports.page_data import detail_of, embedded, overview_of, rows_of
 from harness.runner.reports.paths import replace
 from harness.runner.reports.text import visible
 from harness.runner.results import RunResult, Status
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("elements.js", "picture.js", "ranks.js", "detail.js", "page.js")
@@ -26,6 +30,20 @@ def write_html(run: RunResult, path: str | os.PathLike[str]) -> None:
 
 def html_of(run: RunResult) -> str:
     """The page. Whatever a test had to say is escaped, or is data that never becomes markup."""
+    script = _script()
+    return _template().render(
+        **_summary(run),
+        rows=rows_of(run),
+        style=(_FOLDER / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=_hash(script),
+        overview=embedded([overview_of(run)]),
+        details=embedded(detail_of(record) for record in run.records),
+    )
+
+
+@cache
+def _template() -> Template:
     # Imported here, since most runs write no report.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -37,16 +55,7 @@ def html_of(run: RunResult) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(duration=duration, number=number)
-    script = _script()
-    return environment.get_template("page.html").render(
-        **_summary(run),
-        rows=rows_of(run),
-        style=(_FOLDER / "page.css").read_text(encoding="utf-8"),
-        script=script,
-        script_hash=_hash(script),
-        overview=embedded([overview_of(run)]),
-        details=embedded(detail_of(record) for record in run.records),
-    )
+    return environment.get_template("page.html")
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.runner.reports.paths import replace
 from harness.runner.results import RunResult, record_from_data
+from harness.runner.shapes import check_fields, fields_of
 
 _FORMAT = "harness records 1"
 _PLAIN = (
@@ -33,13 +34,28 @@ def write_records(run: RunResult, path: str | os.PathLike[str]) -> None:
 
 
 def read_records(path: Path) -> RunResult:
-    """The inverse of `write_records`. Raises OSError, ValueError if it is no such file."""
-    data = json.loads(path.read_bytes())
-    if not isinstance(data, dict) or data.get("format") != _FORMAT:
-        raise ValueError("it was not written by --records")
+    """The inverse of `write_records`.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is no such file, or a damaged one; the message says where.
+    """
+    content = path.read_bytes()
     try:
-        records = [record_from_data(each) for each in data["records"]]
-        plain = {name: data[name] for name in _PLAIN}
-        return RunResult(records, shard=(data["shard"][0], data["shard"][1]), **plain)
-    except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"it is damaged ({error!r})") from error
+        data = json.loads(content)
+        if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
+            raise ValueError("it was not written by --records")
+        fields = fields_of(RunResult)
+        wanted = {name: fields[name] for name in (*_PLAIN, "shard", "records")}
+        check_fields(data, wanted, "its run", required=list(wanted))
+        records = [record_from_data(each) for each in data.pop("records")]
+    except RecursionError:
+        raise ValueError("it is not JSON of --records: it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not text ({error})") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+    number, count = data.pop("shard")
+    if not 1 <= number <= count:
+        raise ValueError(f"its run.shard is {number} of {count}, which is no part of a whole")
+    return RunResult(records, shard=(number, count), **data)

@@ -1,0 +1,122 @@
+"""Whether data that was read has the shape that a dataclass says, before anything is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from harness.model.settings import quoted
+
+# Beyond are no times: 300 years in seconds, and what a date can carry after a few additions.
+_MAX_SECONDS = 1e10
+_MAX_NUMBER = 2**64
+# Fields that are counts or durations.
+_NEVER_NEGATIVE = frozenset({"seconds", "not_run", "jobs", "copy", "worker"})
+_WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def check(value: object, wanted: Any, where: str) -> None:
+    """Raise unless JSON's data has the shape of a type.
+
+    Args:
+        value: as `json.loads` returns it. A dataclass is an object with its fields, of which those
+            with a default may be missing; an enum is one of its values.
+        wanted: the type: a dataclass, an enum, `str`, `int`, `float`, `bool`, `list[X]`,
+            `tuple[X, ...]`, `tuple[X, Y]`, or a union with None.
+        where: where the value is, for the message.
+
+    Raises:
+        ValueError: which names the place and what is wrong there.
+    """
+    origin = get_origin(wanted)
+    if wanted in _WORDS:
+        _check_plain(value, wanted, where)
+    elif origin in (Union, types.UnionType):
+        if value is not None:
+            (inner,) = (arm for arm in get_args(wanted) if arm is not types.NoneType)
+            check(value, inner, where)
+    elif origin in (list, tuple):
+        _check_list(value, wanted, where)
+    elif isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+        known = [member.value for member in wanted]
+        _require(isinstance(value, str) and value in known, value, f"one of {known}", where)
+    else:
+        check_fields(value, fields_of(wanted), where, required=_required(wanted))
+
+
+def check_fields(
+    value: object, fields: Mapping[str, Any], where: str, required: Sequence[str]
+) -> None:
+    """Raise unless the value is an object with these fields, and no others.
+
+    Args:
+        value: as `json.loads` returns it.
+        fields: by name, the type.
+        where: where the value is, for the message.
+        required: those that must be there.
+
+    Raises:
+        ValueError: as `check`.
+    """
+    if not isinstance(value, dict):
+        raise _wrong(value, "an object", where)
+    for name in required:
+        if name not in value:
+            raise ValueError(f"{where} has no {name!r}")
+    for name, inner in value.items():
+        if name not in fields:
+            raise ValueError(f"{where} has an unknown entry {quoted(name)}")
+        check(inner, fields[name], f"{where}.{name}")
+        if name in _NEVER_NEGATIVE and inner < 0:
+            raise _wrong(inner, "0 or more", f"{where}.{name}")
+
+
+@cache
+def fields_of(cls: type) -> Mapping[str, Any]:
+    """By name, the types of a dataclass's fields."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@cache
+def _required(cls: Any) -> Sequence[str]:
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is missing and field.default_factory is missing
+    ]
+
+
+def _check_plain(value: object, wanted: type, where: str) -> None:
+    types_ = (int, float) if wanted is float else (wanted,)
+    is_other_bool = isinstance(value, bool) and wanted is not bool
+    _require(isinstance(value, types_) and not is_other_bool, value, _WORDS[wanted], where)
+    if isinstance(value, int | float):
+        limit = _MAX_SECONDS if wanted is float else _MAX_NUMBER
+        # So is a number that is not finite.
+        _require(abs(value) <= limit, value, f"between -{limit:g} and {limit:g}", where)
+
+
+def _check_list(value: object, wanted: Any, where: str) -> None:
+    arms = get_args(wanted)
+    if not isinstance(value, list):
+        raise _wrong(value, "a list", where)
+    if get_origin(wanted) is tuple and arms[-1] is not Ellipsis:
+        _require(len(value) == len(arms), value, f"a list of {len(arms)}", where)
+    for number, item in enumerate(value):
+        check(item, arms[0], f"{where}[{number}]")
+
+
+def _require(is_right: bool, value: object, what: str, where: str) -> None:
+    if not is_right:
+        raise _wrong(value, what, where)
+
+
+def _wrong(value: object, what: str, where: str) -> ValueError:
+    shown = f"{type(value).__name__} of {len(value)}" if isinstance(value, dict | list) else ""
+    return ValueError(f"{where} is {shown or quoted(str(value))}, not {what}")
