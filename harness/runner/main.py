@@ -93,11 +93,12 @@ def _command(arguments: Sequence[str], prog: str) -> int:
 
 
 def _run(options: Options) -> int:
-    _set_what_ranks_must_know(options)
     if options.compare:
         from harness.runner.compare import compare
 
+        settings.check_all()
         return compare(options)
+    _set_what_ranks_must_know(options)
     files = _files(options)
     if passed_over := use_installed_torch():
         print(f"the torch in {passed_over} is not built: using the installed one", file=sys.stderr)
