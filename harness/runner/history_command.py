@@ -14,6 +14,7 @@ from harness.runner.command_line import Parser
 from harness.runner.history import History, open_history
 from harness.runner.history_file import READ_ONLY
 from harness.runner.options import EXIT_PASSED, EXIT_USAGE
+from harness.runner.reports.text import one_line
 from harness.runner.trends import Flaky, NewlyFailing, Slow, Trends
 
 _LIMIT = 10
@@ -84,7 +85,8 @@ def _text(history: History, trends: Trends) -> str:
 
 def _slowest(found: Sequence[Slow]) -> str:
     rows = [
-        (s.test_id, f"{s.expected_s:.2f} s", f"{s.last_s:.2f} s", _percent(s.trend)) for s in found
+        (one_line(s.test_id), f"{s.expected_s:.2f} s", f"{s.last_s:.2f} s", _percent(s.trend))
+        for s in found
     ]
     return _table(("slowest", "median", "last", "trend"), rows)
 
@@ -92,17 +94,17 @@ def _slowest(found: Sequence[Slow]) -> str:
 def _flakiest(found: Sequence[Flaky]) -> str:
     if not found:
         return "flakiest: none"
-    rows = [(f.test_id, str(f.runs), str(f.flaky), str(f.flips)) for f in found]
+    rows = [(one_line(f.test_id), str(f.runs), str(f.flaky), str(f.flips)) for f in found]
     return _table(("flakiest", "runs", "flaky", "flips"), rows)
 
 
 def _new(found: Sequence[NewlyFailing]) -> str:
     if not found:
         return "newly failing: none"
-    rows = [(n.test_id, _moment(n.since_s), _moment(n.passed_s)) for n in found]
+    rows = [(one_line(n.test_id), _moment(n.since_s), _moment(n.passed_s)) for n in found]
     head, *lines = _table(("newly failing", "since", "passed"), rows).splitlines()
     return "\n".join(
-        (head, *(f"{line}\n    {n.why}" for line, n in zip(lines, found, strict=True)))
+        (head, *(f"{line}\n    {one_line(n.why)}" for line, n in zip(lines, found, strict=True)))
     )
 
 

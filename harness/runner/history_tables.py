@@ -7,6 +7,7 @@ from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.runner.reports.text import original_name, visible_name
 from harness.runner.results import RunResult, Status, TestRecord
 from harness.runner.trends import RECENT, Outcome
 
@@ -69,7 +70,7 @@ def _row_of(record: TestRecord) -> Row:
     told = record.earlier[-1] if record.is_flaky else record
     failed = record.status is Status.FAILED
     return Row(
-        _storable(record.key),
+        visible_name(record.key),
         failed,
         record.is_flaky,
         1 + len(record.earlier),
@@ -148,7 +149,7 @@ def _durations(connection: Connection, condition: str = "") -> dict[str, float]:
         " ORDER BY tests.id"
     )
     grouped = groupby(found, key=lambda row: row[0])
-    return {name: median(us for _, us in rows) / 1e6 for name, rows in grouped}
+    return {original_name(name): median(us for _, us in rows) / 1e6 for name, rows in grouped}
 
 
 def last_failed(connection: Connection) -> list[str]:
@@ -158,7 +159,7 @@ def last_failed(connection: Connection) -> list[str]:
         "SELECT name, failed, max(run) FROM outcomes JOIN tests ON tests.id = test"
         " GROUP BY test ORDER BY test"
     )
-    return [name for name, failed, _ in found if failed]
+    return [original_name(name) for name, failed, _ in found if failed]
 
 
 def past(connection: Connection) -> dict[str, list[Outcome]]:
@@ -168,7 +169,7 @@ def past(connection: Connection) -> dict[str, list[Outcome]]:
         " JOIN tests ON tests.id = test JOIN runs ON runs.id = run ORDER BY test, run"
     )
     return {
-        name: [
+        original_name(name): [
             Outcome(run, float(at), code, bool(failed), bool(flaky), us / 1e6, why)
             for _, run, at, code, failed, flaky, us, why in rows
         ]

@@ -174,7 +174,7 @@ def _identity(place: GivenPlace, wanted: Wanted) -> dict[str, str]:
 def _digest_of_tests(wanted: Wanted) -> str:
     digest = hashlib.sha256()
     for file in wanted.files:
-        digest.update(file.module.encode() + b"\0")
+        digest.update(file.module.encode("utf-8", "backslashreplace") + b"\0")
         try:
             digest.update(hashlib.sha256(file.path.read_bytes()).digest())
         except OSError:

@@ -18,6 +18,7 @@ from harness.runner.reports.text import (
     shortened,
     status_of,
     visible,
+    visible_name,
 )
 from harness.runner.results import RunResult, Status, TestRecord
 
@@ -57,7 +58,7 @@ def junit_xml(run: RunResult) -> bytes:
 def _suite(run: RunResult, owner: str, records: list[TestRecord]) -> xunit2.TestSuite:
     from junitparser import xunit2
 
-    suite = xunit2.TestSuite(visible(owner))
+    suite = xunit2.TestSuite(visible_name(owner))
     started = min(epoch_of(run, record.started_s) for record in records)
     # In UTC and without a zone: the format's first writer, Ant, allows no zone.
     suite.timestamp = datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
@@ -83,7 +84,7 @@ def _case(owner: str, record: TestRecord) -> xunit2.TestCase:
     from junitparser import xunit2
 
     case = xunit2.TestCase(
-        visible(name_of(record)), visible(owner), round(max(0.0, record.seconds), 3)
+        visible_name(name_of(record)), visible_name(owner), round(max(0.0, record.seconds), 3)
     )
     for name, value in _properties(record):
         case.add_property(visible(name), visible(value))

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.model.settings import quoted, whole_number
 from harness.runner.reports.junit import SKIPPED_SUBTEST
+from harness.runner.reports.text import original_name
 from harness.runner.results import RunResult, SkippedSubtest, Status, TestRecord, Trouble
 from harness.runner.shapes import check
 
@@ -102,7 +103,7 @@ def _take_properties(run: RunResult, found: dict[str, str]) -> None:
 
 
 def _record(case: Any, began_at: float) -> TestRecord:
-    owner, name = case.classname or "", case.name or ""
+    owner, name = original_name(case.classname or ""), original_name(case.name or "")
     test_id = f"{name} ({owner})" if name in _FIXTURES else f"{owner}.{name}".strip(".")
     record = TestRecord(test_id, seconds=_seconds(case, test_id), started_s=began_at)
     record.stdout, record.stderr = case.system_out or "", case.system_err or ""

@@ -17,6 +17,7 @@ from harness.runner.reports.text import (
     shortened,
     status_of,
     visible,
+    visible_name,
 )
 from harness.runner.results import RunResult, TestRecord
 
@@ -57,7 +58,7 @@ def rows_of(run: RunResult) -> list[Row]:
     rows = []
     for record in run.records:
         # In markup, a carriage return would become a line feed.
-        key = visible(record.key).replace("\r", "\\r")
+        key = visible_name(record.key).replace("\r", "\\r")
         seen[key] = seen.get(key, 0) + 1
         rows.append(_row(record, f"{key}~{seen[key]}" if seen[key] > 1 else key))
     return rows
@@ -69,8 +70,8 @@ def _row(record: TestRecord, key: str) -> Row:
         why = record.earlier[-1].why
     return Row(
         key=key,
-        owner=visible(record.owner),
-        name=visible(name_of(record)),
+        owner=visible_name(record.owner),
+        name=visible_name(name_of(record)),
         status=status_of(record),
         flaky=record.is_flaky,
         seconds=record.seconds,

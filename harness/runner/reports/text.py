@@ -11,6 +11,9 @@ from harness.runner.results import RunResult, TestRecord
 # Control characters, lone surrogates, and two non-characters. XML 1.0 cannot carry most of them,
 # nor UTF-8 some; the rest nobody would see.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# These, and a backslash in front of what would then read like an escape.
+_ESCAPED_IN_NAMES = re.compile(rf"\\(?=[\\xu]|{_FORBIDDEN.pattern})|{_FORBIDDEN.pattern}")
+_ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
 def visible(text: str) -> str:
@@ -18,6 +21,19 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():  # most are, and there are many
         return text
     return _FORBIDDEN.sub(_escaped, text)
+
+
+def visible_name(text: str) -> str:
+    r"""A name as any file can carry it, and no two names the same: see `original_name`.
+
+    As `visible`, but a backslash that would then read like an escape is doubled.
+    """
+    return _ESCAPED_IN_NAMES.sub(_escaped, text)
+
+
+def original_name(text: str) -> str:
+    """The inverse of `visible_name`."""
+    return _ESCAPE.sub(lambda found: "\\" if found[1] == "\\" else chr(int(found[1][1:], 16)), text)
 
 
 def one_line(text: str) -> str:
@@ -29,6 +45,8 @@ def one_line(text: str) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
+    if match[0] == "\\":
+        return "\\\\"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 

@@ -17,6 +17,7 @@ from harness.runner.reports.text import (
     name_of,
     status_of,
     visible,
+    visible_name,
 )
 from harness.runner.results import RunResult, TestRecord
 
@@ -61,7 +62,8 @@ class _Worker:
         """A test, or one attempt at it, and all that its ranks did."""
         if record.started_s:
             began, ended = record.started_s, record.started_s + record.seconds
-            self._span(_TESTS, "test", name_of(record), (began, ended), _about(record, attempt))
+            name = visible_name(name_of(record))
+            self._span(_TESTS, "test", name, (began, ended), _about(record, attempt))
         for track in record.ranks:
             self._add_rank(track)
 
@@ -122,7 +124,11 @@ class _Worker:
 
 
 def _about(record: TestRecord, attempt: int) -> _Event:
-    args: _Event = {"test": record.key, "status": status_of(record), "why": record.why}
+    args: _Event = {
+        "test": visible_name(record.key),
+        "status": status_of(record),
+        "why": record.why,
+    }
     return {**args, "attempt": attempt} if attempt else args
 
 
