@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from harness.model import settings
@@ -21,7 +22,7 @@ from harness.runner.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.command_line import parse
 from harness.runner.files import TestFile, absolute, files_for, remark_on_folders
 from harness.runner.jobs import jobs_for
-from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
+from harness.runner.options import EXIT_FAILED, EXIT_PASSED, EXIT_USAGE, Options
 from harness.runner.orders import Wanted
 
 
@@ -46,9 +47,12 @@ def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:
     name = os.path.basename(program)
 
     def run() -> int:
-        options = parse(arguments, name)
-        _set_what_ranks_must_know(options)
-        place = _place_for(options)
+        with _told_once():
+            options = parse(arguments, name)
+            if _is_for_rank_0(options):
+                return EXIT_PASSED
+            _set_what_ranks_must_know(options)
+            place = _place_for(options)
         if place is None and jobs_for(options, is_script=True):
             warming.prewarm_for_script()
         wanted = Wanted((), options.names, options.patterns, is_script=True)
@@ -80,7 +84,51 @@ def _guarded(run: Callable[[], int], prog: str) -> int:
     return code
 
 
+def _place_of_process() -> GivenPlace | None:
+    """The place that torchrun has given this process, whatever the run makes of it."""
+    try:
+        return given_place()
+    except HarnessError:  # told by whoever needs the place
+        return None
+
+
+@contextlib.contextmanager
+def _told_once() -> Iterator[None]:
+    """Show help and errors that all processes of torchrun come to alike only once.
+
+    Help is rank 0's. An error may be one of a host (a file is missing there): the first process of
+    each host tells it and fails. The others end with 0: torchrun kills all processes at the first
+    failure, and the one that tells might not have told yet.
+    """
+    place = _place_of_process()
+    silent = io.StringIO() if place is not None and place.rank else sys.stdout
+    try:
+        with contextlib.redirect_stdout(silent):
+            yield
+    except HarnessError:
+        if place is not None and place.local_world_size is not None and place.local_rank:
+            raise SystemExit(EXIT_PASSED) from None
+        raise
+
+
+def _is_for_rank_0(options: Options | None = None) -> bool:
+    """Whether this is not rank 0 of torchrun's processes, and only rank 0 does what is asked for.
+
+    Args:
+        options: of a run, of which rank 0 does alone what is not running tests; None for another
+            command.
+    """
+    place = _place_of_process()
+    if place is None or place.rank == 0:
+        return False
+    # With --shard auto, each process has a list of its own.
+    is_alone = options is None or options.list_only or options.compare
+    return is_alone and not (options is not None and options.splits_given_world)
+
+
 def _command(arguments: Sequence[str], prog: str) -> int:
+    if arguments and arguments[0] in {"history", "merge-reports"} and _is_for_rank_0():
+        return EXIT_PASSED
     if arguments and arguments[0] == "history":
         from harness.runner.history_command import run_history
 
@@ -89,7 +137,9 @@ def _command(arguments: Sequence[str], prog: str) -> int:
         from harness.runner.merging import run_merge
 
         return run_merge(arguments[1:], prog)
-    return _run(parse(arguments, prog))
+    with _told_once():
+        options = parse(arguments, prog)
+    return EXIT_PASSED if _is_for_rank_0(options) else _run(options)
 
 
 def _run(options: Options) -> int:
@@ -98,11 +148,12 @@ def _run(options: Options) -> int:
 
         settings.check_all()
         return compare(options)
-    _set_what_ranks_must_know(options)
-    files = _files(options)
+    with _told_once():
+        _set_what_ranks_must_know(options)
+        files = _files(options)
+        place = _place_for(options)
     if passed_over := use_installed_torch():
         print(f"the torch in {passed_over} is not built: using the installed one", file=sys.stderr)
-    place = _place_for(options)
     jobs = jobs_for(options, is_script=False) if place is None else 0
     if not options.list_only:
         warming.prewarm(files, with_workers=jobs > 0)
