@@ -23,7 +23,7 @@ class GivenPlace:
         local_world_size: how many of them there are on its host; None if nobody says.
         group_rank: the number of its host; None if nobody says.
         master_addr, master_port: where the store of whoever started it is, or is to be.
-        run_id: torchrun's name for the run; empty without torchrun.
+        run_id: torchrun's name for the run, or else the number of Slurm's job; empty without.
         restart_count, max_restarts: how often torchrun has restarted the world, and may.
         has_store: whether torchrun serves a store there; else rank 0 has to.
     """
@@ -75,7 +75,7 @@ def given_place(environ: Mapping[str, str] | None = None) -> GivenPlace | None:
         group_rank=_optional(environ, "GROUP_RANK", 0),
         master_addr=environ["MASTER_ADDR"],
         master_port=_number(environ, "MASTER_PORT", 1),
-        run_id=environ.get("TORCHELASTIC_RUN_ID", ""),
+        run_id=environ.get("TORCHELASTIC_RUN_ID") or environ.get("SLURM_JOB_ID", ""),
         restart_count=_optional(environ, "TORCHELASTIC_RESTART_COUNT", 0) or 0,
         max_restarts=_optional(environ, "TORCHELASTIC_MAX_RESTARTS", 0) or 0,
         has_store=environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
@@ -101,6 +101,7 @@ _OF_A_WORLD = (
     "MASTER_ADDR",
     "MASTER_PORT",
     "TORCHELASTIC_",
+    settings.WORLD_SECRET.env,
 )
 
 

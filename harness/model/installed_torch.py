@@ -5,7 +5,9 @@ Python looks for modules in the current folder first, and there a checkout has a
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -41,6 +43,26 @@ def use_installed_torch() -> str:
             )
     sys.path[:] = [entry for entry in sys.path if entry not in unbuilt] + unbuilt
     return os.path.abspath(unbuilt[0]) if unbuilt else ""
+
+
+def torch_version() -> str:
+    """Return the version of the torch that is imported here, without importing it.
+
+    The package's own file says it. An installer's record may be of another torch, which the one
+    that is first on the path hides. Empty if there is none.
+    """
+    imported = getattr(sys.modules.get("torch"), "__version__", "")
+    if imported:
+        return str(imported)
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.origin:
+        return ""
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text()
+    except OSError:
+        return ""
+    found = re.search(r"""^__version__ = ['"](.+)['"]""", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _is_built(package: Path) -> bool:

@@ -201,6 +201,21 @@ ASSEMBLY_TIMEOUT_S = Setting(
     seconds,
     "Seconds that all processes of a given world may take until they have found each other.",
 )
+WORLD_SECRET = Setting(
+    "HARNESS_WORLD_SECRET",
+    "",
+    str,
+    "The secret by which the processes of a given world know each other, the same for all of them; "
+    "16 characters at least. Without it, they use a file in your cache folder "
+    "(`docs/scaling.md`).",
+)
+INSECURE_WORLD = Setting(
+    "HARNESS_INSECURE_WORLD",
+    False,
+    switch,
+    "Let a given world come together without a secret. Whoever can connect to rank 0's host can "
+    "then run code as you (`--insecure-world` sets it).",
+)
 LINK_TIMEOUT_S = Setting(
     "HARNESS_LINK_TIMEOUT",
     20.0,

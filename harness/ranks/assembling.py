@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from dataclasses import dataclass
+from typing import NoReturn
 
 import psutil
 
@@ -18,11 +20,18 @@ from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
 from harness.model.given import GivenPlace
 from harness.ranks import links
+from harness.ranks.admission import Admission, Arrival, TurnedAway
 from harness.ranks.announcing import Board
 from harness.ranks.descriptors import readable
-from harness.ranks.joining import Card
+from harness.ranks.handshake import claim_of
+from harness.ranks.joining import Card, card_from
 from harness.ranks.links import Link
+from harness.ranks.socket_user import is_loopback, user_of_listener
 from harness.ranks.stores import LOOPBACK
+from harness.ranks.world_secret import WorldSecret
+
+# How often rank 0 says anew where it is.
+_ANNOUNCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +69,17 @@ class Gathering:
         place: rank 0's.
         own: what it says of itself.
         board: where the others look.
+        secret: what they have to know.
     """
 
-    def __init__(self, place: GivenPlace, own: Card, board: Board) -> None:
+    def __init__(self, place: GivenPlace, own: Card, board: Board, secret: WorldSecret) -> None:
         self._place = place
         self._own = own
         self._board = board
+        self._secret = secret
         self._cards: dict[int, Card] = {0: self._own}
         self._links: dict[int, Link] = {}
-        self._strangers: list[Link] = []
+        self._turned_away = TurnedAway()
 
     def gather(self, deadline: Deadline, limit_s: float) -> tuple[list[Member], dict[int, Link]]:
         """Wait until all have come.
@@ -84,15 +95,15 @@ class Gathering:
             StartError: if some have not come by then; the others have been told.
             UsageError: if some have been started otherwise than rank 0; all have been told.
         """
-        with contextlib.closing(self._listen()) as listener:
-            while len(self._cards) < self._place.world_size:
-                fds = [listener.fileno(), *(stranger.fd for stranger in self._strangers)]
-                if not readable(fds, deadline):
-                    self._give_up(StartError(self._missing(limit_s)))
-                self._accept(listener)
-                self._hear()
-        for stranger in self._strangers:
-            stranger.close()
+        listener, addresses = self._listen()
+        admission = Admission(listener, self._secret, claim_of(self._place))
+        self._turned_away = admission.turned_away
+        try:
+            with contextlib.closing(admission):
+                self._let_in_all(admission, addresses, deadline, limit_s)
+        finally:
+            if self._turned_away:
+                print(self._turned_away, file=sys.stderr)
         different = self._differences()
         if different:
             self._give_up(UsageError(different))
@@ -100,54 +111,66 @@ class Gathering:
             link.send({"kind": "welcome"})
         return self._members(), self._links
 
-    def _listen(self) -> socket.socket:
-        place = self._place
-        host = LOOPBACK if place.is_on_one_host else links.ANY_ADDRESS
+    def _let_in_all(
+        self, admission: Admission, addresses: list[str], deadline: Deadline, limit_s: float
+    ) -> None:
+        port: int = admission.port
+        again = Deadline(0.0)
+        while len(self._cards) < self._place.world_size:
+            if again.expired:
+                self._board.announce(addresses, port)
+                again = Deadline.after(_ANNOUNCE_S)
+            readable(admission.fds, deadline.sooner(admission.deadline).sooner(again))
+            for arrival in admission.advance():
+                self._take_in(arrival)
+            if deadline.expired and len(self._cards) < self._place.world_size:
+                self._give_up(StartError(self._missing(limit_s)))
+
+    def _listen(self) -> tuple[socket.socket, list[str]]:
+        """A socket that takes connections, and the addresses at which others find it."""
+        address = _address_to_listen_at(self._place)
+        port = self._board.port
         try:
-            listener = links.listen(host, self._board.port)
+            listener = links.listen(address, port)
         except OSError as error:
+            user = user_of_listener(address, port)
+            by = "" if user is None else f" by a process of user id {user}"
             raise StartError(
-                f"rank 0 cannot listen on port {self._board.port} (MASTER_PORT): {error.strerror}"
+                f"rank 0 cannot listen at {address}:{port} (MASTER_ADDR, MASTER_PORT): "
+                f"{error.strerror}{by}"
             ) from error
-        addresses = [LOOPBACK] if place.is_on_one_host else _own_addresses(place)
-        self._board.announce(addresses, listener.getsockname()[1])
-        return listener
+        return listener, [address] if address != links.ANY_ADDRESS else _own_addresses(self._place)
 
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sock, _ = listener.accept()
-                with contextlib.suppress(OSError):  # it has gone already
-                    self._strangers.append(Link(sock))
-
-    def _hear(self) -> None:
-        for stranger in list(self._strangers):
-            try:
-                message = stranger.next_message(Deadline.after(0.0))
-            except ValueError:  # it speaks otherwise
-                message = {"kind": "noise"}
-            if message is None and not stranger.closed:
-                continue
-            self._strangers.remove(stranger)
-            if message is not None and links.is_same(self._board.secret, message.get("secret")):
-                self._take_in(stranger, Card(**message["card"]))
-            else:
-                stranger.close()
-
-    def _take_in(self, link: Link, card: Card) -> None:
+    def _take_in(self, arrival: Arrival) -> None:
+        link, claim = arrival.link, arrival.claim
+        who = f"rank {claim.rank} ({link.other_address})"
+        try:
+            card = card_from(arrival.card)
+        except ValueError as error:
+            self._refuse(link, f"{who} says of itself what rank 0 cannot understand: {error}")
+        size = self._place.world_size
+        if claim.world_size != size:
+            self._refuse(
+                link, f"{who} was started with WORLD_SIZE={claim.world_size}, rank 0 with {size}"
+            )
+        if card.rank != claim.rank or not 0 <= card.rank < size:
+            self._refuse(link, f"{who} says that it is rank {card.rank} of {size}")
         other = self._cards.get(card.rank)
         if other is not None:
-            self._links.setdefault(-len(self._links) - 1, link)
-            self._give_up(
-                UsageError(
-                    f"two processes have RANK={card.rank}: process {other.pid} on {other.host} "
-                    f"and process {card.pid} on {card.host}"
-                )
+            self._refuse(
+                link,
+                f"two processes have RANK={card.rank}: process {other.pid} on {other.host} "
+                f"and process {card.pid} on {card.host}",
             )
         link.send({"kind": "joined"})
         self._cards[card.rank], self._links[card.rank] = card, link
 
-    def _give_up(self, error: StartError | UsageError) -> None:
+    def _refuse(self, link: Link, why: str) -> NoReturn:
+        """There can be no world with this process in it."""
+        self._links[-1] = link  # so that it is told, too
+        self._give_up(UsageError(why))
+
+    def _give_up(self, error: StartError | UsageError) -> NoReturn:
         for link in self._links.values():
             link.send({"kind": "unusable", "text": str(error), "host": self._own.host})
             link.close()
@@ -204,6 +227,19 @@ class Gathering:
             return self._links[card.rank].other_address
         others = (link.own_address for link in self._links.values())
         return next((address for address in others if address != LOOPBACK), LOOPBACK)
+
+
+def _address_to_listen_at(place: GivenPlace) -> str:
+    """The one address of this host that the others use, as far as that can be known."""
+    if place.is_on_one_host:
+        return LOOPBACK
+    towards = _address_towards(place)
+    if towards and not is_loopback(towards):
+        return towards
+    if place.master_addr == "localhost" or is_loopback(place.master_addr):
+        return LOOPBACK
+    # Hosts of Debian have their own name for a loopback address, which other hosts do not.
+    return links.ANY_ADDRESS
 
 
 def _own_addresses(place: GivenPlace) -> list[str]:

@@ -5,14 +5,20 @@ JSON and not pickle: whatever a test raised arrives, and nothing that a rank sen
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import select
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 Message = dict[str, Any]
+
+#: Makes the mark of the next frame of a stream from its body.
+Seal = Callable[[bytes], bytes]
+MARK_SIZE = 32
 
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 18
@@ -51,6 +57,7 @@ class FrameReader:
     Args:
         fd: where from.
         limit: how long a frame may be, in bytes.
+        seal: makes the mark that the next frame must carry, from its body; None for no marks.
 
     Attributes:
         closed: whether nothing more will come: at the end of the stream, or after a fault.
@@ -58,9 +65,11 @@ class FrameReader:
         fault: what came that is no message; empty if nothing did.
     """
 
-    def __init__(self, fd: int, limit: int = FRAME_LIMIT) -> None:
+    def __init__(self, fd: int, limit: int = FRAME_LIMIT, seal: Seal | None = None) -> None:
         self.fd = fd
         self.limit = limit
+        self._seal = seal
+        self._mark_size = 0 if seal is None else MARK_SIZE
         self.closed = False
         self.error: OSError | None = None
         self.fault = ""
@@ -108,9 +117,9 @@ class FrameReader:
             return _LENGTH.size - have
         (length,) = _LENGTH.unpack_from(self._buffer)
         if length > self.limit:
-            self._fail(f"a frame of {length} bytes, where {self.limit} are the limit")
+            self.fail(f"a frame of {length} bytes, where {self.limit} are the limit")
             return 0
-        return max(0, _LENGTH.size + int(length) - have)
+        return max(0, _LENGTH.size + int(length) + self._mark_size - have)
 
     def _next(self) -> Message | None:
         if self._missing() or self.fault:
@@ -118,15 +127,19 @@ class FrameReader:
         (length,) = _LENGTH.unpack_from(self._buffer)
         end = _LENGTH.size + length
         body = bytes(self._buffer[_LENGTH.size : end])
-        del self._buffer[:end]
+        mark = bytes(self._buffer[end : end + self._mark_size])
+        del self._buffer[: end + self._mark_size]
+        if self._seal is not None and not hmac.compare_digest(self._seal(body), mark):
+            self.fail("a frame that was changed, added or repeated on the way")
+            return None
         try:
             return _message(body)
         except ValueError as error:
-            self._fail(str(error))
+            self.fail(str(error))
             return None
 
-    def _fail(self, fault: str) -> None:
-        """Nothing that follows can be trusted to be what it seems."""
+    def fail(self, fault: str) -> None:
+        """Read nothing more: what follows cannot be trusted to be what it seems."""
         self.fault, self.closed = fault, True
         self._buffer.clear()
 
@@ -149,10 +162,12 @@ class FrameWriter:
     Args:
         fd: where to.
         stall_s: how long the reader may take nothing; None for as long as it lives.
+        seal: makes the mark of the next frame, from its body; None for no marks.
     """
 
-    def __init__(self, fd: int, stall_s: float | None = None) -> None:
+    def __init__(self, fd: int, stall_s: float | None = None, seal: Seal | None = None) -> None:
         self.fd = fd
+        self._seal = seal
         self._stall_ms = None if stall_s is None else stall_s * 1000
         self._has_stalled = False
         self._lock = threading.Lock()
@@ -168,10 +183,12 @@ class FrameWriter:
 
     def send_frame(self, frame: bytes) -> None:
         """The same for what has been encoded already."""
-        data = memoryview(frame)
         with self._lock:
             if self._has_stalled:
                 raise TimeoutError("the reader has part of a frame")
+            if self._seal is not None:
+                frame += self._seal(frame[_LENGTH.size :])
+            data = memoryview(frame)
             while data:
                 data = data[self._write(data) :]
 

@@ -48,16 +48,23 @@ class GivenRanks:
         self._peers = {rank: Peer(members[rank], link) for rank, link in sorted(links.items())}
         hosts = {member.group for member in members}
         self.host_count = len(hosts)
-        #: Where the stores of tests serve.
-        self.store_address = LOOPBACK if place.is_on_one_host else ANY_ADDRESS
+        #: Where the stores of tests serve: where rank 0 listened, on all addresses only if it did.
+        self.store_address = LOOPBACK if place.is_on_one_host else self._own_address()
         #: The address at which others find this host, and its interface; None for one host alone.
-        self._address = LOOPBACK if place.is_on_one_host else self._address_for_others()
+        self._address = self.store_address
+        if self._address == ANY_ADDRESS:
+            self._address = self._address_for_others()
         self.interface = None if place.is_on_one_host else interface_of(self._address)
         silent: set[int] = set()
         for peer in self._peers.values():
             peer.all, peer.silent_hosts = list(self._peers.values()), silent
             if peer.member.system != members[0].system:
                 peer.compare_clocks()
+
+    def _own_address(self) -> str:
+        """The address at which all others have connected; that of all if there are several."""
+        found = {peer.link.own_address for peer in self._peers.values()}
+        return found.pop() if len(found) == 1 else ANY_ADDRESS if found else LOOPBACK
 
     def _address_for_others(self) -> str:
         for peer in self._peers.values():

@@ -159,7 +159,7 @@ class GivenWorld(World):
         answers = gather(asked, Deadline.after(limit_s))
         for handle in self._remote:
             told = answers.get(handle.peer)
-            if told is not None:
+            if told:  # else it has no such world any more
                 found[handle.rank] = Look(told["state"], told["written"], tuple(told["native"]))
         return found
 

@@ -28,6 +28,7 @@ from harness.ranks.given_world import tails_of
 from harness.ranks.handle import RankHandle
 from harness.ranks.launcher import launcher
 from harness.ranks.launching import launch_environ, rank_threads
+from harness.ranks.link_messages import FROM_RANK_0, fault_of
 from harness.ranks.links import Link
 from harness.ranks.looks import Wish
 from harness.ranks.supervisor import TERM_GRACE_S
@@ -93,11 +94,15 @@ class Keeper:
         if self._code is None and not self._told_to_end:
             print(
                 f"rank {self._place.rank}: the connection to rank 0 of the given world is gone "
-                f"({'no sign of life' if self._link.fell_silent else 'its process has ended'}): "
-                "this rank has ended too",
+                f"({self._why_gone()}): this rank has ended too",
                 file=sys.stderr,
             )
         return _CODE_OF_THE_LOST if self._code is None else self._code
+
+    def _why_gone(self) -> str:
+        if self._link.fault:
+            return f"it sent what this process cannot read: {self._link.fault}"
+        return "no sign of life" if self._link.fell_silent else "its process has ended"
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         self._told_to_end = self._told_to_end or number
@@ -112,8 +117,7 @@ class Keeper:
             self._link.send({"kind": "ending", "signal": self._told_to_end})
             self._limit = Deadline.after(_LEAVING_S)
             self._end_all()
-        for message in self._link.messages():
-            self._do(message)
+        self._hear_rank_0()
         for kept in list(self._worlds.values()):
             if not ready.isdisjoint(kept.fds):
                 self._pass_on(kept)
@@ -138,6 +142,13 @@ class Keeper:
         self._link.send({"kind": "exited", "world": world, "code": known, "why": why})
 
     # From rank 0
+
+    def _hear_rank_0(self) -> None:
+        for message in self._link.messages():
+            if fault := fault_of(message, FROM_RANK_0):
+                self._link.fail(fault)
+                return
+            self._do(message)
 
     def _do(self, message: Message) -> None:
         kind = message["kind"]
@@ -165,7 +176,9 @@ class Keeper:
         try:
             folder = str(folders.new_test_folder(message["message"]["method"]))
             kept = self._worlds[number] = _Kept(number, message["rank"], folder)
-            spec = self._own(message["message"], kept)
+            spec = self._spec(message, kept)
+            if spec is None:
+                return
             launcher().need([spec.module])
             factory = launcher().factory(Deadline.after(settings.START_TIMEOUT_S.value()))
             kept.world.begin(spec, factory, [kept.rank])
@@ -178,6 +191,14 @@ class Keeper:
             return
         handle = kept.world.handles[0]
         self._link.send({"kind": "started", "world": number, "pid": handle.pid})
+
+    def _spec(self, message: Message, kept: _Kept) -> LaunchSpec | None:
+        """The spec in a message from rank 0; None if it is none, which ends this process."""
+        try:
+            return self._own(message["message"], kept)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            self._link.fail(f"a launch spec with a fault ({type(error).__name__}: {error})")
+            return None
 
     def _own(self, data: Message, kept: _Kept) -> LaunchSpec:
         """The spec of a test as it is to be for this process."""
@@ -203,8 +224,9 @@ class Keeper:
         )
 
     def _do_again(self, message: Message, kept: _Kept) -> None:
-        spec = self._own(message["message"], kept)
-        kept.world.run(spec)
+        spec = self._spec(message, kept)
+        if spec is not None:
+            kept.world.run(spec)
 
     def _do_go_on(self, message: Message, kept: _Kept) -> None:
         kept.world.go_on(message["message"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hmac
 import socket
 from collections.abc import Iterator
 
@@ -16,6 +15,7 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.descriptors import readable
+from harness.ranks.handshake import Seals
 
 ANY_ADDRESS = "0.0.0.0"
 # An address that leads nowhere is not worth more; there may be others.
@@ -27,18 +27,21 @@ class Link:
 
     Args:
         sock: the connection; the link closes it.
+        seals: the marks of its frames; None for none.
 
     Attributes:
         closed: whether the other side has gone, or cannot be reached any more.
         is_stuck: whether the other process, whose host lives, has taken nothing for too long.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, seals: Seals | None = None) -> None:
         _watch(sock, settings.LINK_TIMEOUT_S.value())
         self._socket = sock
-        self._reader = FrameReader(sock.fileno())
+        received = seals.received if seals is not None else None
+        self._reader = FrameReader(sock.fileno(), seal=received)
         # Importing a test, it may be at something else for as long as that may take.
-        self._writer = FrameWriter(sock.fileno(), settings.START_TIMEOUT_S.value())
+        sent = seals.sent if seals is not None else None
+        self._writer = FrameWriter(sock.fileno(), settings.START_TIMEOUT_S.value(), sent)
         self._sending: OSError | None = None
         self.is_stuck = False
         self.own_address: str = sock.getsockname()[0]
@@ -52,6 +55,17 @@ class Link:
     @property
     def closed(self) -> bool:
         return self._reader.closed
+
+    @property
+    def fault(self) -> str:
+        """What the other side has sent that is no message; empty if nothing."""
+        return self._reader.fault
+
+    def fail(self, fault: str) -> None:
+        """Hear and say nothing more, since the other side has sent this."""
+        self._reader.fail(fault)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     @property
     def fell_silent(self) -> bool:
@@ -142,8 +156,3 @@ def connect(addresses: list[str], port: int, deadline: Deadline) -> Iterator[soc
             continue
         sock.settimeout(None)
         yield sock
-
-
-def is_same(secret: str, other: object) -> bool:
-    """Whether somebody knows the secret; takes as long whatever they know."""
-    return isinstance(other, str) and hmac.compare_digest(secret.encode(), other.encode())

@@ -16,6 +16,7 @@ from harness.model.outcome import Ended, Lost
 from harness.ranks.assembling import Member
 from harness.ranks.channel import Message
 from harness.ranks.descriptors import readable
+from harness.ranks.link_messages import ANSWERS, TO_RANK_0, fault_of
 from harness.ranks.links import Link
 
 _numbers = itertools.count(1)
@@ -93,6 +94,7 @@ class Peer:
         self.all: Sequence[Peer] = [self]
         self.silent_hosts: set[int] = set()
         self._inboxes: dict[int, Inbox] = {}
+        self._asked: dict[int, str] = {}
         self._answers: dict[int, Any] = {}
         self._clock_ahead_s = 0.0
 
@@ -114,6 +116,9 @@ class Peer:
         if self.link.fell_silent:
             self.silent_hosts.add(self.member.group)
         for message in self.link.messages():
+            if fault := self._fault_of(message):
+                self.link.fail(fault)
+                return
             kind = message["kind"]
             if kind == "answer":
                 self._answers[message["number"]] = message["value"]
@@ -121,6 +126,15 @@ class Peer:
                 self.told_to_end = message["signal"]
             elif message["world"] in self._inboxes:  # else of a world that has been closed
                 self._inboxes[message["world"]].put(message)
+
+    def _fault_of(self, message: Message) -> str:
+        fault = fault_of(message, TO_RANK_0)
+        if fault or message["kind"] != "answer":
+            return fault
+        kind = self._asked.pop(message["number"], "")
+        if kind and ANSWERS[kind](message["value"]):
+            return ""
+        return f"{message['value']!r:.100} as the answer to {kind or 'no question'}"
 
     @property
     def is_lost(self) -> bool:
@@ -144,6 +158,10 @@ class Peer:
             return (
                 f"no sign of life from {self.member.host} for {limit_s:g} s: the host is gone, or "
                 "the network between"
+            )
+        if self.link.fault:
+            return (
+                f"rank 0 cannot read what its process on {self.member.host} sent: {self.link.fault}"
             )
         if self.link.is_stuck:
             limit_s = settings.START_TIMEOUT_S.value()
@@ -171,6 +189,7 @@ class Peer:
     def ask(self, kind: str, **more: Any) -> int:
         """Put a question; returns its number."""
         number = next(_numbers)
+        self._asked[number] = kind
         self.link.send({"kind": kind, "number": number, **more})
         return number
 

@@ -124,7 +124,11 @@ class RemoteRank(RankHandle):
 
     def messages(self) -> list[Message]:
         self.peer.pump()
-        return [_on_our_clock(message, self.peer) for message in self._inbox.take()]
+        try:
+            return [_on_our_clock(message, self.peer) for message in self._inbox.take()]
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            self.peer.link.fail(f"times that are none ({type(error).__name__}: {error})")
+            return []
 
     def order(self, frame: bytes) -> None:
         self.peer.link.send_frame(wrapped(frame, kind="order", world=self._world))

@@ -200,6 +200,12 @@ def _add_execution(parser: Parser) -> None:
         action=_Flaky,
         help="whether a flaky test fails the run (default: pass)",
     )
+    group.add_argument(
+        "--insecure-world",
+        action="store_true",
+        help="under torchrun or srun, let the processes come together without a secret: whoever "
+        "can connect to rank 0's host can then run code as you (docs/scaling.md)",
+    )
 
 
 def add_max_skips(parser: argparse._ActionsContainer) -> None:

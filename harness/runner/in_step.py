@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -18,6 +17,7 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import HarnessError, UsageError
 from harness.model.given import GivenPlace, forget, given_place
+from harness.model.installed_torch import torch_version
 from harness.model.spec import GIVEN_DEVICES_VARIABLE
 from harness.runner.code_version import code_version
 from harness.runner.given import Given
@@ -26,9 +26,8 @@ from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
 from harness.runner.orders import Wanted
 
 if TYPE_CHECKING:
-    from harness.ranks.announcing import Board
+    from harness.ranks.assembling import Gathering
     from harness.ranks.given import GivenRanks
-    from harness.ranks.joining import Card
     from harness.ranks.surroundings import Surroundings
 
 
@@ -64,16 +63,19 @@ def run(place: GivenPlace, options: Options, wanted: Wanted) -> int:
         UsageError: if they were not started alike, or on rank 0 as `Execution.run` does.
     """
     from harness.ranks.announcing import AgentStore, board_of
-    from harness.ranks.joining import card_of, join
+    from harness.ranks.assembling import Gathering
+    from harness.ranks.joining import Joining, card_of
     from harness.ranks.keeper import Keeper
     from harness.ranks.surroundings import Surroundings
+    from harness.ranks.world_secret import world_secret
 
     signal.signal(signal.SIGTERM, _leave)
     settings.GIVEN_WORLD.set(False)  # what is started from here on is not a part of that world
-    own = card_of(place, _identity(place, wanted))
+    own = card_of(place, _identity(wanted))
+    secret = world_secret(place)
     base = Surroundings.now()
     deadline = Deadline.after(settings.ASSEMBLY_TIMEOUT_S.value())
-    board = board_of(place, deadline)
+    board = board_of(place, secret, deadline)
     notes = board if isinstance(board, AgentStore) and place.max_restarts else None
     ended = code_of_finished_run(notes) if notes is not None else None
     if notes is not None and ended is not None:
@@ -83,8 +85,11 @@ def run(place: GivenPlace, options: Options, wanted: Wanted) -> int:
             print(f"this run has ended, with exit code {ended}: nothing is left to be run")
         return code
     if place.rank:
-        return _together(Keeper(join(own, board, deadline), place, base).serve())
-    ranks = _gather(place, own, base, board, deadline)
+        link = Joining(own, place, board, secret).join(deadline)
+        return _together(Keeper(link, place, base).serve())
+    if not secret.is_secret:
+        print(_INSECURE, file=sys.stderr)
+    ranks = _gather(place, Gathering(place, own, board, secret), base, deadline)
     world = Given(
         _told(ranks),
         ranks.why_lost,
@@ -105,18 +110,18 @@ def _together(code: int) -> int:
     return code
 
 
+_INSECURE = (
+    "this world is insecure (--insecure-world): whoever can connect to this host while its "
+    "processes come together can run code as you"
+)
+
+
 def _gather(
-    place: GivenPlace,
-    own: Card,
-    base: Surroundings,
-    board: Board,
-    deadline: Deadline,
+    place: GivenPlace, gathering: Gathering, base: Surroundings, deadline: Deadline
 ) -> GivenRanks:
     """Wait for all other processes."""
-    from harness.ranks.assembling import Gathering
     from harness.ranks.given import GivenRanks
 
-    gathering = Gathering(place, own, board)
     members, links = gathering.gather(deadline, settings.ASSEMBLY_TIMEOUT_S.value())
     ranks = GivenRanks(place, members, links, base)
     if ranks.host_count > 1 and ranks.device_count:
@@ -155,18 +160,18 @@ def _told(ranks: GivenRanks) -> str:
     return f"{count(len(members), 'given rank')} on {count(len(by_host), 'host')}: {hosts}"
 
 
-def _identity(place: GivenPlace, wanted: Wanted) -> dict[str, str]:
+def _identity(wanted: Wanted) -> dict[str, str]:
     """What must be the same for all processes; what is empty is not known, and not compared."""
-    known = [s for s in settings.ALL if s is not settings.GIVEN_WORLD and s.is_set()]
+    unlike = (settings.GIVEN_WORLD, settings.WORLD_SECRET)
+    known = [s for s in settings.ALL if s not in unlike and s.is_set()]
     set_here = (f"{s.env}={s.value()}" for s in known)
     return {
-        "world size": str(place.world_size),
         "options": shlex.join(sys.argv[1:]) or "(none)",
         "settings": " ".join(set_here) or "(none)",
         "tests": _digest_of_tests(wanted),
         "code (by git)": code_version(with_new_files=False),
         "harness": __version__,
-        "torch": importlib.metadata.version("torch"),
+        "torch": torch_version() or "(none)",
         "Python": platform.python_version(),
     }
 

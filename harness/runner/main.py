@@ -211,5 +211,7 @@ def _set_what_ranks_must_know(options: Options) -> None:
         os.environ[ACCEPT_VARIABLE] = "1"
     if options.live_output:
         settings.LIVE_OUTPUT.set(True)
+    if options.insecure_world:
+        settings.INSECURE_WORLD.set(True)
     if options.wants_timeline:
         settings.TIMELINE.set(True)

@@ -34,6 +34,7 @@ class Options:
         devices: the devices that tests may use; None for all that torch finds.
         rerun_failed: only what failed last time it ran.
         failed_first: what failed last time it ran before the rest.
+        insecure_world: whether processes of a given world need no secret.
         shard: (K, N): only the Kth of N parts; None for all.
         shuffle: in an order that hangs on the seed.
         repeat: how often every test runs.
@@ -73,6 +74,7 @@ class Options:
     failed_first: bool = False
     shard: tuple[int, int] | None = None
     splits_given_world: bool = False
+    insecure_world: bool = False
     shuffle: bool = False
     repeat: int = 1
     stress_s: float | None = None

@@ -58,7 +58,14 @@ class GivenWorldTestCase(CommandTestCase):
 
     def settings(self, **more: str | None) -> dict[str, str | None]:
         """What samples read; and how long processes that are slow to start are waited for."""
-        return {"SAMPLE_OUT": str(self.notes), "HARNESS_ASSEMBLY_TIMEOUT": "120", **more}
+        # The secret of the world is in it: processes of a user share it, on all hosts.
+        cache = str(self.sandbox.base / "cache")
+        return {
+            "SAMPLE_OUT": str(self.notes),
+            "HARNESS_ASSEMBLY_TIMEOUT": "120",
+            "XDG_CACHE_HOME": cache,
+            **more,
+        }
 
     def start_world(
         self,

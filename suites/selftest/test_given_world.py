@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,14 +10,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import unittest
+from pathlib import Path
 from unittest import mock
+
+import torch
 
 from harness.ranks import links
 from harness.ranks.assembling import Member
 from harness.ranks.peers import Peer
 from harness.ranks.stores import LOOPBACK
-from suites.selftest.given_runs import PROPERTIES, SAMPLES, GivenWorldTestCase, lines_of_ranks
+from suites.selftest.given_runs import (
+    PROPERTIES,
+    SAMPLES,
+    GivenWorldTestCase,
+    lines_of_ranks,
+    new_port,
+)
 from suites.selftest.support import ROOT, CommandTestCase, wait_for_texts
 
 
@@ -202,6 +213,137 @@ class TestLosses(GivenWorldTestCase):
         )
         self.assertIn("interrupted\n1 not run\n1 passed, 1 failed, 0 skipped", ended.out)
         self.assertEqual(ended.codes, [1, 1])
+
+
+class TestSlowJoiner(GivenWorldTestCase):
+    def test_welcome_and_first_test_arrive_together(self):
+        """As they do for a process that is not scheduled while the world comes together."""
+        self.write(
+            "test_x.py",
+            """
+            from harness import MultiProcessTestCase
+            class TestOk(MultiProcessTestCase):
+                world_size = 2
+                def test_ok(self): pass
+        """,
+        )
+        port = new_port()
+        relay = Relay(port)
+        self.addCleanup(relay.close)
+        each = {1: {"MASTER_PORT": str(relay.port)}}
+        ended = self.run_world(3, "test_x.py", each=each, MASTER_PORT=str(port))
+        self.assertEqual(ended.codes, [0, 0, 0], ended.err)
+        self.assertEqual(ended.processes[0].last_line, "1 passed, 0 failed, 0 skipped")
+        self.assertTrue(relay.has_held, "nothing arrived together")
+
+
+class Relay:
+    """Stands between rank 1 and rank 0, and passes on "welcome" only with the first "start".
+
+    Args:
+        port: of rank 0.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port = self._listener.getsockname()[1]
+        self.has_held = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection((LOOPBACK, self._to))
+        except OSError:  # rank 0 does not listen yet
+            client.close()
+            return
+        threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
+        self._pass_on(server, client, holds=True)
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, holds: bool = False) -> None:
+        held = b""
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                held += data
+                if holds and b'"joined"' in held and b'"start"' not in held:
+                    continue
+                self.has_held = self.has_held or (b'"welcome"' in held and b'"start"' in held)
+                sink.sendall(held)
+                held = b""
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+class TestOtherVersions(GivenWorldTestCase):
+    """One rank was started with something else than rank 0: nothing runs, and both are named."""
+
+    def setUp(self):
+        super().setUp()
+        self.write(
+            "test_x.py",
+            """
+            import unittest
+            class TestOk(unittest.TestCase):
+                def test_ok(self): pass
+        """,
+        )
+        self.other = self.sandbox.base / "other"
+        self.other.mkdir()
+        self.path = f"{self.other}{os.pathsep}{ROOT}"
+
+    def test_torch(self):
+        """Which hides the one that an installer's record is of."""
+        installed = Path(torch.__file__).parent
+        package = self.other / "torch"
+        package.mkdir()
+        for path in installed.iterdir():
+            if path.name not in {"version.py", "__pycache__"}:
+                (package / path.name).symlink_to(path)
+        text = (installed / "version.py").read_text()
+        (package / "version.py").write_text(text.replace(torch.__version__, "1.99.0+other"))
+        done = self.run_command(
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "--no-python", "sh", "-c",
+            'test "$LOCAL_RANK" = 0 || export PYTHONPATH="$OTHER"; exec "$@"', "sh",
+            sys.executable, "-m", "harness", "--no-history", "test_x.py",
+            **self.settings(OTHER=self.path),
+        )  # fmt: skip
+        self.assert_refused(done.err, r"torch: 1.99.0\+other on \S+, where rank 0 \(\S+\) has ")
+        self.assertIn(torch.__version__, done.err)
+        self.assertEqual(done.code, 1)  # torchrun's own
+        self.assertNotIn("passed", done.out)
+
+    def test_harness(self):
+        shutil.copytree(ROOT / "harness", self.other / "harness")
+        (self.other / "harness" / "_version.py").write_text('__version__ = "9.9"\n')
+        self.run_with_other(r"harness: 9.9 on \S+, where rank 0 \(\S+\) has \d")
+
+    def test_python(self):
+        (self.other / "sitecustomize.py").write_text(
+            "import platform\nplatform.python_version = lambda: '3.99.0'\n"
+        )
+        self.run_with_other(r"Python: 3.99.0 on \S+, where rank 0 \(\S+\) has 3\.\d+\.")
+
+    def run_with_other(self, told: str) -> None:
+        ended = self.run_world(3, "test_x.py", each={1: {"PYTHONPATH": self.path}})
+        self.assertEqual(ended.codes, [2, 2, 2], ended.err)
+        self.assertEqual(ended.out, "")
+        self.assert_refused(ended.err, told)
+
+    def assert_refused(self, err: str, told: str) -> None:
+        (line,) = [line for line in err.splitlines() if "must all be started alike" in line]
+        self.assertRegex(line, rf"started alike, but rank 1: other {told}")
+        self.assertNotIn("Traceback", err.partition("must all be started alike")[0])
 
 
 class TestAssembly(GivenWorldTestCase):
