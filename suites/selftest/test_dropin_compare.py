@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
+import sys
 import tempfile
 import textwrap
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -14,10 +17,12 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.model.clock import Deadline
 from harness.runner import compare
 from harness.runner.files import TestFile
 from harness.runner.options import EXIT_FAILED, EXIT_PASSED, Options
 from harness.runner.unittest_output import UNREADABLE, read_verdicts
+from suites.selftest.support import COMMAND_LIMIT_S, CommandTestCase
 
 ENDED = "exited with code 1"
 
@@ -199,24 +204,26 @@ class TestPyTorchsSide(unittest.TestCase):
         self.assertEqual(spread["test_it.A.test"], ("skipped", "why"))
         self.assertNotIn("setUpClass (test_it.A)", spread)
 
+    def side_that_does(self, what, **options):
+        return self.side(
+            f"""
+            class T(unittest.TestCase):
+                def test_a(self): pass
+                def test_b(self): {what}
+                def test_c(self): pass
+
+            unittest.main()
+            """,
+            **options,
+        )
+
     def test_it_ends_early(self):
         for what, ended in (
             ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
             ("os._exit(0)", "exited with code 0"),
-            ("time.sleep(600)", "was ended after 2 s (--run-timeout)"),
         ):
             with self.subTest(what):
-                side = self.side(
-                    f"""
-                    class T(unittest.TestCase):
-                        def test_a(self): pass
-                        def test_b(self): {what}
-                        def test_c(self): pass
-
-                    unittest.main()
-                    """,
-                    run_timeout_s=2.0,
-                )
+                side = self.side_that_does(what)
                 self.assertEqual(side.problem, f"{ended}, without a summary of unittest")
                 self.assertEqual(
                     side.verdicts,
@@ -225,6 +232,13 @@ class TestPyTorchsSide(unittest.TestCase):
                         "test_it.T.test_b": ("failed", f"{ended} while this test ran"),
                     },
                 )
+
+    def test_it_hangs(self):
+        side = self.side_that_does("time.sleep(600)", run_timeout_s=3.0)
+        ended = "was ended after 3 s (--run-timeout)"
+        self.assertEqual(side.problem, f"{ended}, without a summary of unittest")
+        # How far it came depends on the machine.
+        self.assertNotIn("test_it.T.test_c", side.verdicts)
 
     def test_unittest_does_not_run_it(self):
         with_pytest = "import pytest; sys.exit(pytest.main([__file__]))"
@@ -249,6 +263,33 @@ class TestPyTorchsSide(unittest.TestCase):
             """
         )
         self.assertEqual((side.verdicts, side.problem), ({"test_it.T.test": ("passed", "")}, ""))
+
+
+class TestStopped(CommandTestCase):
+    def test_sigterm_ends_pytorchs_side(self):
+        self.write(
+            "test_sleeps.py",
+            """
+            import pathlib, time, unittest
+
+            class T(unittest.TestCase):
+                def test(self):
+                    pathlib.Path(__file__).with_name("it-runs").touch()
+                    time.sleep(600)
+
+            unittest.main()
+            """,
+        )
+        command = (sys.executable, "-m", "harness", "--torch-checkout", ".", "--compare")
+        process = self.start(*command)
+        deadline = Deadline.after(COMMAND_LIMIT_S)
+        while not (self.folder / "it-runs").exists():
+            self.assertFalse(deadline.expired or process.poll() is not None)
+            time.sleep(0.05)
+        process.terminate()
+        finished = self.finish(process)
+        self.assertEqual(finished.code, 128 + signal.SIGTERM, finished.err)
+        self.assert_clean(finished)
 
 
 class TestComparison(unittest.TestCase):
