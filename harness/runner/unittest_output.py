@@ -3,7 +3,8 @@
 Ranks write to the same stream as unittest does, so the line of a test can have anything between
 its name and its status. Failures are read from the list at the end, which unittest prints when all
 ranks are gone, other verdicts from the lines, and both have to add up to the summary. What does
-not is reported as a problem, never guessed.
+not is reported as a problem, never guessed. So is a skip of a whole class under Python 3.10, which
+prints no name for it.
 """
 
 from __future__ import annotations
@@ -193,7 +194,9 @@ def _read_finished(
     else:
         return Reading(verdicts, f"its summary ({_shown(counts)}) does not fit its other output")
     tests = [each for each in started if not (each.is_subtest or each.is_fixture)]
-    if len(tests) != test_count:
+    # Python 3.12.1 does not count tests that are skipped before they start.
+    uncounted = counts.get("skipped", 0) if sys.version_info[:2] == (3, 12) else 0
+    if not 0 <= len(tests) - test_count <= uncounted:
         return Reading(verdicts, f"it ran {test_count} tests, but printed lines of {len(tests)}")
     listed = counts.get("failures", 0) + counts.get("errors", 0)
     if len(failures) != listed:
