@@ -21,6 +21,7 @@ from harness.cases.failing import (
     place_of_test,
     raise_at,
 )
+from harness.cases.missing_names import hints
 from harness.cases.ranks_of_test import ranks_of
 from harness.diagnosis.report import describe, headline
 from harness.model.again import command_for
@@ -147,7 +148,14 @@ def _text(case: unittest.TestCase, found: _Found, budget: ExampleBudget) -> str:
     lines = [_SELF.sub("", text).strip("\n") for text in found.told]
     lines += _about_time(found.verdict, budget)
     kept = ranks_of(case).kept_folder(found.verdict)
-    return describe(found.verdict, case._testMethodName, command_for(case), kept, "\n".join(lines))
+    return describe(
+        found.verdict,
+        case._testMethodName,
+        command_for(case),
+        kept,
+        "\n".join(lines),
+        hints(case, found.verdict),
+    )
 
 
 def _about_time(verdict: Verdict, budget: ExampleBudget) -> list[str]:

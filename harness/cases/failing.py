@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from harness.cases import flags
+from harness.cases.missing_names import hints
 from harness.cases.sandcastle import pass_instead_of_skip
 from harness.diagnosis.report import describe
 from harness.diagnosis.sources import is_foreign
@@ -206,7 +207,9 @@ def _hears_subtests(case: unittest.TestCase) -> bool:
 
 
 def _raise(case: unittest.TestCase, verdict: Verdict, kept: str) -> NoReturn:
-    text = describe(verdict, case._testMethodName, command_for(case), kept)
+    text = describe(
+        verdict, case._testMethodName, command_for(case), kept, hints=hints(case, verdict)
+    )
     raise_at(_place_of_root(verdict) or place_of_test(case), ERRORS[verdict.kind](text))
 
 

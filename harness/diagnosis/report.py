@@ -31,7 +31,12 @@ _MAX_COLLECTIVES = 4
 
 
 def describe(
-    verdict: Verdict, test: str = "", again: str = "", kept: str = "", example: str = ""
+    verdict: Verdict,
+    test: str = "",
+    again: str = "",
+    kept: str = "",
+    example: str = "",
+    hints: Sequence[str] = (),
 ) -> str:
     """The whole message for a verdict that is neither a pass nor a skip.
 
@@ -41,12 +46,14 @@ def describe(
         again: the command that runs this one test again; left out if empty.
         kept: the folder in which the ranks' files are kept; left out if they are not.
         example: of a property test, the example that the ranks were given; left out if empty.
+        hints: what the test's own process knows about what went wrong in the ranks.
     """
     sections = [
         headline(verdict),
         *([example] if example else []),
         *_collectives_section(verdict),
         *_rank_sections(verdict, test),
+        *(f"hint: {hint}" for hint in hints),
         *_survivor_sections(verdict, test),
         *_log_sections(verdict),
     ]

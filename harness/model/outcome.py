@@ -46,6 +46,21 @@ class SubTest:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingName:
+    """A name that a rank looked up in vain, for the parent to see whether it has it.
+
+    Attributes:
+        name: the attribute, or the global variable.
+        owner: where it was looked up: "self", "class" or "module".
+        owner_name: of the class (qualified) or the module; empty for "self".
+    """
+
+    name: str
+    owner: str
+    owner_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that went wrong in the body of a rank, as text.
 
@@ -56,6 +71,8 @@ class Problem:
         is_assertion: whether unittest calls this a failure rather than an error.
         where: the innermost line of the user's own code; None if no frame is.
         subtest: the sub-test that it happened in; None outside sub-tests.
+        missing: the name that an AttributeError or a NameError is about, if it is one of the
+            test's instance, class or module.
     """
 
     type_name: str
@@ -64,6 +81,7 @@ class Problem:
     is_assertion: bool
     where: Place | None = None
     subtest: SubTest | None = None
+    missing: MissingName | None = None
 
     @property
     def headline(self) -> str:
@@ -232,12 +250,13 @@ def spoken_from_data(data: dict[str, Any]) -> Spoken:
 
 
 def _problem_from_data(data: dict[str, Any]) -> Problem:
-    place, subtest = data["where"], data["subtest"]
+    place, subtest, missing = data["where"], data["subtest"], data["missing"]
     return Problem(
         **{
             **data,
             "where": Place(**place) if place else None,
             "subtest": _subtest_from_data(subtest) if subtest else None,
+            "missing": MissingName(**missing) if missing else None,
         }
     )
 

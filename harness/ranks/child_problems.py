@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import traceback
+import unittest
 from collections.abc import Callable
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from harness.diagnosis.sources import is_foreign, is_machinery, is_pytest
 from harness.model import settings
 from harness.model.errors import HarnessError
-from harness.model.outcome import Place, Problem, SubTest
+from harness.model.outcome import MissingName, Place, Problem, SubTest
 from harness.model.pytest_outcomes import is_failure
 
 ExcInfo = (
@@ -42,7 +43,31 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
         is_assertion=issubclass(kind, AssertionError) or is_failure(kind),
         where=where,
         subtest=subtest,
+        missing=_missing_name(error, tb),
     )
+
+
+def _missing_name(error: BaseException, tb: TracebackType | None) -> MissingName | None:
+    """The name of the test's instance, class or module that the exception is about."""
+    if isinstance(error, AttributeError):
+        name, owner = getattr(error, "name", None), getattr(error, "obj", None)
+        if not isinstance(name, str):
+            return None
+        if isinstance(owner, unittest.TestCase):
+            return MissingName(name, "self")
+        if isinstance(owner, type) and issubclass(owner, unittest.TestCase):
+            return MissingName(name, "class", owner.__qualname__)
+        if isinstance(owner, ModuleType):
+            return MissingName(name, "module", _module_name(owner.__name__))
+    elif type(error) is NameError and isinstance(error.name, str) and tb is not None:
+        *_, (frame, _) = traceback.walk_tb(tb)
+        return MissingName(error.name, "module", _module_name(frame.f_globals.get("__name__", "")))
+    return None
+
+
+def _module_name(name: str) -> str:
+    """The name that a module has in the parent."""
+    return "__main__" if name == "__mp_main__" else name
 
 
 def subtest_of(subtest: Any) -> SubTest:
