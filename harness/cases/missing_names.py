@@ -1,4 +1,4 @@
-"""Hints about names that a rank lacks and the test's own process has, such as what setUpClass set."""
+"""Hints about names that a rank lacks and the test's own process has: what setUpClass set, say."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _hint(case: unittest.TestCase, missing: MissingName) -> str:
         where = "in the class body"
     return (
         f"{what} exists in the test's own process{setter}, but not in the ranks: they are other "
-        f"processes, which run the test method, but not setUpModule, setUpClass, setUp or fixtures. "
+        "processes, which run the test method, but not setUpModule, setUpClass, setUp or fixtures. "
         f"Set it in perRankSetUp(), which runs in every rank, or {where}."
     )
 

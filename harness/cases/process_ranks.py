@@ -14,7 +14,14 @@ from typing import Any, ClassVar
 
 from harness.cases.example_worlds import ProcessWorld
 from harness.cases.expecting import accept
-from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
+from harness.cases.failing import (
+    Leaks,
+    as_no_fault_of_the_test,
+    place_of_test,
+    raise_at,
+    raise_verdict,
+    report_leaks,
+)
 from harness.cases.hooks import PROCESS_HOOKS
 from harness.cases.in_rank import RanksInRank
 from harness.cases.isolation import isolation_of
@@ -24,7 +31,9 @@ from harness.cases.timeouts import timeout_of
 from harness.cases.under_hypothesis import is_given, run_property_test
 from harness.model import settings
 from harness.model.clock import Deadline, now
+from harness.model.errors import FolderError, StartError
 from harness.model.expectation import Expectation
+from harness.model.module_sources import sources_of
 from harness.model.spec import PROCESS, LaunchSpec, check_world_size
 from harness.model.verdict import ExitRule, Verdict, VerdictKind, judge
 from harness.ranks import folders, tracks
@@ -69,11 +78,15 @@ class ProcessRanks(RanksInRank):
 
     def make_folder(self) -> str:
         """Make the test's folder; returns the path of the empty file in it for a FileStore."""
+        _told_at_test(self.case, self._make_folder)
+        return self._store_file
+
+    def _make_folder(self) -> None:
         self._folder = folders.new_test_folder(self.case._current_test_name())
         # Removed last of all: a subclass's tearDown may still look at its files.
         self.case.addCleanup(self._remove_folder)
-        Path(self._store_file).touch(mode=0o600)
-        return self._store_file
+        with folders.making("the file for a store", self._folder):
+            Path(self._store_file).touch(mode=0o600)
 
     @property
     def _store_file(self) -> str:
@@ -90,7 +103,7 @@ class ProcessRanks(RanksInRank):
     def start_if_wanted(self) -> None:
         """Start the ranks, unless the test's skip conditions speak against it."""
         if self.may_start():
-            self.case._start_processes(_Factory())
+            _told_at_test(self.case, lambda: self.case._start_processes(_Factory()))
 
     def start_processes(self, proc: ProcessFactory) -> None:
         """Have a process for each rank; `proc` is called as multiprocessing.Process is."""
@@ -158,6 +171,7 @@ class ProcessRanks(RanksInRank):
             isolation=isolation,
             has_examples=is_given(self.test),
             warnings=launch_data(),
+            sources=sources_of(cls.__module__),
         )
 
     def _given_ranks(self) -> GivenRanks | None:
@@ -300,6 +314,14 @@ def check_return_codes(self: Any, fn: Callable[[], Any], elapsed_time: float) ->
     looks at `self.processes[rank].exitcode`, and accepts any that it does not assert on.
     """
     ranks_of(self).check_verdict()
+
+
+def _told_at_test(case: unittest.TestCase, step: Callable[[], None]) -> None:
+    """Do something; where it cannot be done, the message says why, and our frames say no more."""
+    try:
+        step()
+    except (FolderError, StartError) as error:
+        raise_at(place_of_test(case), type(error)(str(error)))
 
 
 class _Factory:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from harness.model.errors import WorldSizeError
+from harness.model.module_sources import ModuleSource
 
 #: In the environment of every rank and of what it executes; the value is the test's folder.
 WORLD_VARIABLE = "HARNESS_WORLD"
@@ -46,6 +47,7 @@ class LaunchSpec:
         warnings: the parent's filters of warnings and what belongs to them; None leaves the rank's.
         has_real_nodes: whether these nodes are hosts, rather than parts of this machine that
             pass for some.
+        sources: where the parent has the test's module and its packages from.
     """
 
     test_id: str
@@ -71,6 +73,7 @@ class LaunchSpec:
     node_sizes: tuple[int, ...] = ()
     has_real_nodes: bool = False
     warnings: Mapping[str, Any] | None = None
+    sources: tuple[ModuleSource, ...] = ()
 
     @property
     def stays(self) -> bool:
@@ -88,7 +91,7 @@ class LaunchSpec:
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> LaunchSpec:
         """The inverse of `to_data`."""
-        sequences = ("sys_path", "argv", "node_sizes")
+        sequences = ("sys_path", "argv", "node_sizes", "sources")
         return cls(**{**data, **{name: tuple(data[name]) for name in sequences}})
 
 

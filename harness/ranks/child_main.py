@@ -18,6 +18,7 @@ from harness.model import settings
 from harness.model.expectation import is_accepting
 from harness.model.importing import imports_uncollected
 from harness.model.marks import RANKS
+from harness.model.module_sources import import_from
 from harness.model.outcome import Passed, Raised, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE
 from harness.model.spec import WORLD_VARIABLE, LaunchSpec
@@ -29,6 +30,7 @@ from harness.ranks import (
     child_lifeline,
     child_listener,
     child_open_files,
+    child_preload,
     child_scheduling,
     child_stay,
     child_store,
@@ -188,7 +190,12 @@ def _find_class(spec: LaunchSpec) -> Any:
     with contextlib.nullcontext() if "torch" in sys.modules else imports_uncollected():
         if settings.DROPIN.value():
             importlib.import_module(DROPIN_MODULE)
-        module = importlib.import_module(spec.module)
+        module = import_from(spec.module, spec.sources)
+    if spec.module == "__main__" and (why := child_preload.error_of("__main__")):
+        raise RuntimeError(
+            f"ranks cannot import class {spec.qualname}: they are other processes, in which the "
+            f"script is not the main program, and there it fails:\n{why}"
+        )
     try:
         return attrgetter(spec.qualname)(module)
     except AttributeError:

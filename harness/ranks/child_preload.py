@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import logging
 import os
 import sys
@@ -21,6 +20,7 @@ from multiprocessing import process, spawn
 from typing import Any
 
 from harness.model.importing import imports_uncollected
+from harness.model.module_sources import import_from
 from harness.ranks import child_imports, child_open_files, folders
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 
@@ -45,7 +45,7 @@ def preload(plan: PreloadPlan) -> PreloadReport:
             filters = tuple(warnings.filters)
             try:
                 if name:
-                    importlib.import_module(name)
+                    import_from(name, plan.sources)
                 else:
                     _import_main(plan)
             except BaseException:
@@ -57,7 +57,17 @@ def preload(plan: PreloadPlan) -> PreloadReport:
     sys.stdout.flush()
     sys.stderr.flush()
     child_open_files.record(started_with)
+    _errors.update(errors)
     return PreloadReport(unsafe, errors, frozenset(sys.modules))
+
+
+# By module: why it could not be imported.
+_errors: dict[str, str] = {}
+
+
+def error_of(module: str) -> str:
+    """Why this fork server could not import a module of its plan, as a traceback; else empty."""
+    return _errors.get(module, "")
 
 
 # By module: the filters of warnings that importing it has added.

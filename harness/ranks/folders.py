@@ -20,7 +20,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,22 @@ def _let_go_in_a_fork() -> None:
 os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
+@contextlib.contextmanager
+def making(what: str, place: str | Path) -> Iterator[None]:
+    """Have a failure to make something in the temp folder be one sentence.
+
+    Raises:
+        FolderError: for an OSError: what could not be made, where, and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FolderError(
+            f"cannot make {what} in {place}: {error.strerror or error}; set TMPDIR to a folder "
+            f"with room, for files and for their names, that you may write to"
+        ) from error
+
+
 def session_folder() -> Path:
     """The folder of this process, made on first use (and again after a fork of it)."""
     return _own_session().folder
@@ -97,9 +113,11 @@ def folders_to_remove() -> tuple[str, ...]:
 def _own_session() -> _Session:
     global _session
     if _session is None or _session.pid != os.getpid():
-        temp = Path(tempfile.gettempdir())
+        with making("any file", "a temp folder"):
+            temp = Path(tempfile.gettempdir())
         _sweep(temp)
-        top = _make_locked(temp)
+        with making("the folder of this run", temp):
+            top = _make_locked(temp)
         short = top if len(os.fsencode(temp)) <= _LONGEST_TEMP else _make_link(top)
         _session = _Session(os.getpid(), top, top, short)
         atexit.register(_remove_session, os.getpid(), folders_to_remove())
@@ -115,7 +133,6 @@ def use_part_of_session(session: Path, short: Path, name: str) -> None:
         name: of this process's folder in it.
     """
     global _session
-    # It is there if a worker of this name could not be started before.
     (session / name).mkdir(mode=0o700, exist_ok=True)
     _session = _Session(os.getpid(), session / name, session, short)
 
@@ -132,7 +149,11 @@ def _make_locked(place: Path) -> Path:
     # The file gets its name when it is locked: who finds it and can lock it knows that its session
     # has ended. Where the file system has no locks, it never gets it, and nobody judges.
     nascent = folder / f"{_LOCK}.new"
-    fd = os.open(nascent, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(nascent, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        folder.rmdir()
+        raise
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         nascent.rename(folder / _LOCK)
@@ -165,13 +186,8 @@ def new_test_folder(name: str) -> Path:
     """An empty folder, mode 0700, whose name starts with the test's, for a reader's eyes."""
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[-_NAME_LENGTH:]
     folder = session_folder() / f"{next(_counter)}-{readable}"
-    try:
+    with making(f"the folder {folder.name} for the files of {name}", folder.parent):
         folder.mkdir(mode=0o700)
-    except OSError as error:
-        raise FolderError(
-            f"cannot make the folder {folder} for the files of {name}: {error.strerror}; "
-            f"set TMPDIR to a folder with room that you may write to"
-        ) from error
     return folder
 
 
@@ -181,7 +197,8 @@ def temp_folder(test_folder: str | Path) -> str:
     It is apart from where the harness keeps its own files. Its path is short enough for sockets.
     """
     folder = os.path.join(test_folder, "tmp")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with making("the temp folder of the ranks", test_folder):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
     return short_path(folder)
 
 

@@ -87,7 +87,8 @@ class ForkServer:
         """Start the server process; returns the read end of the pipe that it answers on."""
         folder = str(folders.session_folder())
         path = os.path.join(folder, f"forkserver-{next(_count)}")
-        os.mkfifo(path, 0o600)
+        with folders.making("the pipe of the fork server", folder):
+            os.mkfifo(path, 0o600)
         pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         changes = {
             **self._environ,
@@ -106,7 +107,12 @@ class ForkServer:
             changed(config, {"tempdir": short}),
             quit_key.blocked_in_new_processes(),
         ):
-            self.stdlib_server.ensure_running()
+            try:
+                self.stdlib_server.ensure_running()
+            except OSError as error:
+                os.close(pipe)
+                with folders.making("the socket of the fork server", folder):
+                    raise error
         return pipe
 
     @property

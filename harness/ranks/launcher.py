@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.model import settings
 from harness.model.clock import Deadline
+from harness.model.module_sources import sources_of
 from harness.ranks import folders
 from harness.ranks.adopted_server import AdoptedServer
 from harness.ranks.foresight import foreseen
@@ -153,6 +154,9 @@ class Launcher:
             pythonpath=os.environ.get("PYTHONPATH"),
             session=folders.folders_to_remove(),
             environ=import_time_environ(),
+            sources=tuple(
+                dict.fromkeys(source for module in self._modules for source in sources_of(module))
+            ),
         )
 
     def _new_server(self, plan: PreloadPlan) -> ForkServer:

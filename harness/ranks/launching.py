@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from harness.model.cores import core_count
 from harness.model.errors import StartError
+from harness.ranks.class_lookup import check_class
 
 # gloo otherwise binds to the address of the host's name, which on laptops may not exist and on
 # servers listens to the network; NCCL and TensorPipe (RPC) choose an interface likewise.
@@ -33,7 +34,7 @@ def name_for_ranks(cls: type) -> str:
     that a function makes; then it is a name that the module binds the class to.
 
     Raises:
-        StartError: if a new process would find another class by the class's own name.
+        StartError: if a new process would find another class by the class's own name, or none.
     """
     module = sys.modules.get(cls.__module__)
     try:
@@ -41,6 +42,7 @@ def name_for_ranks(cls: type) -> str:
     except AttributeError:
         found = None
     if found is cls or module is None:
+        check_class(cls, found is cls)
         return cls.__qualname__
     bound = [name for name, value in vars(module).items() if value is cls]
     if not bound and found is not None:
@@ -48,7 +50,8 @@ def name_for_ranks(cls: type) -> str:
             f"class {cls.__qualname__} is not found in module {cls.__module__} by a new process, "
             f"which finds another class of that name: give each class a name of its own"
         )
-    return bound[0] if bound else cls.__qualname__
+    check_class(cls, bool(bound))
+    return bound[0]
 
 
 def launch_environ(

@@ -23,6 +23,7 @@ import psutil
 from harness.model.changed import changed
 from harness.model.clock import Deadline
 from harness.model.spec import WORLD_VARIABLE
+from harness.ranks import folders
 from harness.ranks.fork_server import server_pids
 from harness.ranks.plan import PLAN_VARIABLE
 
@@ -175,7 +176,8 @@ _MARK = "world"
 def mark_forks(world: str) -> None:
     """Have this rank, and whatever is forked from it, be known as of its world."""
     global _mark
-    fd = os.open(os.path.join(world, _MARK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with folders.making("the file that marks the processes of a test", world):
+        fd = os.open(os.path.join(world, _MARK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(fd, 1)
         _mark = mmap.mmap(fd, 1)

@@ -27,6 +27,12 @@ def copy_logs(folder: str, target: str) -> None:
             shutil.copy(os.path.join(folder, name), target)
 
 
+def make_logs(folder: str, rank: int) -> None:
+    """Make a rank's logs, empty. Raises OSError."""
+    for stream in STREAMS:
+        os.close(os.open(log_path(folder, rank, stream), os.O_WRONLY | os.O_CREAT, 0o600))
+
+
 def empty(folder: str, rank: int) -> None:
     """Begin a rank's logs anew, for the next test of ranks that stay."""
     for stream in STREAMS:

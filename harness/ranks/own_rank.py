@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 from harness.model.clock import Deadline, now
 from harness.model.outcome import Ended, Lost
-from harness.ranks import quit_key
+from harness.ranks import folders, quit_key
 from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.child_listener import STACKS_SIGNAL
 from harness.ranks.handle import RankHandle
@@ -51,7 +51,8 @@ class OwnRank(RankHandle):
         self._reader = FrameReader(connection.fileno())
         self._writer = FrameWriter(connection.fileno(), _STALL_S)
         self._pidfd: int | None = None
-        os.mkfifo(stacks, mode=0o600)
+        with folders.making("the pipe of a rank", os.path.dirname(stacks)):
+            os.mkfifo(stacks, mode=0o600)
         self._stacks_fd = os.open(stacks, os.O_RDONLY | os.O_NONBLOCK)
 
     @property

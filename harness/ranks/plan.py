@@ -8,6 +8,8 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.model.module_sources import ModuleSource
+
 #: Carries the plan, as JSON, to the fork server; gone from the environment once it has been read.
 PLAN_VARIABLE = "HARNESS_FORK_SERVER_PLAN"
 
@@ -35,6 +37,7 @@ class PreloadPlan:
         pythonpath: what PYTHONPATH is in the parent; None if unset.
         session: the folders to remove when the process that started the server has been killed.
         environ: the variables that are read while libraries load.
+        sources: where the parent has the test modules from that it has imported itself.
     """
 
     modules: tuple[str, ...]
@@ -45,6 +48,7 @@ class PreloadPlan:
     pythonpath: str | None = None
     session: tuple[str, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
+    sources: tuple[ModuleSource, ...] = ()
 
     def to_text(self, answer_to: str) -> str:
         """The plan as JSON, with the pipe on which the server shall answer."""
@@ -55,7 +59,7 @@ class PreloadPlan:
         """The inverse of `to_text`: the plan and the pipe's path."""
         data: dict[str, Any] = json.loads(text)
         answer_to = data.pop("answer_to")
-        for name in ("modules", "sys_path", "argv", "session"):
+        for name in ("modules", "sys_path", "argv", "session", "sources"):
             data[name] = tuple(data[name])
         data["environ"] = tuple(tuple(pair) for pair in data["environ"])
         return cls(**data), answer_to

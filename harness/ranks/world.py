@@ -17,13 +17,14 @@ from typing_extensions import Self
 from harness.model import settings
 from harness.model.clock import Deadline, now
 from harness.model.spec import LaunchSpec
+from harness.ranks import folders
 from harness.ranks.channel import Message, encode
 from harness.ranks.child_main import rank_main
 from harness.ranks.handle import RankHandle
 from harness.ranks.launcher import ProcessFactory
 from harness.ranks.leftovers import Leftover, LeftoverWatch
 from harness.ranks.live import live_streams
-from harness.ranks.logs import WorldLogs, empty, stacks_path
+from harness.ranks.logs import WorldLogs, empty, make_logs, stacks_path
 from harness.ranks.looks import Look, Wish, look_at
 from harness.ranks.own_rank import OwnRank
 from harness.ranks.stores import LOOPBACK, serve
@@ -82,6 +83,10 @@ class World:
         ours, theirs = Pipe(duplex=True)
         live = settings.LIVE_OUTPUT.value()
         streams = live_streams(spec.world_folder, rank) if live else []
+        if not live:
+            # Here, where a disk without room is one sentence; a rank could not tell of it.
+            with folders.making("the logs of a rank", spec.world_folder):
+                make_logs(spec.world_folder, rank)
         given = [theirs, *(stream.for_rank for stream in streams)]
         arguments = (spec, rank, theirs, given[1:])
         process: Any = factory(target=rank_main, name=f"rank {rank}", args=arguments)

@@ -10,6 +10,7 @@ from harness.model.clock import Deadline
 from harness.model.cores import core_count
 from harness.ranks import folders
 from harness.ranks.launcher import launcher
+from harness.ranks.logs import STREAMS
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.worker import Worker
 
@@ -48,7 +49,11 @@ class Hiring:
         self._count += 1
         session = folders.session_folder()
         output = session / f"output-{self._count}"
-        output.mkdir(mode=0o700)
+        with folders.making("the folders of a worker", session):
+            output.mkdir(mode=0o700)
+            for name in STREAMS if self._capture else ():
+                (output / name).touch(mode=0o600)
+            (session / f"w{self._count}").mkdir(mode=0o700)
         return WorkerSpec(
             number=number,
             session=str(session),

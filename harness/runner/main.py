@@ -15,6 +15,8 @@ from harness.model.errors import HarnessError
 from harness.model.expectation import ACCEPT_VARIABLE
 from harness.model.given import GivenPlace, given_place
 from harness.model.installed_torch import use_installed_torch
+from harness.model.misspelt_settings import tell_misspelt
+from harness.ranks.class_lookup import check_main
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE
 from harness.runner import warming
@@ -54,6 +56,7 @@ def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:
             _set_what_ranks_must_know(options)
             place = _place_for(options)
         if place is None and jobs_for(options, is_script=True):
+            check_main()  # workers import the script, as ranks do
             warming.prewarm_for_script()
         wanted = Wanted((), options.names, options.patterns, is_script=True)
         return _carry_out(place, options, wanted)
@@ -201,6 +204,7 @@ def _files(options: Options) -> list[TestFile]:
 
 def _set_what_ranks_must_know(options: Options) -> None:
     settings.check_all()
+    tell_misspelt(lambda text: print(f"warning: {text}", file=sys.stderr))
     if options.seed is not None:
         settings.SEED.set(options.seed)
     if options.timeout_s is not None:

@@ -346,3 +346,33 @@ class TestShortPaths(unittest.TestCase):
             ):
                 temp = folders.temp_folder(folders.new_test_folder(LONG_NAME))
             self.assertLessEqual(len(temp) + len("/torch-shm-dir-XXXXXX/manager.sock"), 107)
+
+
+@unittest.skipUnless(os.getuid() == 0 and shutil.which("unshare"), "mounts need root")
+class TestTempFoldersWithoutRoom(CommandTestCase):
+    """A file system in a mount namespace of the command's own, as its temp folder."""
+
+    def run_in(self, options: str, *command: str) -> Finished:
+        script = 'mount -t tmpfs -o "$1" none "$TMPDIR" || exit 99; shift; exec "$@"'
+        finished = self.run_command("unshare", "-m", "sh", "-c", script, "sh", options, *command)
+        if finished.code == 99:
+            self.skipTest("this process may not mount")
+        return finished
+
+    def test_each_number_of_inodes_gives_one_sentence(self):
+        """As many as there are, one thing more cannot be made, until there are enough."""
+        self.write("test_quick.py", QUICK)
+        python = sys.executable
+        # 1 is for the root; with none left, Python itself passes the folder over.
+        for inodes in (3, 6, 10):
+            for words in (("-m", "unittest", "-q"), ("-m", "harness", "--no-history")):
+                with self.subTest(inodes=inodes, words=words):
+                    finished = self.run_in(
+                        f"nr_inodes={inodes},mode=1777", python, *words, "test_quick.py"
+                    )
+                    told = finished.out + finished.err
+                    self.assertNotEqual(finished.code, 0, told)
+                    rule = r"cannot make .* in .*: No space left on device; set TMPDIR to a folder"
+                    self.assertRegex(told, rule)
+                    self.assertNotIn("harness/ranks/", told)
+                    self.assertEqual(finished.left_processes, [])

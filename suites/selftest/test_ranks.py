@@ -350,7 +350,7 @@ class TestBadWorlds(unittest.TestCase):
 
         result = run_case(Local, "test")
         self.assertEqual(result.status, "error")
-        self.assertIn("define test classes at module level", result.text)
+        self.assertIn("Define test classes at module level", result.text)
 
     def test_set_up_without_super(self):
         class Forgetful(MultiProcessTestCase):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import unittest
 from unittest import mock
 
 from harness.model import settings
 from harness.model.changed import changed
 from harness.model.errors import SettingError
-from suites.selftest.support import ROOT
+from harness.model.misspelt_settings import TOLD_VARIABLE, misspelt
+from harness.model.spec import GIVEN_DEVICES_VARIABLE, WORLD_VARIABLE
+from harness.ranks.plan import PLAN_VARIABLE
+from suites.selftest.support import ROOT, CommandTestCase
 
 
 @contextlib.contextmanager
@@ -27,6 +31,75 @@ class TestThePage(unittest.TestCase):
             with self.subTest(setting.env):
                 self.assertIn(settings.row_for_the_manual(setting), page)
         self.assertEqual(page.count("\n| `"), len(settings.ALL))
+
+
+class TestMisspelt(CommandTestCase):
+    def test_near_names(self):
+        for wrong, meant in {
+            "HARNESS_TIMEOT": "DISTRIBUTED_TESTS_DEFAULT_TIMEOUT",
+            "HARNESS_TIMEOUT": "DISTRIBUTED_TESTS_DEFAULT_TIMEOUT",
+            "DISTRIBUTED_TESTS_TIMEOUT": "DISTRIBUTED_TESTS_DEFAULT_TIMEOUT",
+            "HARNESS_START_TIMEOUT_S": "HARNESS_START_TIMEOUT",
+            "HARNESS_SEEDS": "HARNESS_SEED",
+            "HARNESS_ISOLATON": "HARNESS_ISOLATION",
+            "harness_leaks": "HARNESS_LEAKS",
+            "HARNESS_KEEP_FOLDER": "HARNESS_KEEP_FOLDERS",
+            "HARNESS_DEADLOCK": "HARNESS_DEADLOCK_AFTER",
+        }.items():
+            texts = misspelt({wrong: "5"})
+            self.assertEqual(len(texts), 1, wrong)
+            self.assertTrue(texts[0].startswith(f"{wrong}=5 has no effect"), texts)
+            self.assertIn(meant, texts[0])
+
+    def test_ours_and_those_of_other_products(self):
+        ours = {setting.env: "1" for setting in settings.ALL}
+        internal = (WORLD_VARIABLE, GIVEN_DEVICES_VARIABLE, PLAN_VARIABLE, TOLD_VARIABLE)
+        others = """
+            BUILD_ID ACCOUNT_ID ORG_ID PROJECT_ID PIPELINE_ID STAGE_ID STEP_ID EXECUTION_ID
+            DELEGATE_ID DELEGATE_NAME NODE_INDEX NODE_TOTAL WORKSPACE API_KEY URL
+            SECRETS_OUTPUT_FILE LOG_PREFIX ACTIVE VERSION TIMER OPTIONS PERL PERL_SWITCHES VERBOSE
+            COLOR SUBCLASS
+            IGNORE_EXIT NOTTY
+        """.split()  # noqa: SIM905
+        foreign = {f"HARNESS_{name}": "1" for name in others}
+        self.assertEqual(misspelt({**ours, **dict.fromkeys(internal, "1"), **foreign}), [])
+
+    def test_told_once(self):
+        self.write(
+            "test_it.py",
+            """
+            from harness import MultiProcessTestCase
+
+
+            class TestIt(MultiProcessTestCase):
+                world_size = 2
+
+                def test_one(self):
+                    pass
+
+                def test_two(self):
+                    pass
+            """,
+        )
+        for words, method in (
+            (("-m", "harness", "-j", "0", "--no-history"), "forkserver"),
+            (("-m", "harness", "-j", "2", "--no-history"), "spawn"),
+            (("-m", "unittest"), "forkserver"),
+            (("-m", "pytest", "-q"), "spawn"),
+        ):
+            with self.subTest(words=words, method=method):
+                finished = self.run_command(
+                    sys.executable,
+                    *words,
+                    "test_it.py",
+                    HARNESS_TIMEOT="5",
+                    HARNESS_BUILD_ID="7",
+                    HARNESS_START_METHOD=method,
+                )
+                told = finished.out + finished.err
+                self.assertEqual(finished.code, 0, told)
+                self.assertEqual(told.count("HARNESS_TIMEOT=5 has no effect"), 1, told)
+                self.assertNotIn("HARNESS_BUILD_ID", told)
 
 
 class TestSettings(unittest.TestCase):
