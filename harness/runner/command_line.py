@@ -151,7 +151,8 @@ def _add_execution(parser: Parser) -> None:
         type=arguments.jobs,
         metavar="N",
         help="how many tests run at once, each in a worker process (default: twice the cores, at "
-        "most 16); 0 runs all in this process, where a debugger can follow",
+        "most 16; 1 with --torch-checkout); 0 runs all in this process, where a debugger can "
+        "follow",
     )
     group.add_argument(
         "--max-ranks",

@@ -152,7 +152,7 @@ def _torchs(file: TestFile, options: Options) -> Side:
     assert options.checkout is not None
     selected = _selected(file, options)
     if selected == []:
-        return Side(problem="was not run, as no test is selected")
+        return Side(problem="was not run, as no test is selected or they cannot be listed")
     command = [sys.executable, str(file.path), "-v", *(selected or ())]
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as files:
         folder = Path(name)

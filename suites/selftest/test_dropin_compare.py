@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from harness.model.clock import Deadline
 from harness.runner import compare
 from harness.runner.files import TestFile
+from harness.runner.jobs import jobs_for
 from harness.runner.options import EXIT_FAILED, EXIT_PASSED, Options
 from harness.runner.unittest_output import UNREADABLE, read_verdicts
 from suites.selftest.support import COMMAND_LIMIT_S, CommandTestCase
@@ -295,6 +296,11 @@ class TestStopped(CommandTestCase):
 
 
 class TestComparison(unittest.TestCase):
+    def test_one_test_at_a_time(self):
+        """PyTorch's tests use fixed ports, so two must not run at once, unless the user says so."""
+        self.assertEqual(jobs_for(Options(checkout="pytorch"), is_script=False), 1)
+        self.assertEqual(jobs_for(Options(checkout="pytorch", jobs=3), is_script=False), 3)
+
     def test_as_json(self):
         """Of runs of both harnesses that are over: what is printed, and the exit code."""
         passed, failed = ("passed", ""), ("failed", "why")
