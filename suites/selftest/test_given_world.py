@@ -280,8 +280,9 @@ class Relay:
                 sink.sendall(held)
                 held = b""
         for sock in (source, sink):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the other direction has closed it
                 sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
 
 
 class TestOtherVersions(GivenWorldTestCase):
