@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.model.clock import Deadline
 from harness.ranks.child_preload import plan_of_this_server
-from harness.ranks.descriptors import readable
+from harness.ranks.descriptors import OwnDescriptor, readable
 from harness.ranks.fork_server import RankProcess
 from harness.ranks.plan import PreloadPlan, PreloadReport, covers
 
@@ -41,12 +41,14 @@ class AdoptedServer:
         self.stdlib_server = _Inherited()
         self._report = PreloadReport(imported=frozenset(sys.modules))
         self._pid = os.getpid()
-        self._death = os.pidfd_open(os.getppid())
+        self._death = OwnDescriptor(os.pidfd_open(os.getppid()), "a handle on the fork server")
 
     @property
     def alive(self) -> bool:
         """False once the server has died, and in a fork of this process."""
-        return self._pid == os.getpid() and not readable([self._death], Deadline.after(0.0))
+        if self._pid != os.getpid() or not self._death.is_intact:
+            return False
+        return not readable([self._death.fd], Deadline.after(0.0))
 
     def has_answered(self) -> bool:
         return True

@@ -37,36 +37,51 @@ def register_stacks_signal(path: str) -> None:
 
 _pipes: list[Any] = []
 
+#: How soon a process notices that a test has closed its channel and goes on.
+LOOK_MS = 500
+
 
 #: What the parent says that is for the main thread; None once it says no more.
 Orders = queue.SimpleQueue[Message | None]
 
 
-def start(fd: int, send: Callable[[Message], None], progress: Callable[[], Progress]) -> Orders:
+def start(
+    fd: int,
+    send: Callable[[Message], None],
+    progress: Callable[[], Progress],
+    look: Callable[[], None],
+) -> Orders:
     """Start answering the parent's questions, which come from `fd`, with `send`.
 
     Args:
         fd, send: the channel.
         progress: how far the present test has come.
+        look: called now and then, to see whether a test has closed the channel.
 
     Returns:
         where everything else that the parent says arrives.
     """
     orders: Orders = queue.SimpleQueue()
-    arguments = (fd, send, orders, progress)
+    arguments = (fd, send, orders, progress, look)
     thread = threading.Thread(target=_listen, args=arguments, name=snapshot.LISTENER, daemon=True)
     thread.start()
     return orders
 
 
 def _listen(
-    fd: int, send: Callable[[Message], None], orders: Orders, progress: Callable[[], Progress]
+    fd: int,
+    send: Callable[[Message], None],
+    orders: Orders,
+    progress: Callable[[], Progress],
+    look: Callable[[], None],
 ) -> None:
     reader = FrameReader(fd)
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     while not reader.closed:
-        poller.poll()
+        # The kernel says nothing of a descriptor that is closed while somebody waits for it.
+        poller.poll(LOOK_MS)
+        look()
         for message in reader.read():
             if message["kind"] == "snapshot":
                 send(_answer(message))

@@ -36,7 +36,8 @@ from harness.model.warning_data import IssuedWarning
 from harness.ranks import child_listener, child_torch_state
 from harness.ranks.channel import FrameWriter, Message, encode
 from harness.ranks.child_problems import problem_of
-from harness.ranks.leaving import PATIENCE_S
+from harness.ranks.descriptors import OwnDescriptor, told_of_lost
+from harness.ranks.leaving import PATIENCE_S, leave_if_fork_of
 from harness.ranks.progress import Progress
 
 _current: RankPipe | None = None
@@ -62,6 +63,7 @@ class RankPipe:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._channel = OwnDescriptor(connection.fileno(), "the rank's channel to its parent")
         self._writer = FrameWriter(connection.fileno())
         self._orders: child_listener.Orders | None = None
         self._pid = os.getpid()
@@ -108,11 +110,14 @@ class RankPipe:
         snapshot.begin()
         if self._orders is None:
             fd = self._connection.fileno()
-            self._orders = child_listener.start(fd, self._send, lambda: self.progress)
+            self._orders = child_listener.start(
+                fd, self._send, lambda: self.progress, self._end_if_cut_off
+            )
             self._send({"kind": "hello"})
 
     def report(self, outcome: Spoken) -> None:
         """Say what became of the body. The first report counts, or the first that is not good."""
+        leave_if_fork_of(self._pid, 0 if isinstance(outcome, Passed | Skipped) else 1)
         if self.outcome is None or is_worse(outcome, self.outcome):
             self.outcome = outcome
             self.enter(EXIT)
@@ -238,6 +243,7 @@ class RankPipe:
         Raises:
             queue.Empty: at the limit.
         """
+        leave_if_fork_of(self._pid, 1)
         assert self._orders is not None
         return self._orders.get(timeout=limit.remaining_s())
 
@@ -326,8 +332,16 @@ class RankPipe:
         held, self._held = self._held, b""
         while self._warnings:
             held += self._warnings.popleft()
+        self._end_if_cut_off()
         with contextlib.suppress(OSError):
             self._writer.send_frame(held + frames)
+
+    def _end_if_cut_off(self) -> None:
+        """End this process, with a word on stderr, if the test has closed the channel."""
+        if not self._channel.is_intact:
+            with contextlib.suppress(OSError):  # it has closed stderr as well
+                os.write(2, f"{told_of_lost([self._channel])}\n".encode())
+            os._exit(1)
 
 
 def _at_rest(left: list[str], is_clean: bool, imported: tuple[str, ...]) -> Message:

@@ -22,6 +22,7 @@ from typing import Any
 from harness.model.importing import imports_uncollected
 from harness.model.module_sources import import_from
 from harness.ranks import child_imports, child_open_files, folders
+from harness.ranks.leaving import flush_output, leave_if_fork_of
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 
 # While modules are imported, their libraries must not start threads of their own: OpenBLAS and
@@ -40,6 +41,7 @@ def preload(plan: PreloadPlan) -> PreloadReport:
     started_with = child_open_files.files_in_use()
     errors: dict[str, str] = {}
     unsafe = ""
+    server = os.getpid()
     with _quietly(), child_imports.recorded(), imports_uncollected():
         for name in ("", *plan.modules):
             filters = tuple(warnings.filters)
@@ -50,12 +52,12 @@ def preload(plan: PreloadPlan) -> PreloadReport:
                     _import_main(plan)
             except BaseException:
                 errors[name or "__main__"] = traceback.format_exc()
+            leave_if_fork_of(server, 1 if errors else 0)
             _filters[name] = tuple(item for item in warnings.filters if item not in filters)
             unsafe = unsafe or _why_unsafe(name or "__main__")
     _keep_finalizers_to_this_process()
     # A rank would write out what is left in the buffers once more.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output()
     child_open_files.record(started_with)
     _errors.update(errors)
     return PreloadReport(unsafe, errors, frozenset(sys.modules))
@@ -191,8 +193,11 @@ def _answer() -> None:
         os.environ["PYTHONPATH"] = plan.pythonpath
     # The parent may be killed; the server is the last to leave, so it sweeps the floor.
     atexit.register(_remove_session, os.getpid(), os.getppid(), plan.session)
-    # Open from the start, so that the parent sees the end of the pipe if an import crashes.
-    with open(answer_to, "w", encoding="utf-8") as pipe:
+    # Open from the start, so that the parent sees the end of the pipe if an import crashes. Not
+    # waiting for a reader: the parent has opened the pipe, unless it has ended meanwhile.
+    fd = os.open(answer_to, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    with open(fd, "w", encoding="utf-8") as pipe:
         pipe.write(preload(plan).to_text())
 
 

@@ -9,6 +9,7 @@ import sys
 from harness.ranks import child_torch_state
 from harness.ranks.child_pipe import RankPipe
 from harness.ranks.child_state import RankState
+from harness.ranks.leaving import flush_output
 
 _libc = ctypes.CDLL(None)
 _before: RankState | None = None
@@ -56,6 +57,5 @@ def park(pipe: RankPipe, known_modules: int) -> None:
 
 def _flush() -> None:
     """Have what was printed, by native code too, be in the log files of this test."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output()
     _libc.fflush(None)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.errors import FolderError
+from harness.ranks.descriptors import OwnDescriptor, duplicate_high
 
 _PREFIX = "harness-"
 _NAME = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")  # as tempfile.mkdtemp makes them
@@ -60,15 +61,14 @@ class _Session:
 
 _counter = itertools.count(1)
 _session: _Session | None = None
-# Descriptors, open for as long as this process lives. The lock is a property of what they refer to,
+# By folder. Open for as long as this process lives. The lock is a property of what they refer to,
 # which a fork shares: it would hold the lock after this process has ended.
-_locks: list[int] = []
+_locks: dict[Path, OwnDescriptor] = {}
 
 
 def _let_go_in_a_fork() -> None:
-    for fd in _locks:
-        with contextlib.suppress(OSError):  # a test may have closed it
-            os.close(fd)
+    for lock in _locks.values():
+        lock.close()
     _locks.clear()
 
 
@@ -160,8 +160,36 @@ def _make_locked(place: Path) -> Path:
     except OSError:
         os.close(fd)
     else:
-        _locks.append(fd)
+        _locks[folder] = _lock_held_by(fd)
     return folder
+
+
+def _lock_held_by(fd: int) -> OwnDescriptor:
+    try:
+        high = duplicate_high(fd)  # has the same lock
+    except OSError:  # it may not have so many
+        high = fd
+    else:
+        os.close(fd)
+    return OwnDescriptor(high, "the lock of the session's temp folder")
+
+
+def lock_again() -> None:
+    """Take the locks of this process's folders again, where a test has closed what held them."""
+    for folder, lock in list(_locks.items()):
+        if lock.is_intact:
+            continue
+        del _locks[folder]
+        try:
+            fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # another session has removed it meanwhile
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # is about to remove it
+            os.close(fd)
+        else:
+            _locks[folder] = _lock_held_by(fd)
 
 
 def _make_link(session: Path) -> Path:

@@ -15,7 +15,14 @@ import signal
 import threading
 import weakref
 from collections.abc import Mapping
-from multiprocessing import context, forkserver, popen_forkserver, reduction, util
+from multiprocessing import (
+    context,
+    forkserver,
+    popen_forkserver,
+    reduction,
+    resource_tracker,
+    util,
+)
 from multiprocessing.process import BaseProcess, current_process
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +33,7 @@ from harness.model.clock import NEVER, Deadline
 from harness.model.errors import StartError
 from harness.ranks import folders, quit_key
 from harness.ranks.channel import FrameWriter
-from harness.ranks.descriptors import readable
+from harness.ranks.descriptors import OwnDescriptor, readable
 from harness.ranks.plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
 from harness.ranks.start_method import preparation_data, undecided
 
@@ -49,11 +56,34 @@ _servers: weakref.WeakSet[ForkServer] = weakref.WeakSet()
 def _let_go_in_a_fork() -> None:
     """Close, in a fork of this process, what tells the servers that it lives."""
     for server in _servers:
-        with contextlib.suppress(OSError, TypeError):  # it has been ended
-            os.close(server.stdlib_server._forkserver_alive_fd)  # type: ignore[attr-defined]
+        server.let_go()
 
 
 os.register_at_fork(after_in_child=_let_go_in_a_fork)
+
+
+def _forget_lost_tracker() -> None:
+    """Have Python's resource tracker start anew, where a test has closed the pipe to it.
+
+    The standard library (3.10 to 3.14) writes to the number, and closes it, whatever it stands for.
+    """
+    tracker: Any = resource_tracker._resource_tracker
+    with tracker._lock:
+        if _tracker_pipe and _tracker_pipe[0].fd == tracker._fd and not _tracker_pipe[0].is_intact:
+            _tracker_pipe[0].forget()
+            tracker._fd = tracker._pid = None
+
+
+def _remember_tracker() -> None:
+    fd = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+    if fd is not None:
+        for known in _tracker_pipe:
+            known.forget()
+        _tracker_pipe[:] = [OwnDescriptor(fd, "the pipe to Python's resource tracker")]
+
+
+# Empty as long as no server has been started.
+_tracker_pipe: list[OwnDescriptor] = []
 
 
 class ForkServer:
@@ -79,12 +109,17 @@ class ForkServer:
         self._made: list[BaseProcess] = []
         self._pipe: int | None = self._start()
         pid: int = self.stdlib_server._forkserver_pid  # type: ignore[attr-defined]
+        self._server_pid = pid
         _server_pids.add(pid)
-        self._death = os.pidfd_open(pid)
+        use = "a handle on the fork server"
+        self._death = OwnDescriptor(os.pidfd_open(pid), use)
+        # The server ends when this closes.
+        self._lifeline = OwnDescriptor(self.stdlib_server._forkserver_alive_fd, use)  # type: ignore[attr-defined]
         _servers.add(self)
 
     def _start(self) -> int:
         """Start the server process; returns the read end of the pipe that it answers on."""
+        _forget_lost_tracker()
         folder = str(folders.session_folder())
         path = os.path.join(folder, f"forkserver-{next(_count)}")
         with folders.making("the pipe of the fork server", folder):
@@ -113,13 +148,21 @@ class ForkServer:
                 os.close(pipe)
                 with folders.making("the socket of the fork server", folder):
                     raise error
+        _remember_tracker()
         return pipe
 
     @property
     def alive(self) -> bool:
         """False once the server has died, and in a fork of the process that started it."""
         mine = self._pid == os.getpid() and not self._killed
-        return mine and not readable([self._death], Deadline.after(0.0))
+        if not mine or not self._death.is_intact or not self._lifeline.is_intact:
+            return False
+        return not readable([self._death.fd], Deadline.after(0.0))
+
+    def let_go(self) -> None:
+        """In a fork of this process: close what tells the server that this process lives."""
+        if not self._killed:
+            self._lifeline.close()
 
     def has_answered(self) -> bool:
         """Whether `report` would return at once."""
@@ -141,7 +184,7 @@ class ForkServer:
     def _receive(self, deadline: Deadline) -> bool:
         """Read what has come of the report; True once it is complete or will never come."""
         while self._report is None and self._pipe is not None:
-            ready = readable([self._pipe, self._death], deadline)
+            ready = readable([self._pipe, self._death.fd], deadline)
             if not ready:
                 return False
             data = os.read(self._pipe, 1 << 16) if self._pipe in ready else b""
@@ -153,7 +196,8 @@ class ForkServer:
 
     def _close_pipe(self) -> None:
         if self._pipe is not None:
-            os.close(self._pipe)
+            with contextlib.suppress(OSError):  # a test may have closed it
+                os.close(self._pipe)
             self._pipe = None
 
     def _parse(self) -> PreloadReport:
@@ -182,11 +226,28 @@ class ForkServer:
         if self._killed or self._pid != os.getpid():
             return
         self._killed = True
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._death, signal.SIGKILL)
+        if self._death.is_intact:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._death.fd, signal.SIGKILL)
+        elif self._is_child():
+            os.kill(self._server_pid, signal.SIGKILL)
         self._close_pipe()
-        self.stdlib_server._stop()  # type: ignore[attr-defined]
-        os.close(self._death)
+        self._lifeline.forget()
+        if not self._lifeline.is_intact:
+            # The standard library closes the number, which may be that of a test's file by now.
+            self.stdlib_server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)  # type: ignore[attr-defined]
+        # This process ignores SIGCHLD, or a test has removed the session's folder.
+        with contextlib.suppress(ChildProcessError, FileNotFoundError):
+            self.stdlib_server._stop()  # type: ignore[attr-defined]
+        self._death.close()
+
+    def _is_child(self) -> bool:
+        """Whether the process id is still the server's: nobody has reaped it."""
+        try:
+            os.waitid(os.P_PID, self._server_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
 
 
 class RankProcess(BaseProcess):
@@ -287,7 +348,8 @@ def _kill(pid: int) -> None:
 
 def _close(*fds: int) -> None:
     for fd in fds:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # a test may have closed it
+            os.close(fd)
 
 
 def _preparation(process_obj: BaseProcess) -> dict[str, Any]:

@@ -43,9 +43,29 @@ def leave(code: int) -> NoReturn:
     from multiprocessing import util  # not for a runner that only prints its help
 
     util._exit_function()  # type: ignore[attr-defined]
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # closed, or nobody reads it any more
-            continue
+    flush_output()
     os._exit(code)
+
+
+def leave_if_fork_of(pid: int, code: int) -> None:
+    """End this process, if it is not `pid` but a fork of it, without a word of the harness's.
+
+    A test that forks may return, or raise, in the child as well. The child then comes back to where
+    the parent reports the test and runs the next one. It must do neither.
+
+    Args:
+        pid: the process that goes on from here.
+        code: the exit code of any other.
+    """
+    if os.getpid() != pid:
+        flush_output()
+        os._exit(code)
+
+
+def flush_output() -> None:
+    """Write out what has been printed, whatever a test has made of stdout and stderr."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            stream.flush()  # type: ignore[union-attr]
+        except (AttributeError, OSError, ValueError):  # None, unreadable or closed
+            continue

@@ -18,6 +18,7 @@ from harness.ranks.handle import RankHandle
 from harness.ranks.leftovers import ranks_at_work
 from harness.ranks.live import LiveStream
 from harness.ranks.looks import process_state
+from harness.ranks.start_method import SpawnedProcess
 
 _PAUSE_S = 0.03
 
@@ -78,6 +79,8 @@ class OwnRank(RankHandle):
 
     @property
     def outcome_if_lost(self) -> Lost | Ended:
+        if isinstance(self.process, SpawnedProcess):
+            return Lost("its parent ignores SIGCHLD, so that nobody knows the rank's exit code")
         return Lost("the fork server died, and with it the rank's exit code")
 
     @property

@@ -64,7 +64,7 @@ class WatchedRank:
         self.imported: tuple[str, ...] = ()
         self.left: tuple[str, ...] = ()
         self.positions: dict[str, int] = {}
-        self.is_clean = False
+        self.is_clean = self.said_goodbye = False
         self.remarks = Remarks()
         self.expectations: list[Expectation] = []
         self.warnings: list[IssuedWarning] = []
@@ -143,6 +143,7 @@ class WatchedRank:
             self.left_from = Place(**message["where"]) if message["where"] else None
         elif kind == "goodbye":
             self.imported = tuple(message["imported"])
+            self.said_goodbye = True
         elif kind == "parked":
             self._wait(Phase.PARKED, message)
         elif kind == "awaits example":
@@ -200,7 +201,9 @@ class WatchedRank:
         if self.phase in WAITING:
             self.outcome = None  # it was to stay; whatever ended it counts
         self.phase, self.ended_s = Phase.GONE, now()
-        if self.spoken is not None and not (isinstance(self.spoken, Passed) and code):
+        # The last that a rank says, it says when nothing is left to go wrong.
+        is_well = code == 0 or (self.handle.is_lost and self.said_goodbye)
+        if self.spoken is not None and (is_well or not isinstance(self.spoken, Passed)):
             self.settle(self.spoken, self.spoken_at_s)
         else:
             self.settle(self._outcome_of(code))

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from harness.diagnosis import snapshot
 from harness.diagnosis.position import position_of_process, table
+from harness.ranks.descriptors import OwnDescriptor
 
 #: How long a witness may take to answer. It gives mute ranks a second; the rest is for a machine
 #: that is busy, where the loop that has the answer gets its turn late.
@@ -41,21 +42,35 @@ class Bell:
     """Wakes a loop that waits on descriptors, from any thread."""
 
     def __init__(self) -> None:
-        self.fd, self._other_end = os.pipe()
-        os.set_blocking(self.fd, False)
-        os.set_blocking(self._other_end, False)
+        ends = os.pipe()
+        for fd in ends:
+            os.set_blocking(fd, False)
+        self._read_end, self._write_end = (
+            OwnDescriptor(fd, "the pipe by which the runner asks where its tests are")
+            for fd in ends
+        )
+
+    @property
+    def fd(self) -> int:
+        return self._read_end.fd
+
+    @property
+    def is_intact(self) -> bool:
+        return self._read_end.is_intact and self._write_end.is_intact
 
     def ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it rings already
-            os.write(self._other_end, b"!")
+        if self._write_end.is_intact:
+            with contextlib.suppress(OSError):  # it rings already
+                os.write(self._write_end.fd, b"!")
 
     def silence(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.fd, 1 << 12)
+        if self._read_end.is_intact:
+            with contextlib.suppress(OSError):
+                os.read(self.fd, 1 << 12)
 
     def close(self) -> None:
-        os.close(self.fd)
-        os.close(self._other_end)
+        self._read_end.close()
+        self._write_end.close()
 
 
 class _Attendant:
@@ -135,7 +150,12 @@ def ask() -> None:
 
 def bell() -> Bell | None:
     """What wakes a witness that waits on descriptors; None if there will be no questions."""
-    return _attendant.bell if _attendant is not None else None
+    if _attendant is None:
+        return None
+    if not _attendant.bell.is_intact:  # a test has closed it
+        _attendant.bell.close()
+        _attendant.bell = Bell()
+    return _attendant.bell
 
 
 @contextlib.contextmanager

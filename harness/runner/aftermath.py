@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from harness.model.again import MARK
 from harness.model.clock import now
 from harness.model.outcome import Killed
@@ -19,6 +21,8 @@ def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> Te
         code: the worker's exit code.
         limit_s: what the test might have taken, in seconds; None for no limit.
     """
+    if not worker.is_overdue and (left := _last_record(worker)) is not None:
+        return left
     if worker.is_overdue:
         told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
         text = f"TestTimedOut: not done after {limit_s:g} s (--test-timeout){told}"
@@ -30,6 +34,8 @@ def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> Te
         )
     else:
         text = f"WorkerDied: the process that ran the test ended meanwhile: {how(code)}"
+        if code == -signal.SIGTERM:
+            text += "; the runner did not send it, so the test or a process outside of the run did"
     return _record(worker, item, item.test.test_id, item.test.copy, text, worker.began_s)
 
 
@@ -54,6 +60,8 @@ def stop_text(by: str, began_s: float | None, where: str) -> str:
 
 def of_bad_end(worker: Worker, item: Item, code: int) -> TestRecord:
     """The record of a worker's end after its last test, which was `item`."""
+    if (left := _last_record(worker)) is not None:
+        return left
     reason = "it did not end in time" if worker.was_terminated else how(code)
     text = (
         f"WorkerDied: after its last test, {item.test.test_id}, the process did not end well "
@@ -63,6 +71,14 @@ def of_bad_end(worker: Worker, item: Item, code: int) -> TestRecord:
     return _record(
         worker, item, f"tearDownClass ({item.test.owner})", item.test.class_copy, text, None
     )
+
+
+def _last_record(worker: Worker) -> TestRecord | None:
+    """The record that the worker left when a test cut it off from the runner, if one did."""
+    left = worker.last_record()
+    if left is not None:
+        left.stdout, left.stderr = worker.unread_output()
+    return left
 
 
 def _record(

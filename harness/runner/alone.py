@@ -6,7 +6,8 @@ import unittest
 from collections.abc import Iterator, Mapping
 
 from harness.model.clock import now
-from harness.ranks import whereabouts
+from harness.ranks import folders, whereabouts
+from harness.ranks.descriptors import lost_descriptors, told_of_lost
 from harness.runner import aftermath
 from harness.runner.crew import Limits
 from harness.runner.given import Given
@@ -61,7 +62,12 @@ class Alone:
     def run(self, rounds: Iterator[list[Item]], ledger: Ledger, limits: Limits) -> None:
         """Run all rounds, or until there is a reason to stop (which `stopped` then says)."""
         self._ledger = ledger
-        performer = Performer(self._take, self._failfast)
+        performer = Performer(
+            self._take,
+            self._failfast,
+            damage=self._take_damage,
+            is_to_stop=lambda: bool(self._signals.stopped_by),
+        )
         # From the start: the supervisor of a test looks for questions only if somebody may ask.
         whereabouts.attend(self._tell_where)
         self._signals.on_question = self._signals.on_stop = whereabouts.ask
@@ -123,6 +129,15 @@ class Alone:
         self._ledger.take(item, record)
         if self._given is not None:
             self._given.add(item, record)
+
+    def _take_damage(self) -> str:
+        """Return what the test has done to this process, in words, and repair what can be."""
+        lost = lost_descriptors()
+        if lost:
+            folders.lock_again()
+            whereabouts.bell()  # makes a new one where it is needed
+        told = [told_of_lost(lost)] if lost else []
+        return "\n\n".join([*told, *filter(None, [self._signals.take_own()])])
 
     def _tell_where(self, text: str) -> None:
         """Show where the test is; if the run is to be stopped, keep it for the report."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TextIO
+from typing import Protocol
 
 from harness.model.clock import Deadline, now
 from harness.runner.reports.text import one_line, shortened
@@ -18,6 +18,12 @@ _HEARTBEAT_S = 30.0
 _MAX_WHY = 160
 
 
+class _Writable(Protocol):
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
 class Console:
     """Prints a run to a stream as it goes, in plain lines.
 
@@ -25,14 +31,20 @@ class Console:
         verbose: a line for each test rather than a mark.
         slow_s: a test that takes longer is pointed out.
         stream: where to print.
+        errors: where to print warnings.
     """
 
     def __init__(
-        self, verbose: bool = False, slow_s: float = 0.0, stream: TextIO | None = None
+        self,
+        verbose: bool = False,
+        slow_s: float = 0.0,
+        stream: _Writable | None = None,
+        errors: _Writable | None = None,
     ) -> None:
         self._verbose = verbose
         self._slow_s = slow_s
         self._stream = stream if stream is not None else sys.stdout
+        self._errors = errors if errors is not None else sys.stderr
         # Of each class: a mark for each test, by round and place; for a fixture, before them.
         self._marks: dict[str, dict[tuple[int, int], str]] = {}
         self._left: Counter[str] = Counter()
@@ -100,7 +112,7 @@ class Console:
         print(text, file=self._stream, flush=True)
 
     def warn(self, text: str) -> None:
-        print(text, end="" if text.endswith("\n") else "\n", file=sys.stderr, flush=True)
+        print(text, end="" if text.endswith("\n") else "\n", file=self._errors, flush=True)
 
     def tick(self) -> None:
         for item, (began_s, _) in self.running.items():

@@ -88,6 +88,8 @@ class Crew:
                 return plan
             self._observer.tick()
         out, err = worker.unread_output()
+        if (left := worker.last_record()) is not None:
+            raise UsageError(f"while the tests were imported: {left.why}\n{out}{err}".rstrip())
         raise UsageError(f"{_why_importing_ended(worker)}\n{out}{err}".rstrip())
 
     def _start(self, number: int) -> Worker:
@@ -185,9 +187,10 @@ class Crew:
                 worker.run(items)
 
     def _is_worn(self, worker: Worker, item: Item) -> bool:
-        """Whether a test had better have a fresh worker: another attempt, or a better server."""
-        may_change = not item.test.fixture
-        return item.attempt > 1 or (may_change and self._hiring.has_better(worker))
+        """Whether a test had better have a fresh worker."""
+        if item.attempt > 1 or worker.is_damaged:
+            return True
+        return not item.test.fixture and self._hiring.has_better(worker)
 
     def _all_rest(self) -> bool:
         """Whether no worker holds a fixture; those that do are told to take it down."""
@@ -301,6 +304,9 @@ class Crew:
     def _hear_learned(self, worker: Worker, message: Message) -> None:
         """Have new workers come out of a server that has imported this, too."""
         self._hiring.learn(message["modules"])
+
+    def _hear_damaged(self, worker: Worker, message: Message) -> None:
+        worker.is_damaged = True
 
     def _hear_rested(self, worker: Worker, message: Message) -> None:
         self._resting.discard(worker.number)

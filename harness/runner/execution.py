@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import unittest
@@ -14,6 +15,7 @@ from harness.diagnosis.words import count
 from harness.model import invocation, settings
 from harness.model.clock import Deadline, now
 from harness.model.errors import UsageError
+from harness.ranks.leaving import leave_if_fork_of
 from harness.runner import discovery
 from harness.runner.alone import WORLD_LOST, Alone
 from harness.runner.choice import Choice, choose
@@ -86,11 +88,12 @@ class Execution:
             max_skips=options.max_skips,
             flaky_fails=options.flaky_fails,
         )
-        is_alone = self._jobs == 0
+        self._pid = os.getpid()
         self._console = console_for(
             options.verbose or options.live_output,
             options.slow_s,
-            live=not is_alone and not options.live_output,
+            live=not options.live_output,
+            is_alone=self._jobs == 0,
         )
         self._tests: dict[Place, unittest.TestCase] = {}
 
@@ -102,14 +105,16 @@ class Execution:
         for problem in (*lists.problems, *([history.problem] if history else [])):
             if problem:
                 self._console.warn(problem)
-        with Signals() as signals:
+        with Signals(wakes=self._jobs > 0) as signals:
             found = self._find(signals)
+            leave_if_fork_of(self._pid, 1 if found.broken else 0)
             choice = choose(found.tests, self._options, lists, history)
             self._remarks = [*self._wanted.remarks, *found.remarks]
             if self._options.list_only:
                 return self._list(choice, found)
             self._record_modules(found)
             self._run_all(choice, found, signals)
+        leave_if_fork_of(self._pid, 1)
         self._finish(history, reports)
         code = self._exit_code()
         if self._given is not None and not self._run.interrupted:

@@ -60,6 +60,7 @@ class Hiring:
             short_session=str(folders.short_session_folder()),
             folder=f"w{self._count}",
             output=str(output) if self._capture else "",
+            last_record=str(output / "last-record"),
             environ=dict(os.environ),
             cwd=os.getcwd(),
             sys_path=tuple(entry or os.getcwd() for entry in sys.path),

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.model.clock import Deadline, now
 from harness.runner.console import Console
+from harness.runner.own_stream import OwnStream
 from harness.runner.results import Status, TestRecord
 from harness.runner.schedule import Item
 
@@ -104,8 +105,16 @@ def _in_foreground() -> bool:
         return True
 
 
-def console_for(verbose: bool, slow_s: float, live: bool) -> Console:
-    """The console that suits the output: a live one on a terminal that can show one."""
+def console_for(verbose: bool, slow_s: float, *, live: bool, is_alone: bool) -> Console:
+    """The console that suits the output: a live one on a terminal that can show one.
+
+    Args:
+        verbose, slow_s: as for `Console`.
+        live: whether it may be a live one.
+        is_alone: whether tests run in this process, and may do anything to stdout and stderr.
+    """
+    if is_alone:
+        return Console(verbose, slow_s, OwnStream("stdout"), OwnStream("stderr"))
     is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     if live and is_terminal and "CI" not in os.environ:
         return LiveConsole(verbose, slow_s)

@@ -72,17 +72,18 @@ def _guarded(run: Callable[[], int], prog: str) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = run()
-        sys.stdout.flush()
+        _flush_stdout()
     except BrokenPipeError:
         # Whoever read the output has had enough of it, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(*_UNUSABLE):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _complain("interrupted")
         code = EXIT_FAILED
     except HarnessError as error:
         if str(error):  # else somebody else says it
-            print(f"{prog}: {error}", file=sys.stderr)
+            _complain(f"{prog}: {error}")
         code = EXIT_USAGE
     return code
 
@@ -127,6 +128,24 @@ def _is_for_rank_0(options: Options | None = None) -> bool:
     # With --shard auto, each process has a list of its own.
     is_alone = options is None or options.list_only or options.compare
     return is_alone and not (options is not None and options.splits_given_world)
+
+
+# What a stream raises that a test has replaced by None, or closed.
+_UNUSABLE = (AttributeError, OSError, ValueError)
+
+
+def _flush_stdout() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except _UNUSABLE:
+        return
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(*_UNUSABLE):
+        print(text, file=sys.stderr)
 
 
 def _command(arguments: Sequence[str], prog: str) -> int:

@@ -18,6 +18,7 @@ class WorkerSpec:
         short_session: a short path to it.
         folder: the name of the worker's own folder in it.
         output: the folder in which it keeps what its tests print; empty to print it at once.
+        last_record: where it writes the record of a test that has cut it off from the runner.
         environ, cwd, sys_path, argv: the runner's.
         threads: how many threads torch may use in the worker itself; 0 for as many as it likes.
         unsafe: why ranks cannot be forked; empty if they can.
@@ -31,6 +32,7 @@ class WorkerSpec:
     short_session: str
     folder: str
     output: str
+    last_record: str
     environ: dict[str, str]
     cwd: str
     sys_path: tuple[str, ...]

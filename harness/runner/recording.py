@@ -81,6 +81,19 @@ class RecordingResult(unittest.TestResult):
         """Fixtures were taken down without a test: pass on their failures."""
         self._flush_fixtures()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the test, or a fixture before it, has failed since `begin()`."""
+        return any(record.status is Status.FAILED for record in self._unsettled())
+
+    def has_told(self, text: str) -> bool:
+        """Whether one of these failures says this."""
+        records = self._unsettled()
+        return any(text in trouble.text for record in records for trouble in record.troubles)
+
+    def _unsettled(self) -> list[TestRecord]:
+        return [*self._fixtures.values(), *([self._record] if self._record else [])]
+
     def fail(self, text: str) -> None:
         """Have the test that `begin()` announced fail for a reason that unittest does not know."""
         record = self._of_test()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import linecache
 import os
+import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.model.clock import NEVER, Deadline
 
@@ -18,6 +21,60 @@ _STOPS = (signal.SIGINT, signal.SIGTERM)
 RUN_TIMEOUT = "--run-timeout"
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGALRM: RUN_TIMEOUT}
 _SOON_S = 0.001
+_SENDING = re.compile(
+    r"(?:[\w.]+\.)?\b(?:kill|killpg|raise_signal|pthread_kill|pidfd_send_signal)\s*\("
+)
+
+
+def is_sent_by(frame: FrameType | None) -> bool:
+    """Return whether the code that a signal has interrupted is just sending one.
+
+    CPython (3.10 to 3.14) handles a signal that a process sends to itself before the call that
+    sends it returns. So the frame tells the test's own signal from the user's.
+    """
+    if frame is None:
+        return False
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    if not hasattr(frame.f_code, "co_positions"):  # Python 3.10 knows the line only
+        return _SENDING.search(linecache.getline(file, line, frame.f_globals)) is not None
+    # One entry for each two bytes of code.
+    positions = islice(frame.f_code.co_positions(), frame.f_lasti // 2, None)
+    begin, _, column, _ = next(positions, (line, line, 0, 0))
+    text = linecache.getline(file, begin or line, frame.f_globals).encode()[column or 0 :]
+    return _SENDING.match(text.decode(errors="replace")) is not None
+
+
+def change_in_forks(numbers: Iterable[int], change: Callable[[], object]) -> None:
+    """Have the forks of this process handle these signals otherwise, from the first instant on.
+
+    A test that forks and then terminates the child must find it terminated. CPython forgets in the
+    child the signals that have come before it is up, so they are held back until `change` is done.
+
+    Args:
+        numbers: the signals.
+        change: called in the child to change the handlers.
+    """
+    before = threading.local()
+
+    def hold() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def let_through() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def begin() -> None:
+        change()
+        let_through()
+
+    os.register_at_fork(before=hold, after_in_parent=let_through, after_in_child=begin)
+
+
+def told_of_own(number: int) -> str:
+    """Return what to report of a test that has sent a signal to its own process."""
+    return (
+        f"the test sent {signal.Signals(number).name} to its own process, which would have ended "
+        "the run: send it to a child process"
+    )
 
 
 def _main_thread() -> int:
@@ -29,8 +86,11 @@ def _main_thread() -> int:
 class Signals:
     """Takes signals for the length of a `with` block.
 
+    Args:
+        wakes: whether `fd` is wanted, by a loop that waits for it.
+
     Attributes:
-        fd: becomes readable when a signal has come.
+        fd: becomes readable when a signal has come; -1 if it is not wanted.
         interrupts: how often the user has asked to stop.
         stopped_by: what asked first: Ctrl-C, SIGTERM, or RUN_TIMEOUT.
         grace_s: how long the first time is only noted, before KeyboardInterrupt is raised.
@@ -38,7 +98,7 @@ class Signals:
         on_stop: called when the first request to stop is noted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wakes: bool = True) -> None:
         self.interrupts = 0
         self.grace_s = 0.0
         self._questions = 0
@@ -48,15 +108,25 @@ class Signals:
         self.stopped_by = ""
         self.on_question: Callable[[], None] | None = None
         self.on_stop: Callable[[], None] | None = None
-        self.fd, self._write_fd = os.pipe()
-        for fd in (self.fd, self._write_fd):
+        self._own_signal = ""
+        # Only where no test runs in this process, which could close them.
+        self.fd, self._write_fd = os.pipe() if wakes else (-1, -1)
+        for fd in (self.fd, self._write_fd) if wakes else ():
             os.set_blocking(fd, False)
 
     def __enter__(self) -> Signals:
         for number in (*_QUESTIONS, *_STOPS):
             self._previous[number] = signal.signal(number, self._heard)
-        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        if self._write_fd >= 0:
+            signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        change_in_forks(tuple(self._previous), self._let_go_in_a_fork)
         return self
+
+    def _let_go_in_a_fork(self) -> None:
+        """Have a process that a test forks treat signals as it would without the runner."""
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) == self._heard:
+                signal.signal(number, handler)
 
     def __exit__(
         self,
@@ -64,11 +134,13 @@ class Signals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        signal.set_wakeup_fd(-1)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        os.close(self.fd)
-        os.close(self._write_fd)
+        self._previous.clear()
+        if self._write_fd >= 0:
+            signal.set_wakeup_fd(-1)
+            os.close(self.fd)
+            os.close(self._write_fd)
 
     def raise_on_interrupt(self, does: bool, limit: Deadline = NEVER) -> None:
         """Whether asking to stop shall raise KeyboardInterrupt, rather than just be noted.
@@ -101,6 +173,8 @@ class Signals:
             if self.on_question is not None:
                 self.on_question()
             return
+        if self._raises and number in _STOPS and is_sent_by(frame):
+            self._raise_own(number)
         self.interrupts += 1
         self.stopped_by = self.stopped_by or _NAMES[signal.Signals(number)]
         if self._raises and self.grace_s and self.interrupts == 1:
@@ -109,6 +183,18 @@ class Signals:
                 self.on_stop()
         elif self._raises:
             raise KeyboardInterrupt
+
+    def _raise_own(self, number: int) -> NoReturn:
+        """The test that runs in this process has sent this signal to it."""
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt  # as Python does, for the test to catch
+        self._own_signal = told_of_own(number)
+        raise RuntimeError(self._own_signal)
+
+    def take_own(self) -> str:
+        """Return what to report of a signal by which the test would have ended the run."""
+        told, self._own_signal = self._own_signal, ""
+        return told
 
     def heed(self) -> None:
         """Make `fd` wait for the next signal."""

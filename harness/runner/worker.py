@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from collections import deque
@@ -16,6 +17,7 @@ from harness.ranks import quit_key
 from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.descriptors import readable
 from harness.runner.orders import Wanted, WorkerSpec
+from harness.runner.results import TestRecord, record_from_data
 from harness.runner.schedule import Item
 from harness.runner.worker_main import worker_main
 from harness.runner.worker_output import Reader
@@ -37,6 +39,7 @@ class Worker:
         is_leaving: whether it has been told to leave.
         is_overdue: whether its test has taken longer than it may.
         is_stopped: whether the run has been stopped while it ran a test.
+        is_damaged: whether a test has closed something that it needs.
         has_record: whether it has sent the record of what it runs.
         was_terminated: whether the runner has ended it.
         deadline: when the runner's patience with it ends.
@@ -57,10 +60,12 @@ class Worker:
         self.last: Item | None = None
         self.is_leaving = False
         self.is_overdue = self.is_stopped = self.has_record = False
+        self.is_damaged = False
         self.was_terminated = False
         self.deadline = NEVER
         self.where = ""
         self._output = spec.output
+        self._last_record = Path(spec.last_record)
         self.printed = [0, 0]
         ours, theirs = Pipe(duplex=True)
         self._connection = ours
@@ -90,7 +95,9 @@ class Worker:
 
         Its fork server delivers it. If that has died, how the worker ended is told by what it said.
         """
-        self._process.join(_DELIVERY_S)
+        # A process that the worker has forked may keep open what join() waits for.
+        if self._process.exitcode is None:
+            self._process.join(_DELIVERY_S)
         code: int | None = self._process.exitcode
         if code is None or self.is_lost:
             return 0 if self.said_goodbye else 255
@@ -172,6 +179,16 @@ class Worker:
         for send in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 send(self.pid, number)
+
+    def last_record(self) -> TestRecord | None:
+        """Return the record that it left when a test cut it off; None if it did not.
+
+        The process must have ended.
+        """
+        try:
+            return record_from_data(json.loads(self._last_record.read_bytes()))
+        except (OSError, ValueError):  # it was killed before it had written all of it
+            return None
 
     def unread_output(self) -> tuple[str, str]:
         """What has been printed since the last test that it told of."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
+import json
 import os
 import queue
 import select
@@ -19,6 +20,7 @@ import traceback
 import unittest
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -31,6 +33,7 @@ from harness.model.errors import HarnessError
 from harness.ranks import (
     child_imports,
     child_lifeline,
+    child_listener,
     child_open_files,
     folders,
     quit_key,
@@ -40,15 +43,22 @@ from harness.ranks import (
 from harness.ranks.becoming import become
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.child_preload import forget_exit_handlers_of_the_server, plan_of_this_server
+from harness.ranks.descriptors import OwnDescriptor, lost_descriptors, told_of_lost
 from harness.ranks.launcher import launcher
-from harness.ranks.leaving import end_as_an_interpreter_does, leave
+from harness.ranks.leaving import (
+    end_as_an_interpreter_does,
+    flush_output,
+    leave,
+    leave_if_fork_of,
+)
 from harness.ranks.plan import DROPIN_MODULE
 from harness.ranks.start_method import be_main_process
 from harness.runner import discovery, worker_output
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.performing import Performer, warnings_shown
 from harness.runner.plan import Place
-from harness.runner.results import Status, TestRecord
+from harness.runner.results import Status, TestRecord, Trouble
+from harness.runner.signals import change_in_forks, is_sent_by, told_of_own
 
 
 def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoReturn:
@@ -59,18 +69,28 @@ def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoR
         _Worker(spec, connection, wanted).serve()
         code = 0
     except KeyboardInterrupt:
-        pass
+        if _terminated:
+            _die_of_sigterm()
     except BaseException:
         traceback.print_exc()
     finally:
         leave(code)
 
 
+def _die_of_sigterm() -> None:
+    """End as a process does that does not handle SIGTERM, for the runner to tell how it ended."""
+    flush_output()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
     """Be a process of its own that ends with the runner, and is like the user's own process."""
     os.setpgid(0, 0)
     quit_key.unblock()
-    child_lifeline.attach()
+    lifeline = child_lifeline.attach()
+    if lifeline is not None:
+        OwnDescriptor(lifeline, "the pipe that ends the worker with the runner")
     forget_exit_handlers_of_the_server()
     child_open_files.reopen()
     _become(spec, is_script)
@@ -114,14 +134,21 @@ def _run_main_as_main() -> None:
 
 class _Worker:
     def __init__(self, spec: WorkerSpec, connection: Connection, wanted: Wanted) -> None:
+        self._pid = os.getpid()
         self._connection = connection
+        self._channel = OwnDescriptor(connection.fileno(), "the worker's channel to the runner")
+        self._last_record = Path(spec.last_record)
         self._writer = FrameWriter(connection.fileno())
         self._wanted = wanted
         self._tests: dict[Place, unittest.TestCase] = {}
-        self._performer = Performer(self._ended, spec.failfast)
+        self._performer = Performer(
+            self._ended, spec.failfast, self._take_damage, lambda: bool(_terminated)
+        )
         self._lock = threading.Lock()
         self._unsent = b""
         self._item = 0
+        # What runs now, or ran last; before the first test, the import of all.
+        self._test = TestRecord("import", Status.FAILED)
         # A fork of a server has the test modules; a fresh interpreter has to import all of them, as
         # the user's process does, before a test runs: one may change what others find.
         self._has_modules = plan_of_this_server() is not None
@@ -134,6 +161,13 @@ class _Worker:
         whereabouts.attend(lambda text: self._send({"kind": "where", "text": text}))
         listener = threading.Thread(target=self._listen, name="harness-worker", daemon=True)
         listener.start()
+        change_in_forks([signal.SIGTERM], self._let_go_in_a_fork)
+
+    def _let_go_in_a_fork(self) -> None:
+        """A process that a test forks does not speak for the worker."""
+        self._connection.close()
+        if signal.getsignal(signal.SIGTERM) is _interrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def serve(self) -> None:
         """Do what the runner says until it says nothing more."""
@@ -154,7 +188,10 @@ class _Worker:
         poller = select.poll()
         poller.register(self._connection.fileno(), select.POLLIN)
         while not reader.closed:
-            poller.poll()
+            # The kernel says nothing of a descriptor that is closed while somebody waits for it.
+            poller.poll(child_listener.LOOK_MS)
+            if not self._channel.is_intact:
+                self._record_closed_channel()
             for message in reader.read():
                 if message["kind"] == "where":
                     whereabouts.ask()
@@ -188,8 +225,12 @@ class _Worker:
         try:
             answer = discovery.discover(self._wanted, self._keep)
         except HarnessError as error:
+            leave_if_fork_of(self._pid, 1)
             self._send({"kind": "unusable", "text": str(error)})
             return
+        leave_if_fork_of(self._pid, 0)
+        if damage := self._take_damage():
+            self._leave_record(replace(self._test, troubles=[Trouble("ERROR", "import", damage)]))
         self._send({"kind": "plan", **answer})
 
     def _keep(self, tests: Mapping[Place, unittest.TestCase]) -> None:
@@ -212,6 +253,7 @@ class _Worker:
     def _run(self, item: Message) -> str:
         """Run a test; returns the fixture that failed and kept it from running, if one did."""
         module, test_id, number = item["place"]
+        self._test = TestRecord(test_id, Status.FAILED, copy=item["copy"], started_s=now())
         if not self._has_modules:
             self._has_modules = True
             discovery.load(self._wanted.files)
@@ -245,6 +287,8 @@ class _Worker:
         self._drops = self._drops or record.status is Status.FAILED
         if self._output is not None:
             record.stdout, record.stderr = self._output.take()
+        if not self._channel.is_intact:
+            self._leave_record(record)
         self._send({"kind": "ended", "item": self._item, "record": record.to_data()}, at_once=False)
 
     def _send(self, message: Message, at_once: bool = True) -> None:
@@ -257,7 +301,31 @@ class _Worker:
     def _flush(self) -> None:
         with self._lock, contextlib.suppress(OSError):  # the runner has gone, so will this process
             frames, self._unsent = self._unsent, b""
-            self._writer.send_frame(frames)
+            if self._channel.is_intact:
+                self._writer.send_frame(frames)
+
+    # A test that has cut this process off from the runner
+
+    def _take_damage(self) -> str:
+        """Return what the test has done to this process, in words."""
+        lost = lost_descriptors()
+        if lost and self._channel not in lost:
+            self._send({"kind": "damaged"}, at_once=False)  # have the next test in another worker
+        own_signal = _own_signals.pop() if _own_signals else ""
+        told = told_of_lost(lost) if lost else ""
+        return "\n\n".join(filter(None, [told, own_signal]))
+
+    def _record_closed_channel(self) -> None:
+        """A thread: the test that runs cannot be told of otherwise any more."""
+        trouble = Trouble("ERROR", self._test.key, told_of_lost([self._channel]))
+        self._leave_record(replace(self._test, troubles=[trouble]))
+
+    def _leave_record(self, record: TestRecord) -> NoReturn:
+        """Write a record to where the runner looks for it, and end this process."""
+        with self._lock:  # there is one last record
+            record.worker = self._number
+            self._last_record.write_text(json.dumps(record.to_data()))
+            os._exit(1)
 
 
 def _devices(lent: list[str]) -> contextlib.AbstractContextManager[None]:
@@ -265,6 +333,15 @@ def _devices(lent: list[str]) -> contextlib.AbstractContextManager[None]:
     return changed(os.environ, {"CUDA_VISIBLE_DEVICES": ",".join(lent)} if lent else {})
 
 
+# Whether the process is to end, and what a test has done that would have ended it.
+_terminated: list[int] = []
+_own_signals: list[str] = []
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """The runner has the running test ended, as Ctrl-C would."""
+    """The runner has the running test ended, as Ctrl-C would; or the test has sent this itself."""
+    if is_sent_by(frame):
+        _own_signals[:] = [told_of_own(number)]
+        raise RuntimeError(_own_signals[0])
+    _terminated.append(number)
     raise KeyboardInterrupt

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.ranks.becoming import write_to
+from harness.ranks.leaving import flush_output
 from harness.ranks.logs import STREAMS
 
 # What a report keeps of each stream of one test: the end of it.
@@ -43,16 +43,15 @@ class Reader:
 
     def make_room(self) -> None:
         """In the worker: empty files that have grown large. All that is in them has been told."""
-        for fd, name in enumerate(STREAMS, start=1):
+        for name in STREAMS:
             if self._read[name] > _MAX_FILE:
-                os.ftruncate(fd, 0)
+                # By name: a test may have put another file in place of the descriptor.
+                os.truncate(self._folder / name, 0)
                 self._read[name] = 0
 
     def take(self) -> tuple[str, str]:
         """The last of what has come on stdout and on stderr."""
-        for name in STREAMS:
-            with contextlib.suppress(OSError, ValueError):
-                getattr(sys, name).flush()
+        flush_output()
         out, err = (self._take(name) for name in STREAMS)
         return out, err
 

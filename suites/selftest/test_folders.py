@@ -170,7 +170,7 @@ class TestSweep(WithFolders):
 
         with mock.patch.object(Path, "rename", sweep_first):
             folder = folders._make_locked(self.temp)
-        self.addCleanup(lambda: os.close(folders._locks.pop()))
+        self.addCleanup(lambda: folders._locks.popitem()[1].close())
         self.assert_stays(folder)
 
 

@@ -19,7 +19,7 @@ from harness.model.errors import HookSignatureError
 from harness.ranks import child_listener, child_scheduling, folders
 from harness.ranks.assembling import Member
 from harness.ranks.channel import FrameReader, FrameWriter, encode
-from harness.ranks.descriptors import readable
+from harness.ranks.descriptors import OwnDescriptor, readable
 from harness.ranks.foresight import foreseen
 from harness.ranks.links import Link
 from harness.ranks.peers import Peer, gather
@@ -215,7 +215,7 @@ class TestReaders(unittest.TestCase):
         """Orders that come together with questions."""
         sent: list[dict] = []
         orders = child_listener.start(
-            self.ours.fileno(), sent.append, lambda: self.fail("nobody asked")
+            self.ours.fileno(), sent.append, lambda: self.fail("nobody asked"), lambda: None
         )
         question = encode({"kind": "connecting", "number": 7})
         self.theirs.sendall(question + self.frames)
@@ -232,6 +232,8 @@ class TestReaders(unittest.TestCase):
         self.addCleanup(ours.close)
         worker = worker_main._Worker.__new__(worker_main._Worker)
         worker._connection, worker._orders, worker._drops = ours, queue.SimpleQueue(), False
+        worker._channel = OwnDescriptor(ours.fileno(), "the channel")
+        self.addCleanup(worker._channel.forget)
         listener = threading.Thread(target=worker._listen)
         listener.start()
         self.theirs.sendall(encode({"kind": "drop"}) + self.frames)
