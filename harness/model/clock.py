@@ -44,3 +44,25 @@ class Deadline:
 
 
 NEVER = Deadline(math.inf)
+
+
+class Suspensions:
+    """Notices in a loop that this process has been stopped meanwhile, as Ctrl-Z stops it.
+
+    Time limits are for what runs. A loop that comes round at least once a second, and has not for
+    several, was stopped, or as good as that.
+    """
+
+    #: How long the loop may wait at most.
+    TICK_S = 1.0
+    # A machine that is busy delays a loop, too; then limits are put off by as much.
+    _SLACK_S = 2.0
+
+    def __init__(self) -> None:
+        self._last_s = now()
+
+    def come_round(self) -> float:
+        """Call it whenever the loop has waited; returns for how long it was stopped, in seconds."""
+        before, self._last_s = self._last_s, now()
+        late_s = self._last_s - before - self.TICK_S
+        return late_s if late_s > self._SLACK_S else 0.0

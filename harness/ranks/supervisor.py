@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from harness.model.clock import NEVER, Deadline, now
+from harness.model.clock import NEVER, Deadline, Suspensions, now
 from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.rank_report import RankReport
 from harness.model.verdict import ExitRule, is_echo
@@ -88,6 +88,7 @@ class Supervisor:
         self._gate = LeaveGate(self.ranks)
         self._terminal = Terminal()
         self._paused_s: float | None = None
+        self._suspensions = Suspensions()
         self._end: Deadline | None = None
         # Whether what began the end was an echo, the cause of which is still to come.
         self._awaits_cause = False
@@ -152,10 +153,22 @@ class Supervisor:
         handles = [rank.handle for rank in self._unsettled()]
         fds = [fd for handle in handles for fd in handle.open_fds]
         soonest = self._next().sooner(self._inquiry.deadline).sooner(self._gate.deadline)
+        soonest = soonest.sooner(Deadline.after(Suspensions.TICK_S))
         ready = readable([*fds, *self._inquiry.fds], soonest)
+        if stopped_s := self._suspensions.come_round():
+            self._put_off(stopped_s)
         for handle in self._world.handles:
             handle.pass_on_output()
         return ready
+
+    def _put_off(self, seconds: float) -> None:
+        """This process was stopped: put off what is due, and think nothing of the silence."""
+        self._start = self._start.later(seconds)
+        self._body = self._body.later(seconds)
+        self._exit = self._exit.later(seconds)
+        if self._end is not None:
+            self._end = self._end.later(seconds)
+        self._watch.news()
 
     def _next(self) -> Deadline:
         """The deadline that comes next."""

@@ -105,3 +105,23 @@ def how(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     return f"killed by {Killed(-code).signal_name}"
+
+
+def why_importing_ended(worker: Worker) -> str:
+    """Say how the process ended that imported the test modules, and what to do about it."""
+    if (left := worker.last_record()) is not None:
+        return f"while the tests were imported: {left.why}"
+    code = worker.exit_code()
+    if worker.is_lost:
+        return (
+            "the process that imported the tests ended, and so did the fork server that knew how: "
+            "if nobody killed them, the machine may have run out of memory"
+        )
+    if code < 0:
+        out_of_memory = ": if nobody sent it, the machine may have run out of memory"
+        hint = out_of_memory if code == -signal.SIGKILL else ", while it imported a test module"
+        return f"the process that imported the tests was {how(code)}{hint}"
+    return (
+        f"the process that imported the tests ended with {how(code)}: "
+        "do not exit in a module that is imported"
+    )

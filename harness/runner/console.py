@@ -133,6 +133,12 @@ class Console:
         ranks = f", {item.test.ranks} ranks" if item.test.ranks else ""
         return f"{one_line(item.test.key)} ({now() - self.running[item][0]:.0f} s{ranks})"
 
+    def hide(self) -> None:
+        """The run stops for a while, and the terminal is somebody else's."""
+
+    def show(self) -> None:
+        """The run goes on."""
+
     def close(self) -> None:
         """No test runs any more: show the classes that were not run to their ends."""
         for owner, marks in self._marks.items():

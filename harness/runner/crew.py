@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -86,11 +85,11 @@ class Crew:
                     self._hear(worker, message)
             if plan is not None:
                 return plan
+            if self._signals.take_suspension():
+                self._suspend()
             self._observer.tick()
         out, err = worker.unread_output()
-        if (left := worker.last_record()) is not None:
-            raise UsageError(f"while the tests were imported: {left.why}\n{out}{err}".rstrip())
-        raise UsageError(f"{_why_importing_ended(worker)}\n{out}{err}".rstrip())
+        raise UsageError(f"{aftermath.why_importing_ended(worker)}\n{out}{err}".rstrip())
 
     def _start(self, number: int) -> Worker:
         """Have a new worker with this number."""
@@ -223,11 +222,27 @@ class Crew:
         for worker in workers:
             if not ready.isdisjoint(worker.open_fds):
                 self._take_in(worker)
+        if self._signals.take_suspension():
+            self._suspend()
         if self._signals.take_question():
             for worker in self._workers:
                 worker.tell({"kind": "where"})
         self._see_to_deadlines()
         self._observer.tick()
+
+    def _suspend(self) -> None:
+        """Stop the run, as Ctrl-Z wants it, until the user continues it; no test's time runs out.
+
+        The terminal stops only the runner's own process group, and workers are in others.
+        """
+        began_s, workers = now(), [*self._workers, *self._leaving]
+        self._observer.hide()
+        for worker in workers:
+            worker.suspend()
+        self._signals.suspend()
+        for worker in workers:
+            worker.resume(now() - began_s)
+        self._observer.show()
 
     def _next_deadline(self, workers: list[Worker]) -> Deadline:
         soonest = Deadline.after(_TICK_S).sooner(self._limits.run if not self.stopped else NEVER)
@@ -375,21 +390,3 @@ class Crew:
     @property
     def _was_interrupted(self) -> bool:
         return self.stopped in {"interrupted", "out of time"}
-
-
-def _why_importing_ended(worker: Worker) -> str:
-    """Say how the process ended that imported the test modules, and what to do about it."""
-    code = worker.exit_code()
-    if worker.is_lost:
-        return (
-            "the process that imported the tests ended, and so did the fork server that knew how: "
-            "if nobody killed them, the machine may have run out of memory"
-        )
-    if code < 0:
-        out_of_memory = ": if nobody sent it, the machine may have run out of memory"
-        hint = out_of_memory if code == -signal.SIGKILL else ", while it imported a test module"
-        return f"the process that imported the tests was {aftermath.how(code)}{hint}"
-    return (
-        f"the process that imported the tests ended with {aftermath.how(code)}: "
-        "do not exit in a module that is imported"
-    )

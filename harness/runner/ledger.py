@@ -34,6 +34,12 @@ class Observer(Protocol):
     def tick(self) -> None:
         """Time has passed; called several times a second."""
 
+    def hide(self) -> None:
+        """The run stops for a while, and the terminal is somebody else's."""
+
+    def show(self) -> None:
+        """The run goes on."""
+
 
 class Ledger:
     """All results of a run.

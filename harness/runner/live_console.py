@@ -90,6 +90,14 @@ class LiveConsole(Console):
             rows.add_row(Text(f"{lasted_s:6.1f} s", style), ranks, name)
         return Group(head, rows)
 
+    def hide(self) -> None:
+        if self._is_up:
+            self._live.stop()
+
+    def show(self) -> None:
+        if self._is_up:
+            self._live.start()
+
     def close(self) -> None:
         if self._is_up:
             self._live.stop()

@@ -17,6 +17,8 @@ from harness.model.clock import NEVER, Deadline
 # SIGQUIT is Ctrl-\ on a terminal.
 _QUESTIONS = (signal.SIGUSR1, signal.SIGQUIT)
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-Z on a terminal.
+_SUSPEND = signal.SIGTSTP
 #: What stops a run whose time is up.
 RUN_TIMEOUT = "--run-timeout"
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGALRM: RUN_TIMEOUT}
@@ -110,6 +112,7 @@ class Signals:
         self.on_stop: Callable[[], None] | None = None
         self._own_signal = ""
         # Only where no test runs in this process, which could close them.
+        self._is_to_suspend = False
         self.fd, self._write_fd = os.pipe() if wakes else (-1, -1)
         for fd in (self.fd, self._write_fd) if wakes else ():
             os.set_blocking(fd, False)
@@ -119,6 +122,8 @@ class Signals:
             self._previous[number] = signal.signal(number, self._heard)
         if self._write_fd >= 0:
             signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+            if signal.getsignal(_SUSPEND) != signal.SIG_IGN:  # a shell without job control
+                self._previous[_SUSPEND] = signal.signal(_SUSPEND, self._heard)
         change_in_forks(tuple(self._previous), self._let_go_in_a_fork)
         return self
 
@@ -173,6 +178,9 @@ class Signals:
             if self.on_question is not None:
                 self.on_question()
             return
+        if number == _SUSPEND:
+            self._is_to_suspend = True
+            return
         if self._raises and number in _STOPS and is_sent_by(frame):
             self._raise_own(number)
         self.interrupts += 1
@@ -202,6 +210,17 @@ class Signals:
             os.read(self.fd, 4096)
         except BlockingIOError:
             return
+
+    def take_suspension(self) -> bool:
+        """Whether the user wants this process to stop until it is continued, as by Ctrl-Z."""
+        wanted, self._is_to_suspend = self._is_to_suspend, False
+        return wanted
+
+    def suspend(self) -> None:
+        """Stop this process; returns when it is continued."""
+        signal.signal(_SUSPEND, signal.SIG_DFL)
+        os.kill(os.getpid(), _SUSPEND)
+        signal.signal(_SUSPEND, self._heard)
 
     def take_question(self) -> bool:
         """Whether the user has asked, since the last call, where the tests are."""

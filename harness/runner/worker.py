@@ -169,16 +169,26 @@ class Worker:
             os.kill(self.pid, signal.SIGTERM)
             os.kill(self.pid, signal.SIGCONT)
 
+    def suspend(self) -> None:
+        """Stop it until `resume()`. Its ranks go on as far as they get without it."""
+        self._signal_group(signal.SIGSTOP)
+
+    def resume(self, suspended_s: float) -> None:
+        """Have it go on after so many seconds."""
+        self._signal_group(signal.SIGCONT)
+        self.deadline = self.deadline.later(suspended_s)
+
+    def _signal_group(self, number: int) -> None:
+        # It may be so new that it has no group of its own yet.
+        for send in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                send(self.pid, number)
+
     def kill(self) -> None:
         """End it and what it has started at once; its ranks end with it."""
         self.is_leaving = self.was_terminated = True
         self.deadline = NEVER
         self._signal_group(signal.SIGKILL)
-
-    def _signal_group(self, number: int) -> None:
-        for send in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                send(self.pid, number)
 
     def last_record(self) -> TestRecord | None:
         """Return the record that it left when a test cut it off; None if it did not.
