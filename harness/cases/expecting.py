@@ -15,7 +15,7 @@ from pathlib import Path
 
 import expecttest
 
-from harness.cases.failing import raise_at
+from harness.cases.places import raise_at
 from harness.diagnosis.words import grouped, rank_list, shortened
 from harness.model.errors import RanksFailedError
 from harness.model.expectation import Expectation, is_accepting

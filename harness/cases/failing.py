@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import linecache
-import re
 import unittest
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from harness.cases import flags
 from harness.cases.missing_names import hints
+from harness.cases.places import place_of_test, raise_at
 from harness.cases.sandcastle import pass_instead_of_skip
 from harness.diagnosis.report import describe
 from harness.diagnosis.sources import is_foreign
@@ -257,45 +255,3 @@ def place_of_rank(report: RankReport) -> Place | None:
             (f for thread in main[:1] for f in thread.frames if not is_foreign(f.file)), None
         )
     return None
-
-
-def place_of_test(case: unittest.TestCase) -> Place:
-    """The line where the test method is defined."""
-    function = getattr(type(case), case._testMethodName)
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    code = function.__code__
-    first = code.co_firstlineno
-    # The code begins with its decorators; a reader looks for the name.
-    lines = linecache.getlines(code.co_filename)[first - 1 : first + _MAX_DECORATION]
-    named = re.compile(rf"\s*(async\s+)?def\s+{code.co_name}\b")
-    line = next((first + i for i, text in enumerate(lines) if named.match(text)), first)
-    return Place(code.co_filename, line, code.co_name, first)
-
-
-# Lines of decorators that a test may have.
-_MAX_DECORATION = 100
-
-
-def raise_at(place: Place, error: HarnessError) -> NoReturn:
-    """Raise the error as if from the given line, where a reader (or an editor) wants to go.
-
-    unittest and pytest leave out the harness's own frames; what remains of the traceback is the
-    frame of the function made here, which claims to be the line in which the rank went wrong.
-    """
-    module = ast.parse("def raise_there():\n    raise error from None")
-    # faulthandler does not always know the line.
-    line = max(place.line or 0, place.first_line, 1)
-    text = linecache.getline(place.file, line).rstrip()
-    for node in ast.walk(module):
-        if isinstance(node, ast.stmt | ast.expr):
-            node.lineno = node.end_lineno = line
-            # The whole line: Python underlines what is less.
-            node.col_offset, node.end_col_offset = len(text) - len(text.lstrip()), len(text)
-    module.body[0].lineno = place.first_line
-    namespace: dict[str, Any] = {"error": error}
-    exec(compile(module, place.file, "exec"), namespace)
-    raise_there = namespace["raise_there"]
-    raise_there.__code__ = raise_there.__code__.replace(co_name=place.function)
-    raise_there()
-    raise AssertionError("unreachable")

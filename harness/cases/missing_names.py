@@ -93,12 +93,12 @@ def _functions(namespace: Mapping[str, Any]) -> Iterator[FunctionType]:
     for name, value in list(namespace.items()):
         if name in _IN_RANKS or name.startswith("test"):
             continue
-        function = _unwrapped(value)
+        function = unwrapped(value)
         if isinstance(function, FunctionType) and not is_foreign(function.__code__.co_filename):
             yield function
 
 
-def _unwrapped(value: object) -> object:
+def unwrapped(value: object) -> object:
     """What the user wrote of a class method, a decorated function or a fixture of pytest."""
     if isinstance(value, classmethod | staticmethod):
         value = value.__func__

@@ -14,18 +14,12 @@ from typing import Any, ClassVar
 
 from harness.cases.example_worlds import ProcessWorld
 from harness.cases.expecting import accept
-from harness.cases.failing import (
-    Leaks,
-    as_no_fault_of_the_test,
-    place_of_test,
-    raise_at,
-    raise_verdict,
-    report_leaks,
-)
+from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
 from harness.cases.hooks import PROCESS_HOOKS
 from harness.cases.in_rank import RanksInRank
 from harness.cases.isolation import isolation_of
 from harness.cases.nodes import nodes_of
+from harness.cases.places import place_of_test, raise_at
 from harness.cases.ranks_of_test import ranks_of
 from harness.cases.timeouts import timeout_of
 from harness.cases.under_hypothesis import is_given, run_property_test

@@ -25,7 +25,8 @@ from hypothesis.reporting import current_reporter, with_reporter
 from harness.cases.example_budget import ExampleBudget
 from harness.cases.example_failures import raise_example, raise_found
 from harness.cases.example_worlds import Answer, ExampleWorld, Question
-from harness.cases.failing import Shown, exit_error, place_of_test, raise_at, xfail_error
+from harness.cases.failing import Shown, exit_error, xfail_error
+from harness.cases.places import place_of_test, raise_at
 from harness.model.clock import now
 from harness.model.errors import PropertyError, RanksTimedOutError
 from harness.model.example import Remarks
