@@ -140,7 +140,7 @@ class ForkServer:
             undecided(),
             changed(os.environ, changes),
             changed(config, {"tempdir": short}),
-            quit_key.blocked_in_new_processes(),
+            quit_key.blocked_in_new_processes(interrupt=True),
         ):
             try:
                 self.stdlib_server.ensure_running()

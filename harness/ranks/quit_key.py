@@ -12,16 +12,23 @@ import signal
 from collections.abc import Iterator
 
 _QUIT = {signal.SIGQUIT}
+# Ctrl-C. Python's fork server ignores it once it has imported what it preloads, and dies of it with
+# a traceback before (CPython 3.10 to 3.14).
+_INTERRUPT = {signal.SIGINT}
 
 
 @contextlib.contextmanager
-def blocked_in_new_processes() -> Iterator[None]:
+def blocked_in_new_processes(*, interrupt: bool = False) -> Iterator[None]:
     """Block SIGQUIT in the processes that this thread starts meanwhile.
 
     A mask, not a handler: only the main thread may set handlers, and a mask holds from the first
     instruction of the new process on. It outlives `exec`.
+
+    Args:
+        interrupt: block SIGINT as well, which then waits in this process, too.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _QUIT)
+    blocked = _QUIT | _INTERRUPT if interrupt else _QUIT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
     finally:
@@ -29,6 +36,7 @@ def blocked_in_new_processes() -> Iterator[None]:
 
 
 def unblock() -> None:
-    """In a rank or worker, once it has a process group of its own: let SIGQUIT through again."""
-    signal.sigtimedwait(_QUIT, 0)  # take one that has come meanwhile
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _QUIT)
+    """In a rank or worker, once it has a process group of its own: let all through again."""
+    for each in (_QUIT, _INTERRUPT):
+        signal.sigtimedwait(each, 0)  # take one that has come meanwhile
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _QUIT | _INTERRUPT)

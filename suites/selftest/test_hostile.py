@@ -6,6 +6,7 @@ Each test of a sample says what must become of it: `passes`, or `fails` with a t
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 import unittest
 
@@ -236,7 +237,9 @@ class TestHostile(CommandTestCase):
         report.unlink(missing_ok=True)
         options = ("--timeout", "60", "--run-timeout", "200", "--no-history")
         done = self.harness("-j", jobs, *options, "--records", str(report), **env)
-        self.assert_clean(done)
+        # A process that is ended while `tempfile` tries out a folder leaves the file that it tries.
+        files = [name for name in done.left_files if not re.fullmatch("[a-z0-9_]{8}", name)]
+        self.assertEqual((done.left_processes, files), ([], []))
         self.assertNotIn("Exception ignored", done.err)
         self.assertNotRegex(done.err, r"/harness/(runner|ranks)/")
         self.assertRegex(done.last_line, r"^\d+ passed, \d+ failed, \d+ skipped$")
