@@ -13,8 +13,8 @@ from suites.selftest.support import ROOT
 PACKAGE = ROOT / "harness"
 
 # A room may import those before it. What stands beside the rooms may import what is named.
-ROOMS = ["model", "diagnosis", "ranks", "cases", "runner", "dropin", "bench"]
-FACADES = ["common_distributed", "common_utils", "common_cuda", "strategies"]
+ROOMS = ["model", "diagnosis", "strategies", "ranks", "cases", "runner", "dropin", "bench"]
+FACADES = ["common_distributed", "common_utils", "common_cuda"]
 BESIDE = {
     "__init__": ["_version", *ROOMS],
     "__main__": ["runner"],

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.vendor.pretty import pretty
 
 from harness import TestCase, strategies
-from harness.cases.strategies.filling import HEAD, SEED_BYTES, bytes_needed
-from harness.cases.strategies.printing import MOST_ELEMENTS, expression
 from harness.model.errors import WorldSizeError
+from harness.strategies.filling import HEAD, SEED_BYTES, bytes_needed
+from harness.strategies.printing import MOST_ELEMENTS, expression
 from suites.selftest.support import CommandTestCase
 
 EVERY_KIND = strategies.dtypes("floating", "integral", "bool", "complex")

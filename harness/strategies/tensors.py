@@ -9,14 +9,15 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from harness.cases.strategies.arguments import (
+from harness.model.spec import check_world_size
+from harness.strategies.arguments import (
     as_strategy,
     dtype_of,
     flag,
     whole_number,
 )
-from harness.cases.strategies.dtypes import dtypes
-from harness.cases.strategies.filling import (
+from harness.strategies.dtypes import dtypes
+from harness.strategies.filling import (
     CONTIGUOUS_LAYOUTS,
     LAYOUTS,
     Shape,
@@ -25,9 +26,8 @@ from harness.cases.strategies.filling import (
     laid_out,
     tiled,
 )
-from harness.cases.strategies.palettes import Extras, palette
-from harness.cases.strategies.shapes import shapes
-from harness.model.spec import check_world_size
+from harness.strategies.palettes import Extras, palette
+from harness.strategies.shapes import shapes
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from functools import cache
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from harness.cases.strategies.arguments import flag, ranks_of, span, whole_number
 from harness.model.spec import check_world_size
+from harness.strategies.arguments import flag, ranks_of, span, whole_number
 
 
 def group_sizes(max_size: int, *, min_size: int = 1) -> SearchStrategy[int]:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 from hypothesis.strategies import SearchStrategy, just
 
-from harness.cases.strategies.palettes import DRAWABLE
 from harness.model.spec import check_world_size
+from harness.strategies.palettes import DRAWABLE
 
 T = TypeVar("T")
 

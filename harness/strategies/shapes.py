@@ -7,8 +7,8 @@ from functools import cache
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from harness.cases.strategies.arguments import span, whole_number
-from harness.cases.strategies.filling import Shape
+from harness.strategies.arguments import span, whole_number
+from harness.strategies.filling import Shape
 
 
 def shapes(

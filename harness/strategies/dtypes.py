@@ -6,8 +6,8 @@ import torch
 import torch.distributed as dist
 from hypothesis.strategies import SearchStrategy, sampled_from
 
-from harness.cases.strategies.arguments import dtype_of
-from harness.cases.strategies.palettes import COMPLEX, FLOATING, INTEGRAL
+from harness.strategies.arguments import dtype_of
+from harness.strategies.palettes import COMPLEX, FLOATING, INTEGRAL
 
 _KINDS: dict[str, tuple[torch.dtype, ...]] = {
     "floating": FLOATING,
