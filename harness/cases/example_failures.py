@@ -19,10 +19,10 @@ from harness.cases.missing_names import hints
 from harness.cases.places import place_of_test, raise_at
 from harness.cases.ranks_of_test import ranks_of
 from harness.diagnosis.report import describe, headline
-from harness.model.again import command_for
 from harness.model.errors import FlakyExampleError, HarnessError
 from harness.model.outcome import Failed, Place, Raised
 from harness.model.rank_report import RankReport
+from harness.model.rerun import command_for
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks

@@ -16,7 +16,6 @@ from harness.cases.sandcastle import pass_instead_of_skip
 from harness.diagnosis.report import describe
 from harness.diagnosis.sources import is_foreign
 from harness.model import pytest_outcomes, settings
-from harness.model.again import command_for
 from harness.model.errors import (
     BodyNotRunError,
     HarnessError,
@@ -40,6 +39,7 @@ from harness.model.outcome import (
     TimedOut,
 )
 from harness.model.rank_report import RankReport
+from harness.model.rerun import command_for
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind, by_subtest
 from harness.ranks.leftovers import (
     Leftover,

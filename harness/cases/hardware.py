@@ -18,8 +18,8 @@ from harness.cases import flags
 from harness.cases.devices import accelerator_count, backend_is_available
 from harness.cases.sandcastle import skip_but_pass_in_sandcastle, skip_but_pass_in_sandcastle_if
 from harness.cases.skips import nccl_skip_if_lt_x_gpu, skip_unless_runnable
-from harness.model.changed import changed
 from harness.model.skips import TEST_SKIPS
+from harness.model.temporarily import changed
 
 T = TypeVar("T", bound=Callable[..., Any])
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, TypeVar, overload
 
-from harness.model.changed import changed
 from harness.model.returned import check_returned
+from harness.model.temporarily import changed
 
 #: How the message of an error begins whose address another socket has.
 ADDRESS_IN_USE = "Address already in use"

@@ -8,7 +8,6 @@ from harness.diagnosis.calls import awaited, tensors_text
 from harness.diagnosis.collectives import Parting, find_parting
 from harness.diagnosis.stacks import shown_place, shown_stack
 from harness.diagnosis.words import count, explain, grouped, rank_list, shortened, state
-from harness.model.again import MARK
 from harness.model.evidence import Collective, Snapshot
 from harness.model.outcome import (
     Deadlocked,
@@ -20,6 +19,7 @@ from harness.model.outcome import (
     TimedOut,
 )
 from harness.model.rank_report import RankReport, Tail
+from harness.model.rerun import MARK
 from harness.model.verdict import Verdict, VerdictKind
 
 _INDENT = "    "

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from harness.model.clock import Deadline
 from harness.model.errors import StartError
-from harness.model.given import GivenPlace
+from harness.model.torchrun_environ import GivenPlace
 from harness.ranks.channel import Message
 from harness.ranks.handshake import signed, unsigned
 from harness.ranks.world_secret import WorldSecret

@@ -18,7 +18,7 @@ from harness.diagnosis.words import rank_list
 from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
-from harness.model.given import GivenPlace
+from harness.model.torchrun_environ import GivenPlace
 from harness.ranks import links
 from harness.ranks.admission import Admission, Arrival, TurnedAway
 from harness.ranks.announcing import Board

@@ -28,9 +28,9 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.model import settings
-from harness.model.changed import changed
 from harness.model.clock import NEVER, Deadline
 from harness.model.errors import StartError
+from harness.model.temporarily import changed
 from harness.ranks import folders, quit_key
 from harness.ranks.channel import FrameWriter
 from harness.ranks.descriptors import OwnDescriptor, readable

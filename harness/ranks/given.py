@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from harness.model.clock import Deadline
-from harness.model.given import GivenPlace
 from harness.model.spec import LaunchSpec
 from harness.model.topology import spread
+from harness.model.torchrun_environ import GivenPlace
 from harness.ranks.assembling import Member, interface_of
 from harness.ranks.descriptors import readable
 from harness.ranks.given_world import GivenWorld

@@ -21,7 +21,7 @@ import struct
 from dataclasses import dataclass
 
 from harness.model.clock import Deadline
-from harness.model.given import GivenPlace
+from harness.model.torchrun_environ import GivenPlace
 from harness.ranks.descriptors import readable
 from harness.ranks.socket_user import user_of_far_end
 from harness.ranks.world_secret import WorldSecret

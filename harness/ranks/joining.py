@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
-from harness.model.given import GivenPlace
+from harness.model.torchrun_environ import GivenPlace
 from harness.ranks import links
 from harness.ranks.announcing import Board
 from harness.ranks.channel import Message

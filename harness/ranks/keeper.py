@@ -17,9 +17,9 @@ from typing import Any
 
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
-from harness.model.given import GivenPlace
 from harness.model.spec import LaunchSpec
 from harness.model.topology import seat_of
+from harness.model.torchrun_environ import GivenPlace
 from harness.ranks import folders
 from harness.ranks.assembling import interface_of
 from harness.ranks.channel import Message, encode

@@ -20,9 +20,9 @@ from multiprocessing.connection import wait
 
 import psutil
 
-from harness.model.changed import changed
 from harness.model.clock import Deadline
 from harness.model.spec import WORLD_VARIABLE
+from harness.model.temporarily import changed
 from harness.ranks import folders
 from harness.ranks.fork_server import server_pids
 from harness.ranks.plan import PLAN_VARIABLE

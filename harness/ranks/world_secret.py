@@ -21,7 +21,7 @@ import platformdirs
 
 from harness.model import settings
 from harness.model.errors import SettingError, StartError
-from harness.model.given import GivenPlace
+from harness.model.torchrun_environ import GivenPlace
 
 # 64 bits, if it is hexadecimal: whoever records a handshake may try out secrets at leisure.
 _LEAST_LENGTH = 16

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from harness.model.again import MARK
 from harness.model.clock import now
 from harness.model.outcome import Killed
+from harness.model.rerun import MARK
 from harness.runner.results import Status, TestRecord, Trouble, copy_suffix
 from harness.runner.schedule import Item
 from harness.runner.worker import Worker

@@ -16,9 +16,9 @@ from harness.diagnosis.words import count, rank_list
 from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import HarnessError, UsageError
-from harness.model.given import GivenPlace, forget, given_place
 from harness.model.installed_torch import torch_version
 from harness.model.spec import GIVEN_DEVICES_VARIABLE
+from harness.model.torchrun_environ import GivenPlace, forget, given_place
 from harness.runner.code_version import code_version
 from harness.runner.given import Given
 from harness.runner.journal import Journal, code_of_finished_run

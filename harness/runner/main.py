@@ -13,9 +13,9 @@ from typing import NoReturn
 from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.model.expectation import ACCEPT_VARIABLE
-from harness.model.given import GivenPlace, given_place
 from harness.model.installed_torch import use_installed_torch
 from harness.model.misspelt_settings import tell_misspelt
+from harness.model.torchrun_environ import GivenPlace, given_place
 from harness.ranks.class_lookup import check_main
 from harness.ranks.leaving import end_as_an_interpreter_does, leave
 from harness.ranks.plan import DROPIN_MODULE

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.model import again, marks
+from harness.model import marks, rerun
 from harness.runner.lists import is_marked_slow
 from harness.runner.results import copy_suffix, owner_of
 
@@ -66,7 +66,7 @@ class PlannedTest:
     @property
     def again(self) -> str:
         """A line for the shell that runs this one test again; empty if there is none."""
-        return again.command(self.module, self.test_id[len(self.module) + 1 :], self.file)
+        return rerun.command(self.module, self.test_id[len(self.module) + 1 :], self.file)
 
     @property
     def is_plain(self) -> bool:
@@ -100,7 +100,7 @@ def describe(
         test_id=test.id(),
         owner=owner_of(test.id()),
         module=type(test).__module__,
-        file=again.file_of(type(test).__module__),
+        file=rerun.file_of(type(test).__module__),
         ranks=ranks,
         devices=max(marks.devices_of(ranks, *marked), _devices_of_class(test, ranks)),
         is_serial=marks.is_serial(*marked),

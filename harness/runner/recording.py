@@ -9,7 +9,7 @@ from typing import Any
 from unittest.suite import _ErrorHolder  # type: ignore[attr-defined]
 from unittest.util import strclass
 
-from harness.model import again, notes, timeline
+from harness.model import notes, rerun, timeline
 from harness.model.clock import now
 from harness.runner.results import SkippedSubtest, Status, TestRecord, Trouble
 
@@ -212,10 +212,10 @@ class RecordingResult(unittest.TestResult):
 def _tell_command(record: TestRecord) -> None:
     """Have the last of a test's failures end with how to run it again, unless one says so."""
     texts = (trouble.text for trouble in record.troubles)
-    if any(line.startswith(again.MARK) for text in texts for line in text.splitlines()):
+    if any(line.startswith(rerun.MARK) for text in texts for line in text.splitlines()):
         return
-    command = again.command_for_name(record.owner if record.is_fixture else record.test_id)
+    command = rerun.command_for_name(record.owner if record.is_fixture else record.test_id)
     if command:
         *others, last = record.troubles
-        text = f"{last.text}\n\n{again.MARK}{command}"
+        text = f"{last.text}\n\n{rerun.MARK}{command}"
         record.troubles = [*others, replace(last, text=text)]

@@ -27,9 +27,9 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from harness.model import invocation, settings
-from harness.model.changed import changed
 from harness.model.clock import now
 from harness.model.errors import HarnessError
+from harness.model.temporarily import changed
 from harness.ranks import (
     child_imports,
     child_lifeline,

@@ -14,7 +14,7 @@ from harness.diagnosis import native
 from harness.diagnosis.report import describe, headline
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
 from harness.diagnosis.words import rank_list, shortened
-from harness.model import again
+from harness.model import rerun
 from harness.model.errors import SettingError
 from harness.model.evidence import (
     Collective,
@@ -280,7 +280,7 @@ class TestAgain(unittest.TestCase):
             for name in ("PYTEST_CURRENT_TEST", "HARNESS_SEED"):
                 if name not in env:
                     os.environ.pop(name, None)
-            return again.command_for(self)
+            return rerun.command_for(self)
 
     def test_pytest(self):
         command = self.command(PYTEST_CURRENT_TEST="x")

@@ -9,10 +9,10 @@ import unittest
 from unittest import mock
 
 from harness.model import settings
-from harness.model.changed import changed
 from harness.model.errors import SettingError
 from harness.model.misspelt_settings import TOLD_VARIABLE, misspelt
 from harness.model.spec import GIVEN_DEVICES_VARIABLE, WORLD_VARIABLE
+from harness.model.temporarily import changed
 from harness.ranks.plan import PLAN_VARIABLE
 from suites.selftest.support import ROOT, CommandTestCase
 

@@ -14,7 +14,7 @@ from unittest import mock
 from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import SettingError, StartError
-from harness.model.given import GivenPlace, given_place
+from harness.model.torchrun_environ import GivenPlace, given_place
 from harness.ranks import links, world_secret
 from harness.ranks.admission import Admission
 from harness.ranks.descriptors import readable
