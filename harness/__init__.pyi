@@ -1,28 +1,21 @@
 """The public API: every name and its home. `__init__.py` imports a name when it is first used."""
 
-from .cases.chaos import delay_rank, kill_rank, stop_rank
+from .cases.classes import DistributedTestBase
 from .cases.continuous import MultiProcContinuousTest
-from .cases.distributed_base import DistributedTestBase
-from .cases.flags import IS_CI, IS_SANDCASTLE, TEST_CUDA, TEST_MULTIGPU
-from .cases.isolation import isolation
-from .cases.multiprocess import MultiProcessTestCase
-from .cases.multithreaded import MultiThreadedTestCase
-from .cases.nodes import nodes
-from .cases.on_ranks import run_on_ranks
-from .cases.parametrize import (
+from .cases.decorators.chaos import delay_rank, kill_rank, stop_rank
+from .cases.decorators.flags import IS_CI, IS_SANDCASTLE, TEST_CUDA, TEST_MULTIGPU
+from .cases.decorators.parametrize import (
     decorateIf,
     instantiate_parametrized_tests,
     parametrize,
     reparametrize,
     subtest,
 )
-from .cases.running import run_tests
-from .cases.sandcastle import (
+from .cases.decorators.sandcastle import (
     skip_but_pass_in_sandcastle,
     skip_but_pass_in_sandcastle_if,
 )
-from .cases.seeding import set_rng_seed
-from .cases.skips import (
+from .cases.decorators.skips import (
     nccl_skip_if_lt_x_gpu,
     requires_gloo,
     requires_mpi,
@@ -36,10 +29,17 @@ from .cases.skips import (
     skip_if_small_worldsize,
     skip_if_win32,
 )
+from .cases.decorators.variants import backends, devices, world_sizes
+from .cases.isolation import isolation
+from .cases.multiprocess import MultiProcessTestCase
+from .cases.multithreaded import MultiThreadedTestCase
+from .cases.nodes import nodes
+from .cases.on_ranks import run_on_ranks
+from .cases.running import run_tests
+from .cases.seeding import set_rng_seed
 from .cases.testcase import TestCase
-from .cases.thread_tests import spawn_threads_and_init_comms
+from .cases.thread_mixin import spawn_threads_and_init_comms
 from .cases.timeouts import timeout
-from .cases.variants import backends, devices, world_sizes
 from .model.errors import (
     BodyNotRunError,
     ChaosError,

@@ -10,6 +10,6 @@ import sys
 
 def on_import() -> None:
     """Load the harness's profiles if this process uses the harness's TestCase."""
-    profiles = sys.modules.get("harness.cases.profiles")
+    profiles = sys.modules.get("harness.cases.properties.profiles")
     if profiles is not None:
         profiles.load()

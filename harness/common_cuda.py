@@ -1,6 +1,6 @@
 """Façade with the names of `torch.testing._internal.common_cuda`."""
 
-from harness.cases.flags import TEST_CUDA, TEST_MULTIGPU
+from harness.cases.decorators.flags import TEST_CUDA, TEST_MULTIGPU
 from harness.cases.forwarding import forward as _forward
 
 __all__ = ["TEST_CUDA", "TEST_MULTIGPU"]

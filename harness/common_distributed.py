@@ -1,12 +1,11 @@
 """Façade with the names of `torch.testing._internal.common_distributed`."""
 
-from harness.cases.continuous import MultiProcContinuousTest
-from harness.cases.distributed_base import (
+from harness.cases.classes import (
     DistributedTestBase,
     DynamoDistributedMultiProcTestCase,
 )
-from harness.cases.forwarding import forward as _forward
-from harness.cases.hardware import (
+from harness.cases.continuous import MultiProcContinuousTest
+from harness.cases.decorators.hardware import (
     at_least_x_gpu,
     import_transformers_or_skip,
     init_multigpu_helper,
@@ -22,10 +21,7 @@ from harness.cases.hardware import (
     skip_if_rocm_ver_lessthan_multiprocess,
     with_nccl_blocking_wait,
 )
-from harness.cases.helpers import captured_output, run_subtests, with_dist_debug_levels
-from harness.cases.multiprocess import MultiProcessTestCase
-from harness.cases.multithreaded import MultiThreadedTestCase
-from harness.cases.skips import (
+from harness.cases.decorators.skips import (
     get_required_world_size,
     nccl_skip_if_lt_x_gpu,
     requires_gloo,
@@ -40,10 +36,14 @@ from harness.cases.skips import (
     skip_if_small_worldsize,
     skip_if_win32,
 )
+from harness.cases.forwarding import forward as _forward
+from harness.cases.helpers import captured_output, run_subtests, with_dist_debug_levels
+from harness.cases.multiprocess import MultiProcessTestCase
+from harness.cases.multithreaded import MultiThreadedTestCase
 from harness.cases.sparse import simple_sparse_reduce_tests
-from harness.cases.thread_tests import spawn_threads_and_init_comms
+from harness.cases.thread_mixin import spawn_threads_and_init_comms
 from harness.cases.timeouts import TIMEOUT_DEFAULT, TIMEOUT_OVERRIDE, get_timeout
-from harness.cases.world_tests import DEFAULT_WORLD_SIZE
+from harness.cases.world_mixin import DEFAULT_WORLD_SIZE
 from harness.model.skips import TEST_SKIPS, TestSkip
 from harness.ranks.stores import create_tcp_store
 

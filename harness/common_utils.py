@@ -1,6 +1,6 @@
 """Façade with the names of `torch.testing._internal.common_utils`."""
 
-from harness.cases.flags import (
+from harness.cases.decorators.flags import (
     IN_RE_WORKER,
     IS_ARM64,
     IS_CI,
@@ -26,6 +26,18 @@ from harness.cases.flags import (
     TEST_WITH_UBSAN,
     TEST_XPU,
 )
+from harness.cases.decorators.parametrize import (
+    compose_parametrize_fns,
+    decorateIf,
+    instantiate_parametrized_tests,
+    parametrize,
+    reparametrize,
+    subtest,
+)
+from harness.cases.decorators.sandcastle import (
+    skip_but_pass_in_sandcastle,
+    skip_but_pass_in_sandcastle_if,
+)
 from harness.cases.forwarding import forward as _forward
 from harness.cases.helpers import (
     ADDRESS_IN_USE,
@@ -35,16 +47,7 @@ from harness.cases.helpers import (
     find_free_port,
     retry_on_connect_failures,
 )
-from harness.cases.parametrize import (
-    compose_parametrize_fns,
-    decorateIf,
-    instantiate_parametrized_tests,
-    parametrize,
-    reparametrize,
-    subtest,
-)
 from harness.cases.running import run_tests
-from harness.cases.sandcastle import skip_but_pass_in_sandcastle, skip_but_pass_in_sandcastle_if
 from harness.cases.seeding import set_rng_seed
 from harness.cases.testcase import TestCase
 

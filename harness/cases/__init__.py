@@ -7,7 +7,7 @@ require_torch()
 import functools  # noqa: E402
 import warnings  # noqa: E402
 
-from harness.cases import profiles  # noqa: E402
+from harness.cases.properties import profiles  # noqa: E402
 from harness.model.misspelt_settings import tell_misspelt  # noqa: E402
 
 profiles.load_where_used()

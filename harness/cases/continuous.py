@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.cases.continuous_tests import ContinuousTestMixin
+from harness.cases.continuous_mixin import ContinuousTestMixin
 from harness.cases.testcase import TestCase
 
 

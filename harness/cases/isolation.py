@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness.cases.said import said, saying
+from harness.cases.decorators.overrides import said, saying
 from harness.model import settings
 from harness.model.errors import SettingError
 from harness.model.spec import ISOLATIONS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.cases.rank_tests import RankTestMixin
+from harness.cases.process_mixin import RankTestMixin
 from harness.cases.testcase import TestCase
 
 

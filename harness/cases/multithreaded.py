@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.cases.testcase import TestCase
-from harness.cases.thread_tests import ThreadTestMixin
+from harness.cases.thread_mixin import ThreadTestMixin
 
 
 class MultiThreadedTestCase(ThreadTestMixin, TestCase):

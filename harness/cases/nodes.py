@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness.cases.said import said, saying
+from harness.cases.decorators.overrides import said, saying
 from harness.model.errors import SettingError
 
 T = TypeVar("T", bound=Callable[..., Any])

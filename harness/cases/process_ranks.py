@@ -1,6 +1,6 @@
 """The ranks of one running test where ranks are processes: started, awaited, ended.
 
-Here is what happens in the parent; `harness/cases/in_rank.py` has the rank's half.
+Here is what happens in the parent; `harness/cases/process_mixin_in_rank.py` has the rank's half.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.cases.example_worlds import ProcessWorld
-from harness.cases.expecting import accept
-from harness.cases.failing import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
+from harness.cases.assertions.expecting import accept
 from harness.cases.hooks import PROCESS_HOOKS
-from harness.cases.in_rank import RanksInRank
 from harness.cases.isolation import isolation_of
 from harness.cases.nodes import nodes_of
 from harness.cases.places import place_of_test, raise_at
+from harness.cases.process_mixin_in_rank import RanksInRank
+from harness.cases.properties.example_worlds import ProcessWorld
+from harness.cases.properties.under_hypothesis import is_given, run_property_test
+from harness.cases.raising import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
 from harness.cases.ranks_of_test import ranks_of
 from harness.cases.timeouts import timeout_of
-from harness.cases.under_hypothesis import is_given, run_property_test
 from harness.model import settings
 from harness.model.clock import Deadline, now
 from harness.model.errors import FolderError, StartError

@@ -12,12 +12,12 @@ import unittest
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from harness.cases import flags
-from harness.cases.failing import as_no_fault_of_the_test
+from harness.cases.decorators import flags
+from harness.cases.decorators.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
+from harness.cases.decorators.skips import get_required_world_size, skip_reason
 from harness.cases.hooks import Hook
-from harness.cases.sandcastle import RUNS_IN_PARENT, pass_instead_of_skip
-from harness.cases.skips import get_required_world_size, skip_reason
-from harness.cases.under_hypothesis import is_given
+from harness.cases.properties.under_hypothesis import is_given
+from harness.cases.raising import as_no_fault_of_the_test
 from harness.model.errors import WorldSizeError
 from harness.model.example import Example
 from harness.model.marks import RANKS

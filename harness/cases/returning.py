@@ -8,9 +8,9 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from harness.cases.failing import expect_no_failure
 from harness.cases.mixin_base import MixinBase
 from harness.cases.places import place_of_test, raise_at
+from harness.cases.raising import expect_no_failure
 from harness.diagnosis.sources import is_torch
 from harness.model.errors import BodyNotRunError
 from harness.model.returned import check_parametrized, check_wrapped, checked

@@ -9,9 +9,9 @@ from unittest.util import safe_repr
 
 import expecttest
 
-from harness.cases import profiles
-from harness.cases.comparison import Tolerance, assert_equal, message_with
-from harness.cases.expecting import expect_file
+from harness.cases.assertions.comparison import Tolerance, assert_equal, message_with
+from harness.cases.assertions.expecting import expect_file
+from harness.cases.properties import profiles
 from harness.cases.returning import ReturnCheckMixin
 from harness.cases.seeding import set_rng_seed
 

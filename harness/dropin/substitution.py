@@ -10,11 +10,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from harness.cases import hardware, skips, thread_tests
-from harness.cases.continuous_tests import ContinuousTestMixin
-from harness.cases.distributed_base import put_back_after
-from harness.cases.rank_tests import RankTestMixin
-from harness.cases.thread_tests import ThreadTestMixin
+from harness.cases import thread_mixin
+from harness.cases.classes import put_back_after
+from harness.cases.continuous_mixin import ContinuousTestMixin
+from harness.cases.decorators import hardware, skips
+from harness.cases.process_mixin import RankTestMixin
+from harness.cases.thread_mixin import ThreadTestMixin
 
 
 class _PutsBackMixin(RankTestMixin):
@@ -45,7 +46,7 @@ _FUNCTIONS = {
     "skip_if_odd_worldsize": skips,
     "skip_if_small_worldsize": skips,
     "skip_if_win32": skips,
-    "spawn_threads_and_init_comms": thread_tests,
+    "spawn_threads_and_init_comms": thread_mixin,
 }
 
 

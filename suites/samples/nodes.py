@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from harness import MultiProcessTestCase, isolation, nodes
-from harness.cases.skips import requires_world_size
+from harness.cases.decorators.skips import requires_world_size
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 

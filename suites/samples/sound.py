@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 import harness
 from harness import MultiProcessTestCase, requires_world_size, timeout, world_sizes
-from harness.cases.skips import get_required_world_size
+from harness.cases.decorators.skips import get_required_world_size
 
 
 class Recording(MultiProcessTestCase):

@@ -329,7 +329,7 @@ class TestBases(CommandTestCase):
                 from torch.testing._internal import common_distributed, common_fsdp
                 from torch.testing._internal.distributed import distributed_test, rpc_utils
                 from torch.testing._internal.distributed._tensor import common_dtensor
-                from harness.cases.world_tests import WorldTestMixin
+                from harness.cases.world_mixin import WorldTestMixin
 
                 for module in (
                     common_distributed, common_fsdp, distributed_test, rpc_utils, common_dtensor

@@ -155,7 +155,7 @@ class TestAccepting(CommandTestCase):
 
     def test_pytorchs_testcase(self):
         imports = (
-            "from harness.cases.rank_tests import RankTestMixin\n"
+            "from harness.cases.process_mixin import RankTestMixin\n"
             "from torch.testing._internal.common_utils import TestCase as Torchs\n"
         )
         command = ("-m", "harness", "--accept", "-s", "test_it")

@@ -20,7 +20,8 @@ import harness.common_cuda
 import harness.common_distributed as ours
 import harness.common_utils
 from harness import common_utils
-from harness.cases import hardware, helpers, skips
+from harness.cases import helpers
+from harness.cases.decorators import hardware, skips
 from suites.samples import mirrored
 from suites.selftest.support import run_case
 

@@ -16,7 +16,7 @@ from harness import (
     subtest,
     world_sizes,
 )
-from harness.cases import parametrize as ours
+from harness.cases.decorators import parametrize as ours
 from suites.selftest.support import run_case
 
 
@@ -172,7 +172,7 @@ class TestVariants(unittest.TestCase):
         self.assertEqual(names(cls), ["test_cpu", "test_cuda"])
         self.assertEqual(run_case(cls, "test_cpu").status, "passed")
         self.assertEqual(cls.calls, [{"device": torch.device("cpu")}])
-        with mock.patch("harness.cases.variants.device_count", return_value=0):
+        with mock.patch("harness.cases.decorators.variants.device_count", return_value=0):
             result = run_case(cls, "test_cuda")
         self.assertEqual(
             (result.status, result.text), ("skipped", "needs a CUDA device, this machine has none")
@@ -181,7 +181,7 @@ class TestVariants(unittest.TestCase):
     def test_ranks_take_the_devices_in_turn(self):
         for rank, wanted in ((0, 0), (1, 1), (2, 0)):
             cls = instances(devices("cuda"), rank=rank)
-            with mock.patch("harness.cases.variants.device_count", return_value=2):
+            with mock.patch("harness.cases.decorators.variants.device_count", return_value=2):
                 run_case(cls, "test_cuda")
             self.assertEqual(cls.calls, [{"device": torch.device("cuda", wanted)}])
 

@@ -17,8 +17,8 @@ from hypothesis.internal.reflection import function_digest
 from hypothesis.statistics import collector
 
 from harness import StateLeakWarning, WorldExitWarning
-from harness.cases.example_budget import ExampleBudget
-from harness.cases.property_tests import PropertyTest
+from harness.cases.properties.example_budget import ExampleBudget
+from harness.cases.properties.property_tests import PropertyTest
 from harness.model.errors import ExampleValueError
 from harness.ranks.child_hypothesis import explicitly, layer_of
 from harness.ranks.example_values import pack, unpack

@@ -404,7 +404,7 @@ class TestSkippedBeforeAnyProcess(unittest.TestCase):
     def test_too_few_gpus(self):
         from harness import nccl_skip_if_lt_x_gpu, requires_world_size, skip_if_lt_x_gpu
 
-        with mock.patch("harness.cases.skips.accelerator_count", return_value=1):
+        with mock.patch("harness.cases.decorators.skips.accelerator_count", return_value=1):
             reason = "needs at least 2 GPUs, this machine has 1"
             self.assertEqual(self.skips(skip_if_lt_x_gpu(2)), reason)
             self.assertEqual(self.skips(nccl_skip_if_lt_x_gpu("nccl", 2)), reason)
@@ -414,7 +414,7 @@ class TestSkippedBeforeAnyProcess(unittest.TestCase):
         from harness import skip_if_no_gpu
 
         self.assertEqual(self.skips(skip_if_no_gpu), "CUDA is not available")
-        with mock.patch("harness.cases.skips.accelerator_count", return_value=2):
+        with mock.patch("harness.cases.decorators.skips.accelerator_count", return_value=2):
             self.assertEqual(
                 self.skips(skip_if_no_gpu), "needs a GPU for each of 3 ranks, this machine has 2"
             )
@@ -431,7 +431,7 @@ class TestSkippedBeforeAnyProcess(unittest.TestCase):
         )
 
     def test_missing_backend(self):
-        from harness.cases import skips
+        from harness.cases.decorators import skips
 
         for name in ("gloo", "nccl", "ucc", "mpi"):
             with mock.patch.object(skips, "backend_is_available", return_value=False):

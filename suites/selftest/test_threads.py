@@ -10,7 +10,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
-from harness.cases.thread_tests import spawn_threads_and_init_comms
+from harness.cases.thread_mixin import spawn_threads_and_init_comms
 from harness.model.errors import HookSignatureError, SettingError
 from harness.ranks.leftovers import ThreadLeakWarning
 from suites.samples import threaded

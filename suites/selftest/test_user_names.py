@@ -10,7 +10,7 @@ from unittest import mock
 import expecttest
 
 from harness import MultiProcContinuousTest, MultiProcessTestCase, MultiThreadedTestCase
-from harness.cases.continuous_tests import ContinuousRanks
+from harness.cases.continuous_mixin import ContinuousRanks
 from harness.cases.on_ranks import _CallRanks
 from harness.cases.process_ranks import ProcessRanks
 from harness.cases.thread_ranks import ThreadRanks

@@ -14,10 +14,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from harness.cases import flags
-from harness.cases.devices import accelerator_count, backend_is_available
-from harness.cases.sandcastle import skip_but_pass_in_sandcastle, skip_but_pass_in_sandcastle_if
-from harness.cases.skips import nccl_skip_if_lt_x_gpu, skip_unless_runnable
+from harness.cases.decorators import flags
+from harness.cases.decorators.devices import accelerator_count, backend_is_available
+from harness.cases.decorators.sandcastle import (
+    skip_but_pass_in_sandcastle,
+    skip_but_pass_in_sandcastle_if,
+)
+from harness.cases.decorators.skips import nccl_skip_if_lt_x_gpu, skip_unless_runnable
 from harness.model.skips import TEST_SKIPS
 from harness.model.temporarily import changed
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness.cases import flags
+from harness.cases.decorators import flags
 from harness.model import notes
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks

@@ -10,7 +10,7 @@ from harness.cases.ranks_of_test import Ranks, ranks_of
 from harness.cases.require_torch import require_distributed
 from harness.cases.seeding import set_rng_seed
 from harness.cases.timeouts import group_timeout_s
-from harness.cases.world_tests import WorldTestMixin
+from harness.cases.world_mixin import WorldTestMixin
 from harness.model.example import Example
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from harness.cases.devices import accelerator_count, backend_is_available, device_count
-from harness.cases.parametrize import Instance, TestParametrizer, copy_of
-from harness.cases.skips import REQUIRED_WORLD_SIZE, skip_unless_runnable
+from harness.cases.decorators.devices import accelerator_count, backend_is_available, device_count
+from harness.cases.decorators.parametrize import Instance, TestParametrizer, copy_of
+from harness.cases.decorators.skips import REQUIRED_WORLD_SIZE, skip_unless_runnable
 from harness.model.spec import check_world_size
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 from hypothesis.errors import Flaky, HypothesisException
 
-from harness.cases.example_budget import ExampleBudget
-from harness.cases.failing import ERRORS, expect_no_failure, place_of_rank
 from harness.cases.missing_names import hints
 from harness.cases.places import place_of_test, raise_at
+from harness.cases.properties.example_budget import ExampleBudget
+from harness.cases.raising import ERRORS, expect_no_failure, place_of_rank
 from harness.cases.ranks_of_test import ranks_of
 from harness.diagnosis.report import describe, headline
 from harness.model.errors import FlakyExampleError, HarnessError

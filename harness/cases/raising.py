@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from harness.cases import flags
+from harness.cases.decorators import flags
+from harness.cases.decorators.sandcastle import pass_instead_of_skip
 from harness.cases.missing_names import hints
 from harness.cases.places import place_of_test, raise_at
-from harness.cases.sandcastle import pass_instead_of_skip
 from harness.diagnosis.report import describe
 from harness.diagnosis.sources import is_foreign
 from harness.model import pytest_outcomes, settings

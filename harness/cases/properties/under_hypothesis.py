@@ -11,7 +11,7 @@ from harness.model import settings
 from harness.model.example import Example
 
 if TYPE_CHECKING:
-    from harness.cases.example_worlds import ExampleWorld
+    from harness.cases.properties.example_worlds import ExampleWorld
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -77,8 +77,8 @@ def run_property_test(
         world: runs the examples.
         example_s: seconds that the body may take with one example.
     """
-    from harness.cases.example_budget import ExampleBudget
-    from harness.cases.property_tests import PropertyTest
+    from harness.cases.properties.example_budget import ExampleBudget
+    from harness.cases.properties.property_tests import PropertyTest
 
     budget = ExampleBudget(
         example_s,

@@ -7,7 +7,7 @@ import os
 import torch
 import torch.distributed as dist
 
-from harness.cases import flags
+from harness.cases.decorators import flags
 from harness.model.spec import GIVEN_DEVICES_VARIABLE
 
 

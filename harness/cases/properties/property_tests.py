@@ -22,11 +22,11 @@ from hypothesis.control import current_build_context, should_note
 from hypothesis.errors import UnsatisfiedAssumption
 from hypothesis.reporting import current_reporter, with_reporter
 
-from harness.cases.example_budget import ExampleBudget
-from harness.cases.example_failures import raise_example, raise_found
-from harness.cases.example_worlds import Answer, ExampleWorld, Question
-from harness.cases.failing import Shown, exit_error, xfail_error
 from harness.cases.places import place_of_test, raise_at
+from harness.cases.properties.example_budget import ExampleBudget
+from harness.cases.properties.example_failures import raise_example, raise_found
+from harness.cases.properties.example_worlds import Answer, ExampleWorld, Question
+from harness.cases.raising import Shown, exit_error, xfail_error
 from harness.model.clock import now
 from harness.model.errors import PropertyError, RanksTimedOutError
 from harness.model.example import Remarks

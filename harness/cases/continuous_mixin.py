@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 import torch
 import torch.distributed as dist
 
-from harness.cases.devices import current_accelerator, why_backend_cannot_run
+from harness.cases.decorators.devices import current_accelerator, why_backend_cannot_run
 from harness.cases.hooks import CONTINUOUS_HOOKS
+from harness.cases.process_mixin import RankTestMixin
 from harness.cases.process_ranks import ProcessRanks
-from harness.cases.rank_tests import RankTestMixin
 from harness.cases.require_torch import require_distributed
-from harness.cases.world_tests import UNSET
+from harness.cases.world_mixin import UNSET
 from harness.model.spec import NONE
 from harness.ranks import child_kept_group, child_stay
 from harness.ranks.child_pipe import RankPipe

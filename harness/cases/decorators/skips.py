@@ -14,9 +14,9 @@ import unittest
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness.cases import flags
-from harness.cases.devices import accelerator_count, backend_is_available
-from harness.cases.sandcastle import skip_but_pass_in_sandcastle_if
+from harness.cases.decorators import flags
+from harness.cases.decorators.devices import accelerator_count, backend_is_available
+from harness.cases.decorators.sandcastle import skip_but_pass_in_sandcastle_if
 from harness.diagnosis.words import count
 from harness.model.marks import note_device_for_each_rank, note_devices
 from harness.model.skips import TEST_SKIPS

@@ -1,0 +1,1 @@
+"""Assertions with state of their own: tensors compared, texts that tests expect."""
