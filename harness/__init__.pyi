@@ -62,7 +62,7 @@ from .model.errors import (
     WorldSizeError,
 )
 from .model.marks import serial, uses_resources
-from .ranks.launcher import RanksSpawnedWarning
+from .ranks.launch.launcher import RanksSpawnedWarning
 from .ranks.leftovers import ProcessLeakWarning, StateLeakWarning, ThreadLeakWarning
 from .ranks.pool import WorldExitWarning
 from .ranks.stores import create_tcp_store, file_store, hash_store, tcp_store

@@ -15,14 +15,15 @@ from harness.model.evidence import Group, Snapshot
 from harness.model.outcome import Passed, spoken_to_data
 from harness.model.spec import LaunchSpec
 from harness.model.verdict import USUAL_EXIT, VerdictKind, judge
-from harness.ranks import folders, links
-from harness.ranks.assembling import Member
-from harness.ranks.given_world import GivenWorld
-from harness.ranks.links import Link
-from harness.ranks.peers import Peer
+from harness.ranks import folders
 from harness.ranks.stores import LOOPBACK
-from harness.ranks.supervisor import Limits, Supervisor
-from harness.ranks.surroundings import Surroundings
+from harness.ranks.torchrun import links
+from harness.ranks.torchrun.gathering import Member
+from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.peer import Peer
+from harness.ranks.torchrun.process_changes import Surroundings
+from harness.ranks.torchrun.world import GivenWorld
+from harness.ranks.watch.supervisor import Limits, Supervisor
 
 _LIMIT_S = 120.0
 # What a rank of a test with one collective says of its process group.

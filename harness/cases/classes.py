@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from harness.cases.multiprocess import MultiProcessTestCase
 from harness.cases.require_torch import require_distributed
-from harness.ranks.child_store import store_for_group
+from harness.ranks.child.store import store_for_group
 
 
 class DistributedTestBase(MultiProcessTestCase):

@@ -23,9 +23,9 @@ from harness.cases.process_ranks import ProcessRanks
 from harness.cases.require_torch import require_distributed
 from harness.cases.world_mixin import UNSET
 from harness.model.spec import NONE
-from harness.ranks import child_kept_group, child_stay
-from harness.ranks.child_pipe import RankPipe
-from harness.ranks.child_store import store_for_group
+from harness.ranks.child import between_tests, kept_group
+from harness.ranks.child.rank_pipe import RankPipe
+from harness.ranks.child.store import store_for_group
 
 # Those that torch may have been built without.
 _OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "nccl-lazy", "nccl2", "ucc", "xccl"})
@@ -59,9 +59,9 @@ class ContinuousRanks(ProcessRanks):
             require_distributed()
             test_class._init_pg(rank, world_size, file_name)
 
-        child_kept_group.bring_up(test_class.isolation or NONE, _group_key(test_class), bring_up)
+        kept_group.bring_up(test_class.isolation or NONE, _group_key(test_class), bring_up)
         os.environ["LOCAL_RANK"] = str(rank)
-        child_stay.note_environment()
+        between_tests.note_environment()
         test_class.pg = dist.distributed_c10d._get_default_group()
         case.run_test(test_name, pipe)
 

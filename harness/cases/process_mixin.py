@@ -12,7 +12,7 @@ from harness.cases.process_mixin_in_rank import InRankMixin
 from harness.cases.process_ranks import ProcessRanks, check_return_codes
 from harness.cases.ranks_of_test import ranks_of
 from harness.cases.world_mixin import MAIN_RANK
-from harness.ranks.launcher import ProcessFactory, launcher
+from harness.ranks.launch.launcher import ProcessFactory, launcher
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 

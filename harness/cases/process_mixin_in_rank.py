@@ -15,9 +15,9 @@ from harness.model.example import Example
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import PROCESS
-from harness.ranks import child_kept_group, child_pipe, child_store
-from harness.ranks.child_body import run_body
-from harness.ranks.child_pipe import RankPipe
+from harness.ranks.body import run_body
+from harness.ranks.child import kept_group, rank_pipe, store
+from harness.ranks.child.rank_pipe import RankPipe
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -39,19 +39,19 @@ class RanksInRank(Ranks):
         test_class._run(rank, test_name, file_name, pipe, **kwargs)
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        return child_pipe.current().meet(label, value)
+        return rank_pipe.current().meet(label, value)
 
     def hand_out(self, name: str, data: bytes) -> None:
-        child_store.hand_out(name, data)
+        store.hand_out(name, data)
 
     def handed_out(self, name: str) -> bytes:
-        return child_store.handed_out(name)
+        return store.handed_out(name)
 
     def take_back(self, name: str) -> None:
-        child_store.take_back(name)
+        store.take_back(name)
 
     def example(self) -> Example | None:
-        return child_pipe.current().example
+        return rank_pipe.current().example
 
     def seed(self) -> None:
         set_rng_seed()
@@ -59,7 +59,7 @@ class RanksInRank(Ranks):
     def leave_process_group(self, exits: bool) -> None:
         """Destroy the process group, unless it is to stay."""
         if self.case.destroy_pg_upon_exit:
-            child_kept_group.destroy_others(exits=exits)
+            kept_group.destroy_others(exits=exits)
 
 
 class InRankMixin(WorldTestMixin):
@@ -94,10 +94,10 @@ class InRankMixin(WorldTestMixin):
             kwargs.setdefault("timeout", longer)
 
         def bring_up() -> None:
-            kwargs.setdefault("store", child_store.store_for_group(self.file_name, self.world_size))
+            kwargs.setdefault("store", store.store_for_group(self.file_name, self.world_size))
             dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
 
-        child_kept_group.bring_up(self.isolation or PROCESS, (backend, dict(kwargs)), bring_up)
+        kept_group.bring_up(self.isolation or PROCESS, (backend, dict(kwargs)), bring_up)
 
     def perRankSetUp(self) -> None:
         """Runs in every rank before the test method; setUp runs in the parent."""

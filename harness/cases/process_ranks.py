@@ -30,16 +30,17 @@ from harness.model.expectation import Expectation
 from harness.model.module_sources import sources_of
 from harness.model.spec import PROCESS, LaunchSpec, check_world_size
 from harness.model.verdict import ExitRule, Verdict, VerdictKind, judge
-from harness.ranks import folders, tracks
-from harness.ranks.given import GivenRanks, current, placed, start_world
-from harness.ranks.launcher import ProcessFactory, launcher
-from harness.ranks.launching import launch_environ, name_for_ranks, rank_threads
+from harness.ranks import folders
+from harness.ranks.launch.environment import launch_environ, name_for_ranks, rank_threads
+from harness.ranks.launch.launcher import ProcessFactory, launcher
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
 from harness.ranks.pool import StayingWorld, pool
-from harness.ranks.rank_warnings import launch_data, show_warnings
 from harness.ranks.remains import imported_by, left_in
-from harness.ranks.supervisor import Limits, Supervisor
+from harness.ranks.torchrun.cluster import GivenRanks, current, placed, start_world
+from harness.ranks.watch import tracks
+from harness.ranks.watch.rank_warnings import launch_data, show_warnings
+from harness.ranks.watch.supervisor import Limits, Supervisor
 from harness.ranks.world import World
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks

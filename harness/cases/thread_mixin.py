@@ -20,9 +20,9 @@ from harness.model.returned import check_returned
 from harness.model.spec import check_world_size
 from harness.model.timeline import BODY, TEAR_DOWN
 from harness.ranks import expectations
-from harness.ranks.child_body import run_body
-from harness.ranks.rank_thread import current_rank
-from harness.ranks.thread_world import ThreadWorld
+from harness.ranks.body import run_body
+from harness.ranks.threads.rank import current_rank
+from harness.ranks.threads.world import ThreadWorld
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 

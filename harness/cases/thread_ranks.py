@@ -19,9 +19,9 @@ from harness.model.marks import RANKS
 from harness.model.spec import check_world_size
 from harness.model.verdict import judge
 from harness.ranks import expectations
-from harness.ranks.rank_thread import current_rank
-from harness.ranks.thread_world import ThreadWorld
-from harness.ranks.tracks import threads_left_behind
+from harness.ranks.threads.rank import current_rank
+from harness.ranks.threads.world import ThreadWorld
+from harness.ranks.watch.tracks import threads_left_behind
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 

@@ -22,7 +22,7 @@ from harness.cases.hooks import check_hooks
 from harness.cases.properties.under_hypothesis import note_given, run_in_rank
 from harness.cases.ranks_of_test import Ranks, adopt_world_size, ranks_of
 from harness.cases.returning import ReturnCheckMixin, is_async_class
-from harness.ranks.child_place import local_rank
+from harness.ranks.child.node_environment import local_rank
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 

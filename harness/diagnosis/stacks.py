@@ -61,7 +61,7 @@ def _is_own(frames: Iterable[Place]) -> bool:
     return any(f.function in _OWN_FUNCTIONS and is_machinery(f.file) for f in frames)
 
 
-# What the harness's threads in a rank run (harness.ranks.child_listener, child_lifeline).
+# What the harness's threads in a rank run (harness.ranks.child.listener, child_lifeline).
 _OWN_FUNCTIONS = frozenset({"_listen", "_end_with_parent", "let_go"})
 
 

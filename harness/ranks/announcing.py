@@ -12,8 +12,8 @@ from harness.model.clock import Deadline
 from harness.model.errors import StartError
 from harness.model.torchrun_environ import GivenPlace
 from harness.ranks.channel import Message
-from harness.ranks.handshake import signed, unsigned
-from harness.ranks.world_secret import WorldSecret
+from harness.ranks.torchrun.handshake import signed, unsigned
+from harness.ranks.torchrun.world_secret import WorldSecret
 
 _KEY = "harness/rank 0"
 # How often a process looks whether rank 0 has said where it is.

@@ -16,7 +16,7 @@ import threading
 from types import FrameType
 
 from harness.model.errors import StartError
-from harness.ranks.plan import main_module
+from harness.ranks.launch.preload_plan import main_module
 
 _MAIN = "__main__"
 

@@ -15,8 +15,8 @@ from typing import Any
 import expecttest
 
 from harness.model.expectation import Expectation, is_accepting
-from harness.ranks import child_pipe
-from harness.ranks.rank_thread import RankThread
+from harness.ranks.child import rank_pipe
+from harness.ranks.threads.rank import RankThread
 
 Tell = Callable[[Expectation], None]
 
@@ -35,7 +35,7 @@ def teller() -> Tell | None:
     if isinstance(thread, RankThread):
         return thread.expectations.append if thread.example is None else _compare
     try:
-        pipe = child_pipe.current()
+        pipe = rank_pipe.current()
     except RuntimeError:
         return None
     return pipe.tell_expectation if pipe.example is None else _compare

@@ -24,8 +24,8 @@ from harness.model.clock import Deadline
 from harness.model.spec import WORLD_VARIABLE
 from harness.model.temporarily import changed
 from harness.ranks import folders
-from harness.ranks.fork_server import server_pids
-from harness.ranks.plan import PLAN_VARIABLE
+from harness.ranks.launch.fork_server import server_pids
+from harness.ranks.launch.preload_plan import PLAN_VARIABLE
 
 #: Helpers that end by themselves when they notice that their rank has gone need a moment for it.
 LEAVING_S = 0.5

@@ -16,9 +16,9 @@ from harness.diagnosis.words import count
 from harness.model import settings
 from harness.model.spec import LaunchSpec
 from harness.ranks import folders
-from harness.ranks.given import store_for_staying_worlds
 from harness.ranks.leftovers import LEAVING_S
-from harness.ranks.supervisor import TERM_GRACE_S
+from harness.ranks.torchrun.cluster import store_for_staying_worlds
+from harness.ranks.watch.supervisor import TERM_GRACE_S
 from harness.ranks.world import World
 
 # Idle ranks cost memory only; how many may wait for a test of their size to come again.

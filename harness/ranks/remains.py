@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.diagnosis.words import grouped, rank_list
-from harness.ranks.watched import WAITING, WatchedRank
+from harness.ranks.watch.watched_rank import WAITING, WatchedRank
 
 
 def left_in(ranks: Sequence[WatchedRank]) -> list[str]:

@@ -19,14 +19,14 @@ from harness.model.clock import Deadline, now
 from harness.model.spec import LaunchSpec
 from harness.ranks import folders
 from harness.ranks.channel import Message, encode
-from harness.ranks.child_main import rank_main
+from harness.ranks.child.main import rank_main
 from harness.ranks.handle import RankHandle
-from harness.ranks.launcher import ProcessFactory
+from harness.ranks.launch.launcher import ProcessFactory
 from harness.ranks.leftovers import Leftover, LeftoverWatch
-from harness.ranks.live import live_streams
+from harness.ranks.live_output import live_streams
 from harness.ranks.logs import WorldLogs, empty, make_logs, stacks_path
-from harness.ranks.looks import Look, Wish, look_at
-from harness.ranks.own_rank import OwnRank
+from harness.ranks.outside_view import Look, Wish, look_at
+from harness.ranks.process_rank import OwnRank
 from harness.ranks.stores import LOOPBACK, serve
 
 # After KILL, the kernel needs a moment to take a process down; one in uninterruptible sleep may

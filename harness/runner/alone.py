@@ -6,8 +6,9 @@ import unittest
 from collections.abc import Iterator, Mapping
 
 from harness.model.clock import now
-from harness.ranks import folders, whereabouts
+from harness.ranks import folders
 from harness.ranks.descriptors import lost_descriptors, told_of_lost
+from harness.ranks.watch import where
 from harness.runner import aftermath
 from harness.runner.crew import Limits
 from harness.runner.given import Given
@@ -69,8 +70,8 @@ class Alone:
             is_to_stop=lambda: bool(self._signals.stopped_by),
         )
         # From the start: the supervisor of a test looks for questions only if somebody may ask.
-        whereabouts.attend(self._tell_where)
-        self._signals.on_question = self._signals.on_stop = whereabouts.ask
+        where.attend(self._tell_where)
+        self._signals.on_question = self._signals.on_stop = where.ask
         self._signals.grace_s = _WHERE_S if self._given is None else _VERDICT_S
         with warnings_shown():
             try:
@@ -85,7 +86,7 @@ class Alone:
             finally:
                 self._signals.raise_on_interrupt(False)
                 self._signals.on_question = self._signals.on_stop = None
-                whereabouts.dismiss()
+                where.dismiss()
 
     def _run_all(
         self,
@@ -135,7 +136,7 @@ class Alone:
         lost = lost_descriptors()
         if lost:
             folders.lock_again()
-            whereabouts.bell()  # makes a new one where it is needed
+            where.bell()  # makes a new one where it is needed
         told = [told_of_lost(lost)] if lost else []
         return "\n\n".join([*told, *filter(None, [self._signals.take_own()])])
 

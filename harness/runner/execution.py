@@ -15,7 +15,7 @@ from harness.diagnosis.words import count
 from harness.model import invocation, settings
 from harness.model.clock import Deadline, now
 from harness.model.errors import UsageError
-from harness.ranks.leaving import leave_if_fork_of
+from harness.ranks.process_exit import leave_if_fork_of
 from harness.runner import discovery
 from harness.runner.alone import WORLD_LOST, Alone
 from harness.runner.choice import Choice, choose

@@ -9,7 +9,7 @@ from harness.model import invocation, settings
 from harness.model.clock import Deadline
 from harness.model.cores import core_count
 from harness.ranks import folders
-from harness.ranks.launcher import launcher
+from harness.ranks.launch.launcher import launcher
 from harness.ranks.logs import STREAMS
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.worker import Worker

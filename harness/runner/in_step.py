@@ -26,9 +26,9 @@ from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
 from harness.runner.orders import Wanted
 
 if TYPE_CHECKING:
-    from harness.ranks.assembling import Gathering
-    from harness.ranks.given import GivenRanks
-    from harness.ranks.surroundings import Surroundings
+    from harness.ranks.torchrun.cluster import GivenRanks
+    from harness.ranks.torchrun.gathering import Gathering
+    from harness.ranks.torchrun.process_changes import Surroundings
 
 
 def place_for(options: Options) -> GivenPlace | None:
@@ -63,11 +63,11 @@ def run(place: GivenPlace, options: Options, wanted: Wanted) -> int:
         UsageError: if they were not started alike, or on rank 0 as `Execution.run` does.
     """
     from harness.ranks.announcing import AgentStore, board_of
-    from harness.ranks.assembling import Gathering
-    from harness.ranks.joining import Joining, card_of
-    from harness.ranks.keeper import Keeper
-    from harness.ranks.surroundings import Surroundings
-    from harness.ranks.world_secret import world_secret
+    from harness.ranks.torchrun.agent import Keeper
+    from harness.ranks.torchrun.gathering import Gathering
+    from harness.ranks.torchrun.process_changes import Surroundings
+    from harness.ranks.torchrun.rendezvous import Joining, card_of
+    from harness.ranks.torchrun.world_secret import world_secret
 
     signal.signal(signal.SIGTERM, _leave)
     settings.GIVEN_WORLD.set(False)  # what is started from here on is not a part of that world
@@ -120,7 +120,7 @@ def _gather(
     place: GivenPlace, gathering: Gathering, base: Surroundings, deadline: Deadline
 ) -> GivenRanks:
     """Wait for all other processes."""
-    from harness.ranks.given import GivenRanks
+    from harness.ranks.torchrun.cluster import GivenRanks
 
     members, links = gathering.gather(deadline, settings.ASSEMBLY_TIMEOUT_S.value())
     ranks = GivenRanks(place, members, links, base)
@@ -131,11 +131,11 @@ def _gather(
 
 def _lead(ranks: GivenRanks, world: Given, options: Options, wanted: Wanted) -> int:
     """Run everything, as rank 0, and have all processes end with the same code."""
-    from harness.ranks import given
     from harness.ranks.pool import pool
+    from harness.ranks.torchrun import cluster
     from harness.runner.execution import Execution
 
-    given.use(ranks)
+    cluster.use(ranks)
     code = EXIT_FAILED
     try:
         code = Execution(options, wanted, world).run()
@@ -145,7 +145,7 @@ def _lead(ranks: GivenRanks, world: Given, options: Options, wanted: Wanted) -> 
     finally:
         _together(code)
         pool().close()
-        given.use(None)
+        cluster.use(None)
         ranks.leave(code)
     return code
 

@@ -17,8 +17,8 @@ from harness.model.installed_torch import use_installed_torch
 from harness.model.misspelt_settings import tell_misspelt
 from harness.model.torchrun_environ import GivenPlace, given_place
 from harness.ranks.class_lookup import check_main
-from harness.ranks.leaving import end_as_an_interpreter_does, leave
-from harness.ranks.plan import DROPIN_MODULE
+from harness.ranks.launch.preload_plan import DROPIN_MODULE
+from harness.ranks.process_exit import end_as_an_interpreter_does, leave
 from harness.runner import warming
 from harness.runner.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.command_line import parse

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from harness.ranks.descriptors import OwnDescriptor, duplicate_high, file_behind
-from harness.ranks.leaving import flush_output
+from harness.ranks.process_exit import flush_output
 
 
 class OwnStream:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.util import strclass
 
-from harness.ranks.leaving import leave_if_fork_of
+from harness.ranks.process_exit import leave_if_fork_of
 from harness.runner.recording import RecordingResult
 from harness.runner.results import TestRecord
 

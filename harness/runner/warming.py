@@ -24,7 +24,7 @@ def prewarm(files: Sequence[TestFile], with_workers: bool) -> None:
     chosen = files if with_workers else [file for file in files if _has_any(file, _RANKS)]
     if not chosen and not with_workers:
         return
-    from harness.ranks.launcher import launcher
+    from harness.ranks.launch.launcher import launcher
 
     for file in chosen:
         file.put_on_path()
@@ -38,7 +38,7 @@ def prewarm(files: Sequence[TestFile], with_workers: bool) -> None:
 
 def prewarm_for_script() -> None:
     """Start the fork server for the tests of `__main__`, which are to run in workers."""
-    from harness.ranks.launcher import launcher
+    from harness.ranks.launch.launcher import launcher
 
     launcher().also_import(_WORKER, "__main__")
     launcher().prewarm()

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.model.clock import NEVER, Deadline
-from harness.ranks import quit_key
 from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.descriptors import readable
+from harness.ranks.launch import quit_key
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.results import TestRecord, record_from_data
 from harness.runner.schedule import Item

@@ -30,29 +30,23 @@ from harness.model import invocation, settings
 from harness.model.clock import now
 from harness.model.errors import HarnessError
 from harness.model.temporarily import changed
-from harness.ranks import (
-    child_imports,
-    child_lifeline,
-    child_listener,
-    child_open_files,
-    folders,
-    quit_key,
-    terminal,
-    whereabouts,
-)
-from harness.ranks.becoming import become
+from harness.ranks import child_lifeline, folders
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
-from harness.ranks.child_preload import forget_exit_handlers_of_the_server, plan_of_this_server
+from harness.ranks.child import listener as child_listener
 from harness.ranks.descriptors import OwnDescriptor, lost_descriptors, told_of_lost
-from harness.ranks.launcher import launcher
-from harness.ranks.leaving import (
+from harness.ranks.launch import import_effects, open_files, quit_key
+from harness.ranks.launch.launcher import launcher
+from harness.ranks.launch.preload import forget_exit_handlers_of_the_server, plan_of_this_server
+from harness.ranks.launch.preload_plan import DROPIN_MODULE
+from harness.ranks.launch.process import become
+from harness.ranks.launch.start_method import be_main_process
+from harness.ranks.process_exit import (
     end_as_an_interpreter_does,
     flush_output,
     leave,
     leave_if_fork_of,
 )
-from harness.ranks.plan import DROPIN_MODULE
-from harness.ranks.start_method import be_main_process
+from harness.ranks.watch import terminal, where
 from harness.runner import discovery, worker_output
 from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.performing import Performer, warnings_shown
@@ -92,7 +86,7 @@ def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
     if lifeline is not None:
         OwnDescriptor(lifeline, "the pipe that ends the worker with the runner")
     forget_exit_handlers_of_the_server()
-    child_open_files.reopen()
+    open_files.reopen()
     _become(spec, is_script)
     be_main_process()
     invocation.tell(list(spec.command), spec.started_in)
@@ -115,9 +109,9 @@ def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
 
 def _become(spec: WorkerSpec, is_script: bool) -> None:
     """Take over the runner's state, with what the test modules have done to it when imported."""
-    state = child_imports.ProcessState(spec.environ, spec.cwd, spec.sys_path, spec.argv)
+    state = import_effects.ProcessState(spec.environ, spec.cwd, spec.sys_path, spec.argv)
     if not is_script:  # the runner is a script that has imported them itself
-        state = child_imports.with_changes(state)
+        state = import_effects.with_changes(state)
     become(environ=state.environ, cwd=state.cwd, sys_path=state.sys_path, argv=state.argv)
 
 
@@ -158,7 +152,7 @@ class _Worker:
         self._number = spec.number
         self._orders: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         # From the start: the supervisor of a test looks for questions only if somebody may ask.
-        whereabouts.attend(lambda text: self._send({"kind": "where", "text": text}))
+        where.attend(lambda text: self._send({"kind": "where", "text": text}))
         listener = threading.Thread(target=self._listen, name="harness-worker", daemon=True)
         listener.start()
         change_in_forks([signal.SIGTERM], self._let_go_in_a_fork)
@@ -194,7 +188,7 @@ class _Worker:
                 self._record_closed_channel()
             for message in reader.read():
                 if message["kind"] == "where":
-                    whereabouts.ask()
+                    where.ask()
                 elif message["kind"] == "drop":
                     self._drops = True
                 else:

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.ranks.becoming import write_to
-from harness.ranks.leaving import flush_output
+from harness.ranks.launch.process import write_to
 from harness.ranks.logs import STREAMS
+from harness.ranks.process_exit import flush_output
 
 # What a report keeps of each stream of one test: the end of it.
 _MAX_BYTES = 1 << 16

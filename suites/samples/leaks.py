@@ -34,8 +34,8 @@ import torch._dynamo.config as dynamo_config
 import torch.distributed as dist
 from torch.optim import optimizer
 
-from harness.ranks import child_kept_group, child_torch_state
-from harness.ranks.child_state import RankState
+from harness.ranks.child import kept_group, torch_state
+from harness.ranks.child.state import RankState
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("sample")
 CPU = "cpu"
@@ -65,12 +65,12 @@ def saved_tensor_hooks() -> None:
 
 def timeout_of_the_kept_group() -> None:
     store = dist.HashStore()
-    child_kept_group.bring_up(
+    kept_group.bring_up(
         "none",
         "sample",
         lambda: dist.init_process_group("gloo", store=store, rank=0, world_size=1),
     )
-    assert not child_torch_state.groups_and_timeouts()
+    assert not torch_state.groups_and_timeouts()
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=5))
 
 

@@ -15,9 +15,9 @@ import psutil
 from harness.model.clock import Deadline
 from harness.model.errors import StartError
 from harness.model.marks import serial
-from harness.ranks.fork_server import ForkServer
-from harness.ranks.launcher import Launcher, launcher
-from harness.ranks.plan import PreloadPlan
+from harness.ranks.launch.fork_server import ForkServer
+from harness.ranks.launch.launcher import Launcher, launcher
+from harness.ranks.launch.preload_plan import PreloadPlan
 from suites.samples import edges
 from suites.selftest.support import run_case
 

@@ -17,10 +17,10 @@ from unittest import mock
 
 import torch
 
-from harness.ranks import links
-from harness.ranks.assembling import Member
-from harness.ranks.peers import Peer
 from harness.ranks.stores import LOOPBACK
+from harness.ranks.torchrun import links
+from harness.ranks.torchrun.gathering import Member
+from harness.ranks.torchrun.peer import Peer
 from suites.selftest.given_runs import (
     PROPERTIES,
     SAMPLES,

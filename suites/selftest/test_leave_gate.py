@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 from harness.model import clock
-from harness.ranks.leave_gate import LeaveGate
-from harness.ranks.watched import Phase
+from harness.ranks.watch.leave_gate import LeaveGate
+from harness.ranks.watch.watched_rank import Phase
 
 
 class Handle:

@@ -23,21 +23,21 @@ from hypothesis import strategies as st
 
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
-from harness.ranks.admission import Arrival
-from harness.ranks.assembling import Gathering, Member
 from harness.ranks.channel import FrameReader, encode
 from harness.ranks.descriptors import readable
-from harness.ranks.handshake import Caller, NotProvenError, claim_of, prove, unsigned
-from harness.ranks.joining import Card, card_from, card_of
-from harness.ranks.keeper import Keeper
 from harness.ranks.leftovers import Leftover
-from harness.ranks.link_messages import ANSWERS, FROM_RANK_0, TO_RANK_0
-from harness.ranks.links import Link
-from harness.ranks.looks import Look
-from harness.ranks.peers import Peer, gather
-from harness.ranks.remote import RemoteRank
-from harness.ranks.surroundings import Surroundings
-from harness.ranks.watched import WatchedRank
+from harness.ranks.outside_view import Look
+from harness.ranks.torchrun.admission import Arrival
+from harness.ranks.torchrun.agent import Keeper
+from harness.ranks.torchrun.gathering import Gathering, Member
+from harness.ranks.torchrun.handshake import Caller, NotProvenError, claim_of, prove, unsigned
+from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.messages import ANSWERS, FROM_RANK_0, TO_RANK_0
+from harness.ranks.torchrun.peer import Peer, gather
+from harness.ranks.torchrun.process_changes import Surroundings
+from harness.ranks.torchrun.remote_rank import RemoteRank
+from harness.ranks.torchrun.rendezvous import Card, card_from, card_of
+from harness.ranks.watch.watched_rank import WatchedRank
 from suites.selftest.test_world_secret import SECRET, place_of
 
 EXAMPLES = hypothesis.settings(

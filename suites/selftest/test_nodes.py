@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness import SettingError, WorldSizeError, nodes
 from harness.model.topology import seat_of, spread, variables
 from harness.model.torchrun_environ import given_place
-from harness.ranks.surroundings import Surroundings
+from harness.ranks.torchrun.process_changes import Surroundings
 from suites.samples import nodes as samples
 from suites.selftest.support import InProcess, run_case
 

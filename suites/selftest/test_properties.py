@@ -20,7 +20,7 @@ from harness import StateLeakWarning, WorldExitWarning
 from harness.cases.properties.example_budget import ExampleBudget
 from harness.cases.properties.property_tests import PropertyTest
 from harness.model.errors import ExampleValueError
-from harness.ranks.child_hypothesis import explicitly, layer_of
+from harness.ranks.child.given_body import explicitly, layer_of
 from harness.ranks.example_values import pack, unpack
 from harness.ranks.pool import pool
 from suites.samples import properties

@@ -90,7 +90,7 @@ class TestWaysIn(CommandTestCase):
 
     def test_pytest_is_not_imported(self):
         """By a rank whose test does not."""
-        code = "import harness.cases.raising, harness.ranks.child_main, sys; print(*sys.modules)"
+        code = "import harness.cases.raising, harness.ranks.child.main, sys; print(*sys.modules)"
         names = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
         ).stdout.split()

@@ -16,13 +16,14 @@ from unittest import mock
 from harness import MultiProcessTestCase, WorldSizeError
 from harness.model.clock import Deadline
 from harness.model.errors import HookSignatureError
-from harness.ranks import child_listener, child_scheduling, folders
-from harness.ranks.assembling import Member
+from harness.ranks import child_scheduling, folders
 from harness.ranks.channel import FrameReader, FrameWriter, encode
+from harness.ranks.child import listener as child_listener
 from harness.ranks.descriptors import OwnDescriptor, readable
 from harness.ranks.foresight import foreseen
-from harness.ranks.links import Link
-from harness.ranks.peers import Peer, gather
+from harness.ranks.torchrun.gathering import Member
+from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.peer import Peer, gather
 from harness.runner import worker_main
 from harness.runner.crew import Crew
 from suites.samples import sound
@@ -499,17 +500,17 @@ class TestForkSafety(unittest.TestCase):
     """A module that is not safe to fork makes its ranks slow, never stuck."""
 
     def test_thread_started_by_an_import(self):
-        from harness.ranks.child_preload import _why_unsafe
+        from harness.ranks.launch.preload import _why_unsafe
 
-        with mock.patch("harness.ranks.child_preload._thread_count", return_value=3):
+        with mock.patch("harness.ranks.launch.preload._thread_count", return_value=3):
             self.assertIn("importing mod started 2 thread(s)", _why_unsafe("mod"))
 
     def test_cuda_woken_up_by_an_import(self):
         import torch
 
-        from harness.ranks.child_preload import _why_unsafe
+        from harness.ranks.launch.preload import _why_unsafe
 
-        with mock.patch("harness.ranks.child_preload._thread_count", return_value=1):
+        with mock.patch("harness.ranks.launch.preload._thread_count", return_value=1):
             self.assertEqual(_why_unsafe("mod"), "")
             with mock.patch.object(torch.cuda, "is_available", return_value=True):
                 self.assertEqual(_why_unsafe("mod"), "")
@@ -519,7 +520,7 @@ class TestForkSafety(unittest.TestCase):
 
     def test_a_module_to_preload_that_is_not_there_is_told_once(self):
         from harness.model.clock import Deadline
-        from harness.ranks.launcher import Launcher
+        from harness.ranks.launch.launcher import Launcher
 
         launcher = Launcher()
         launcher.expect_no_ranks()
@@ -534,7 +535,7 @@ class TestForkSafety(unittest.TestCase):
         self.assertIn("(ModuleNotFoundError: No module named 'no'): correct it", told)
 
     def test_the_reason_is_shown_once(self):
-        from harness.ranks.launcher import Launcher, RanksSpawnedWarning
+        from harness.ranks.launch.launcher import Launcher, RanksSpawnedWarning
 
         launcher = Launcher()
         with warnings.catch_warnings(record=True) as caught:

@@ -13,7 +13,7 @@ from harness.model.errors import SettingError
 from harness.model.misspelt_settings import TOLD_VARIABLE, misspelt
 from harness.model.spec import GIVEN_DEVICES_VARIABLE, WORLD_VARIABLE
 from harness.model.temporarily import changed
-from harness.ranks.plan import PLAN_VARIABLE
+from harness.ranks.launch.preload_plan import PLAN_VARIABLE
 from suites.selftest.support import ROOT, CommandTestCase
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from harness.cases.seeding import set_rng_seed
-from harness.ranks import thread_draws, thread_random
+from harness.ranks.threads import generators, torch_draws
 from suites.samples import draws
 from suites.samples import thread_random as samples
 from suites.selftest.support import InProcess, run_case
@@ -132,18 +132,18 @@ class TestOverlap(unittest.TestCase):
 
     def test_first_in_first_out(self):
         before = plumbing()
-        first, second = thread_random.by_thread(), thread_random.by_thread()
+        first, second = generators.by_thread(), generators.by_thread()
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)
         self.assertIsNot(type(random._inst), random.Random)
-        with thread_random.RankGenerators(5).in_use():
+        with generators.RankGenerators(5).in_use():
             self.assertEqual(samples.numbers(), samples.Alone(5).numbers())
         second.__exit__(None, None, None)
         self.assertEqual(plumbing(), before)
 
     def test_copies(self):
-        with thread_random.by_thread(), thread_random.RankGenerators(5).in_use():
+        with generators.by_thread(), generators.RankGenerators(5).in_use():
             for copied in (copy.copy(random._inst), pickle.loads(pickle.dumps(random.randint))):
                 self.assertIs(type(getattr(copied, "__self__", copied)), random.Random)
             self.assertIs(pickle.loads(pickle.dumps(torch)), torch)
@@ -151,7 +151,7 @@ class TestOverlap(unittest.TestCase):
 
 class TestOperators(unittest.TestCase):
     def test_all_that_torch_marks_as_drawing(self):
-        known = {op.name().removesuffix(".default") for op, _ in thread_draws.operators_that_draw()}
+        known = {op.name().removesuffix(".default") for op, _ in torch_draws.operators_that_draw()}
         self.assertGreater(len(known), 20)
         marked = set()
         for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):

@@ -36,7 +36,7 @@ from harness.model.timeline import (
 )
 from harness.ranks.pool import pool
 from harness.ranks.progress import Progress
-from harness.ranks.tracks import _with_completions
+from harness.ranks.watch.tracks import _with_completions
 from suites.samples import reused, threaded, timed
 from suites.selftest.support import run_case
 

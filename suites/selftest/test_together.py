@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from harness import RanksDiedError, RanksRaisedError, RanksTimedOutError, run_on_ranks
-from harness.ranks.meetings import Answer, Meetings
+from harness.ranks.watch.meetings import Answer, Meetings
 from suites.samples import together
 from suites.selftest.support import CommandTestCase, run_case
 

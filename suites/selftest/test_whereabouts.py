@@ -18,8 +18,8 @@ from harness.model.clock import Deadline, now
 from harness.model.evidence import Collective, Snapshot, ThreadStack, Waiting
 from harness.model.outcome import Place
 from harness.model.timeline import BODY, TEAR_DOWN
-from harness.ranks import whereabouts
 from harness.ranks.pool import pool
+from harness.ranks.watch import where
 from suites.samples import faults, reused, slow, timed
 from suites.selftest.given_runs import GivenWorldTestCase
 from suites.selftest.support import COMMAND_LIMIT_S, InProcess, run_case, wait_for_texts
@@ -91,11 +91,11 @@ class Asking(InProcess):
 
     def setUp(self):
         super().setUp()
-        self.enter(mock.patch.object(whereabouts, "_attendant", None))
-        self.addCleanup(whereabouts.dismiss)
+        self.enter(mock.patch.object(where, "_attendant", None))
+        self.addCleanup(where.dismiss)
         self.addCleanup(pool().close)
         self.told = queue.SimpleQueue()
-        whereabouts.attend(self.told.put)
+        where.attend(self.told.put)
         self.go = os.path.join(self.out, "go")
         os.mkfifo(self.go)
         # For reading too, so that it does not matter whether somebody reads at the other end.
@@ -107,7 +107,7 @@ class Asking(InProcess):
         timed.GO.set()
         os.write(self.go_fd, b"go\n")
 
-    def ask_until(self, *wanted, ask=whereabouts.ask):
+    def ask_until(self, *wanted, ask=where.ask):
         """Ask until an answer has all these words; returns the last one, and how long it took."""
         deadline, text, took_s = Deadline.after(COMMAND_LIMIT_S), "", 0.0
         while not deadline.expired:
@@ -235,7 +235,7 @@ class TestWithoutRanks(Asking):
         self.asked(timed.Alone, "test_waits", "  main thread  runs   ", "in test_waits")
 
     def test_by_a_signal(self):
-        before = signal.signal(signal.SIGUSR1, lambda *_: whereabouts.ask())
+        before = signal.signal(signal.SIGUSR1, lambda *_: where.ask())
         self.addCleanup(signal.signal, signal.SIGUSR1, before)
         main = threading.main_thread().ident
 
@@ -258,26 +258,26 @@ class TestWithoutRanks(Asking):
         self.ask_until("main thread")
         pid = os.fork()
         if pid == 0:
-            whereabouts.ask()
-            is_forgotten = whereabouts.bell() is None and not whereabouts._witnesses
+            where.ask()
+            is_forgotten = where.bell() is None and not where._witnesses
             os._exit(0 if is_forgotten and threading.active_count() == 1 else 1)
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
         self.ask_until("main thread")
 
     def test_nobody_attends(self):
-        whereabouts.dismiss()
-        whereabouts.ask()
-        self.assertIsNone(whereabouts.bell())
+        where.dismiss()
+        where.ask()
+        self.assertIsNone(where.bell())
         self.assertTrue(self.told.empty())
 
     def test_an_answer_that_cannot_be_delivered(self):
         def refuse(text):
-            whereabouts.attend(self.told.put)
+            where.attend(self.told.put)
             raise ValueError(text)
 
-        whereabouts.attend(refuse)
+        where.attend(refuse)
         with contextlib.redirect_stderr(None), mock.patch("traceback.print_exc") as printed:
-            whereabouts.ask()
+            where.ask()
             # The next question is answered by the same thread, after that.
             self.ask_until("main thread")
             printed.assert_called_once()
@@ -290,9 +290,9 @@ class TestHarmless(Asking):
         over = threading.Event()
 
         def pester():
-            whereabouts.ask()
+            where.ask()
             while not over.wait(OFTEN_S):
-                whereabouts.ask()
+                where.ask()
 
         thread = threading.Thread(target=pester)
         thread.start()

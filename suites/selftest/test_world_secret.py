@@ -15,10 +15,11 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import SettingError, StartError
 from harness.model.torchrun_environ import GivenPlace, given_place
-from harness.ranks import links, world_secret
-from harness.ranks.admission import Admission
 from harness.ranks.descriptors import readable
-from harness.ranks.handshake import (
+from harness.ranks.stores import LOOPBACK
+from harness.ranks.torchrun import links, world_secret
+from harness.ranks.torchrun.admission import Admission
+from harness.ranks.torchrun.handshake import (
     Caller,
     NotProvenError,
     SilentError,
@@ -27,10 +28,9 @@ from harness.ranks.handshake import (
     signed,
     unsigned,
 )
-from harness.ranks.links import Link
-from harness.ranks.socket_user import user_of_far_end, user_of_listener
-from harness.ranks.stores import LOOPBACK
-from harness.ranks.world_secret import WorldSecret
+from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.socket_user import user_of_far_end, user_of_listener
+from harness.ranks.torchrun.world_secret import WorldSecret
 from suites.selftest.stranger import STRANGER, needs_a_stranger
 
 SECRET = WorldSecret(b"of the selftest", "the selftest")
@@ -463,7 +463,7 @@ class TestTheDoor(unittest.TestCase):
         self.assertEqual(len(strangers), 300)
 
     def test_time_is_up(self):
-        with mock.patch("harness.ranks.handshake.HANDSHAKE_S", 0.0):
+        with mock.patch("harness.ranks.torchrun.handshake.HANDSHAKE_S", 0.0):
             self.call()
             while not self.door.turned_away:
                 self.assertTrue(readable(self.door.fds, Deadline.after(60.0)))

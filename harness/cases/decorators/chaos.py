@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.cases.ranks_of_test import ranks_of
 from harness.model.errors import ChaosError, SettingError
-from harness.ranks import child_pipe
+from harness.ranks.child import rank_pipe
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -166,5 +166,5 @@ def _do(deed: _Deed) -> None:
     if deed.verb == "delay":
         time.sleep(deed.seconds)
         return
-    child_pipe.current().sabotage(deed.verb)
+    rank_pipe.current().sabotage(deed.verb)
     os.kill(os.getpid(), signal.SIGKILL if deed.verb == "kill" else signal.SIGSTOP)

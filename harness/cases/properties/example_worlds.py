@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from harness.model import settings
 from harness.model.example import Remarks
 from harness.model.verdict import ExitRule, Verdict, judge
-from harness.ranks.rank_warnings import RankWarnings
-from harness.ranks.supervisor import Limits, Supervisor
+from harness.ranks.watch.rank_warnings import RankWarnings
+from harness.ranks.watch.supervisor import Limits, Supervisor
 from harness.ranks.world import World
 
 

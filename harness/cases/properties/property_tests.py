@@ -32,7 +32,7 @@ from harness.model.errors import PropertyError, RanksTimedOutError
 from harness.model.example import Remarks
 from harness.model.outcome import Failed, Passed, Raised
 from harness.model.verdict import VerdictKind, is_echo
-from harness.ranks.child_hypothesis import layer_of
+from harness.ranks.child.given_body import layer_of
 from harness.ranks.example_values import pack
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks

@@ -24,7 +24,7 @@ def is_given(function: Any) -> bool:
 def note_given(cls: type) -> None:
     """Look at those tests of a new class that are under `@given`; none is without Hypothesis."""
     if "hypothesis" in sys.modules:
-        from harness.ranks.child_hypothesis import note_layer
+        from harness.ranks.child.given_body import note_layer
 
         for name in dir(cls):
             function = getattr(cls, name, None)
@@ -47,7 +47,7 @@ def run_in_rank(
     """
     if example is None:
         return method()
-    from harness.ranks.child_hypothesis import run_example
+    from harness.ranks.child.given_body import run_example
 
     with contextlib.nullcontext() if is_thread else as_examples(method):
         run_example(method, example, seed)
@@ -61,7 +61,7 @@ def as_examples(method: Any, body: Any = None) -> contextlib.AbstractContextMana
         method: the bound method, with all its decorators.
         body: what is under `@given`, if something else stands in its place at the moment.
     """
-    from harness.ranks.child_hypothesis import explicitly
+    from harness.ranks.child.given_body import explicitly
 
     return explicitly(method, method.hypothesis.inner_test if body is None else body)
 

@@ -1,0 +1,140 @@
+"""Runs the body of a test in a rank exactly as unittest would, and says what became of it."""
+
+from __future__ import annotations
+
+import types
+import unittest
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from harness.model.outcome import Passed, Problem, Skipped, Spoken, SubTest, outcome_of_problems
+from harness.model.pytest_outcomes import skip_of
+from harness.model.returned import checked
+from harness.model.timeline import BODY, TEAR_DOWN
+from harness.ranks.problems import ExcInfo, problem_of, subtest_of
+
+
+def run_body(
+    test: unittest.TestCase,
+    set_up: Callable[[], None],
+    tear_down: Callable[[], None],
+    enter: Callable[[str], object],
+    on_problem: Callable[[Problem], None] | None = None,
+) -> Spoken:
+    """Run the test's method once, with everything unittest gives a test around it.
+
+    Sub-tests, cleanups, `skipTest` and the rest mean what they mean in any TestCase, because
+    unittest itself runs the method. Its setUp and tearDown belong to the parent and are replaced.
+
+    Args:
+        test: an instance made for the method to run.
+        set_up, tear_down: what runs in this rank before and after the method.
+        enter: told when the body begins, and when its tear-down does.
+        on_problem: told what went wrong when the body goes no further, before its cleanups run.
+
+    Returns:
+        the outcome.
+
+    Raises:
+        SystemExit: if the body asked to exit before anything went wrong; cleanups have run.
+        KeyboardInterrupt: likewise.
+    """
+
+    test.setUp = _Fixture(set_up, after=partial(enter, BODY))  # type: ignore[method-assign]
+    test.tearDown = _Fixture(tear_down, before=partial(enter, TEAR_DOWN))  # type: ignore[method-assign]
+    _judge_expected_failures_in_the_parent(test)
+    result = _Collector(on_problem)
+    unittest.TestCase.run(test, result)
+    if result.exit_request is not None and not result.problems:
+        raise result.exit_request
+    return result.outcome()
+
+
+class _Fixture:
+    """A rank's set-up or tear-down, and what is done just before or after it."""
+
+    def __init__(
+        self,
+        run: Callable[[], object],
+        before: Callable[[], object] | None = None,
+        after: Callable[[], object] | None = None,
+    ) -> None:
+        self._run = run
+        self._steps = [step for step in (before, checked(run), after) if step is not None]
+
+    def __call__(self) -> None:
+        for step in self._steps:
+            step()
+
+    def __reduce__(self) -> Any:
+        # Tests send themselves to other ranks, where nobody wants to hear of phases.
+        return _itself, (self._run,)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
+    """Hide the expectedFailure mark: whether the failure is of the kind expected, all ranks say."""
+    test.__unittest_expecting_failure__ = False  # type: ignore[attr-defined]
+    method = getattr(test, test._testMethodName)
+    if getattr(method, "__unittest_expecting_failure__", False):
+
+        def unmarked(self: unittest.TestCase) -> Any:
+            return method()
+
+        unmarked.__name__ = method.__name__  # a bound method is pickled by name
+        unmarked.__qualname__ = method.__qualname__  # messages name it
+        setattr(test, test._testMethodName, types.MethodType(unmarked, test))
+
+
+class _Collector(unittest.TestResult):
+    """Gathers what unittest says about the one test."""
+
+    def __init__(self, on_problem: Callable[[Problem], None] | None = None) -> None:
+        super().__init__()
+        self._on_problem = on_problem
+        self.problems: list[Problem] = []
+        self.skip: Skipped | None = None
+        self.exit_request: SystemExit | None = None
+
+    def __reduce__(self) -> Any:
+        # Tests send themselves to other ranks (as RPC does), and hold on to their result meanwhile.
+        return _Collector, ()
+
+    def outcome(self) -> Spoken:
+        if self.problems:
+            return outcome_of_problems(tuple(self.problems))
+        return Passed() if self.skip is None else self.skip
+
+    def addError(self, test: unittest.TestCase, err: ExcInfo) -> None:
+        self._add(err, None)
+
+    def addFailure(self, test: unittest.TestCase, err: ExcInfo) -> None:
+        self._add(err, None)
+
+    def addSubTest(
+        self, test: unittest.TestCase, subtest: unittest.TestCase, err: ExcInfo | None
+    ) -> None:
+        if err is not None:
+            self._add(err, subtest_of(subtest))
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        # A skip inside a sub-test skips that sub-test only; the test itself has run.
+        if not hasattr(test, "test_case"):
+            self.skip = Skipped(reason)
+
+    def _add(self, err: ExcInfo, subtest: SubTest | None) -> None:
+        if isinstance(err[1], SystemExit):
+            self.exit_request = self.exit_request or err[1]
+            return
+        skip = skip_of(err[1]) if err[1] is not None else None
+        if skip is not None:  # which unittest takes for an error
+            self.skip = skip if subtest is None else self.skip
+            return
+        problem = problem_of(err, subtest)
+        self.problems.append(problem)
+        if subtest is None and self._on_problem is not None:
+            self._on_problem(problem)

@@ -1,0 +1,1 @@
+"""What runs in a rank that is a process, and nowhere else. Start at `main`."""

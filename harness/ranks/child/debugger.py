@@ -1,0 +1,88 @@
+"""`breakpoint()` in a rank: a debugger on the parent's terminal, while the other ranks wait."""
+
+from __future__ import annotations
+
+import os
+import pdb
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TextIO
+
+from harness.ranks.child.rank_pipe import RankPipe
+
+TERMINAL = "/dev/tty"
+
+
+def attach(pipe: RankPipe, rank: int) -> None:
+    """Have `breakpoint()` ask the parent for its terminal, unless PYTHONBREAKPOINT says otherwise.
+
+    Args:
+        pipe: the channel to the parent.
+        rank: this rank.
+    """
+    is_ours = getattr(sys.breakpointhook, "__module__", "") == __name__
+    if is_ours or os.environ.get("PYTHONBREAKPOINT"):
+        return  # done before; or the user wants none, or another one
+
+    def hook(*args: Any, **kwargs: Any) -> None:
+        _Debugger(pipe, rank).set_trace(sys._getframe(1))
+
+    sys.breakpointhook = hook
+
+
+class _Debugger(pdb.Pdb):
+    """Python's own, with the terminal for as long as the rank is stepped through."""
+
+    def __init__(self, pipe: RankPipe, rank: int) -> None:
+        super().__init__(nosigint=True)
+        self._pipe = pipe
+        self._terminal: Any = None
+        self.prompt = f"(Pdb rank {rank}) "
+
+    def interaction(self, frame: FrameType | None, traceback: Any) -> None:
+        if self._terminal is None:
+            self._pipe.take_terminal()
+            self._terminal = _terminal()
+            self.stdin, self.stdout = self._terminal.__enter__()
+        super().interaction(frame, traceback)
+
+    def set_continue(self) -> None:
+        super().set_continue()
+        if not self.breaks:
+            self._give_back()
+
+    def set_quit(self) -> None:
+        super().set_quit()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._terminal is not None:
+            terminal, self._terminal = self._terminal, None
+            terminal.__exit__(None, None, None)
+            self._pipe.give_terminal_back()
+
+
+@contextmanager
+def _terminal() -> Iterator[tuple[TextIO, TextIO]]:
+    """The terminal in the place of stdin and stdout, so that line editing works."""
+    import readline  # noqa: F401 (input() edits lines once it is imported)
+
+    saved = (os.dup(0), os.dup(1), sys.stdin, sys.stdout)
+    device = os.open(TERMINAL, os.O_RDWR)
+    sys.stdout.flush()
+    os.dup2(device, 0)
+    os.dup2(device, 1)
+    os.close(device)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", 1, closefd=False)  # noqa: SIM115
+    try:
+        yield sys.stdin, sys.stdout
+    finally:
+        sys.stdout.flush()
+        stdin, stdout, sys.stdin, sys.stdout = saved
+        os.dup2(stdin, 0)
+        os.dup2(stdout, 1)
+        os.close(stdin)
+        os.close(stdout)

@@ -1,0 +1,225 @@
+"""The entry of a rank: becomes what the launch spec says, runs the test, and tells the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from operator import attrgetter
+from typing import Any, NoReturn
+
+from harness.model import settings
+from harness.model.expectation import is_accepting
+from harness.model.importing import imports_uncollected
+from harness.model.marks import RANKS
+from harness.model.module_sources import import_from
+from harness.model.outcome import Passed, Raised, Skipped
+from harness.model.skips import TEST_ERROR_EXIT_CODE
+from harness.model.spec import WORLD_VARIABLE, LaunchSpec
+from harness.ranks import child_lifeline, child_scheduling
+from harness.ranks.child import (
+    between_tests,
+    debugger,
+    examples,
+    gloo,
+    kept_group,
+    listener,
+    store,
+    warning_filters,
+)
+from harness.ranks.child.node_environment import environ_of_place, take_place
+from harness.ranks.child.rank_pipe import RankPipe
+from harness.ranks.launch import open_files, preload, quit_key
+from harness.ranks.launch.preload import forget_exit_handlers_of_the_server
+from harness.ranks.launch.preload_plan import DROPIN_MODULE
+from harness.ranks.launch.process import become, write_to
+from harness.ranks.leftovers import mark_forks
+from harness.ranks.logs import STREAMS, log_path, stacks_path
+from harness.ranks.problems import problem_of
+from harness.ranks.process_exit import end_as_an_interpreter_does, exit_code_of, leave
+
+
+def rank_main(
+    spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
+) -> NoReturn:
+    """Run one test as one rank, and end the process; with 0 only if the body passed.
+
+    Args:
+        spec: what to run.
+        rank: as which rank.
+        connection: the channel to the parent.
+        outputs: where to send stdout and stderr; if empty, to their log files.
+    """
+    code = 1
+    try:
+        _run_rank(spec, rank, connection, outputs)
+        code = 0
+    except SystemExit as request:
+        code = exit_code_of(request)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def _run_rank(
+    spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
+) -> None:
+    os.setpgid(0, 0)
+    quit_key.unblock()
+    if settings.SCHEDULING in settings.TUNING.value(spec.environ):
+        child_scheduling.let_threads_finish()
+    child_lifeline.attach()
+    mark_forks(spec.world_folder)
+    _redirect_output(spec, rank, outputs)
+    faulthandler.enable()
+    listener.register_stacks_signal(stacks_path(spec.world_folder, rank))
+    forget_exit_handlers_of_the_server()
+    open_files.reopen()
+    pipe = RankPipe(connection)
+    known = len(sys.modules)
+    try:
+        following: LaunchSpec | None = spec
+        while following is not None:
+            known = len(sys.modules)
+            _run_test(following, rank, pipe)
+            if not pipe.may_stay:
+                break
+            between_tests.park(pipe, known)
+            following = pipe.next_spec()
+    finally:
+        end_as_an_interpreter_does()
+        # Modules are listed in the order of their import, so the new ones come last.
+        pipe.goodbye(tuple(sys.modules)[known:])
+
+
+def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
+    """Run one test; returns if it passed, or was skipped in a rank that stays."""
+    pipe.begin(spec.stays)
+    with _reporting(pipe):
+        _become(spec, rank)
+        if settings.TIMELINE.value():
+            pipe.keep_time()
+        cls = _find_class(spec)
+        _configure_torch(spec)
+        _fix_what_was_launched(cls, spec)
+        store.begin(spec)
+        debugger.attach(pipe, rank)
+        if is_accepting():
+            from harness.ranks import expectations
+
+            expectations.install()
+        gloo.begin(spec.test_id)
+        if spec.warnings is not None:
+            # After what the test has not asked for, such as importing torch where it was not.
+            warning_filters.begin(pipe, spec.warnings)
+        if spec.stays:
+            kept_group.hide()
+            between_tests.note()
+        pipe.hello()
+        ranks = getattr(cls, RANKS)
+
+        def run(file_name: str) -> None:
+            ranks.enter(cls, rank, spec.method, file_name, pipe, **spec.extras)
+
+        if spec.has_examples:
+            examples.serve(pipe, run)
+        else:
+            run(spec.file_name)
+        if pipe.outcome is None:
+            raise RuntimeError(
+                f"{spec.qualname}._run() returned without running the test: "
+                "an override must call self.run_test(test_name, parent_pipe)"
+            )
+
+
+@contextlib.contextmanager
+def _reporting(pipe: RankPipe) -> Iterator[None]:
+    """Report whatever gets out of the class's hooks; leave with PyTorch's exit code for it."""
+    try:
+        yield
+    except SystemExit as leaving:
+        # run_test() has reported and leaves with PyTorch's code, or a hook means to exit: then
+        # the exit code is the outcome.
+        if pipe.may_stay and isinstance(pipe.outcome, Skipped):
+            return
+        pipe.leaving(leaving)
+        raise
+    except BaseException:
+        pipe.report(Raised((problem_of(sys.exc_info()),)))
+    if not isinstance(pipe.outcome, Passed):
+        sys.exit(TEST_ERROR_EXIT_CODE)
+
+
+def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection]) -> None:
+    """Send stdout and stderr, what native code writes included, to where the parent wants them."""
+    for number, stream in enumerate(STREAMS):
+        if outputs:
+            target = os.dup(outputs[number].fileno())
+            outputs[number].close()
+        else:
+            path = log_path(spec.world_folder, rank, stream)
+            target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        write_to(stream, target)
+
+
+def _become(spec: LaunchSpec, rank: int) -> None:
+    """Take over the parent's environment, folder and arguments as they are now."""
+    place = environ_of_place(spec, rank)
+    become(
+        environ={**spec.environ, **place, WORLD_VARIABLE: spec.world_folder},
+        cwd=spec.cwd,
+        sys_path=spec.sys_path,
+        argv=spec.argv,
+    )
+    take_place(spec, rank)
+
+
+def _find_class(spec: LaunchSpec) -> Any:
+    # A process that was spawned imports torch here; a fork of a server has it, and may have garbage
+    # of tests before this one, which is not to stay.
+    with contextlib.nullcontext() if "torch" in sys.modules else imports_uncollected():
+        if settings.DROPIN.value():
+            importlib.import_module(DROPIN_MODULE)
+        module = import_from(spec.module, spec.sources)
+    if spec.module == "__main__" and (why := preload.error_of("__main__")):
+        raise RuntimeError(
+            f"ranks cannot import class {spec.qualname}: they are other processes, in which the "
+            f"script is not the main program, and there it fails:\n{why}"
+        )
+    try:
+        return attrgetter(spec.qualname)(module)
+    except AttributeError:
+        raise RuntimeError(
+            f"class {spec.qualname} is not found in module {spec.module} by a new process: define "
+            "test classes at module level, or bind classes that are made there to their name"
+        ) from None
+
+
+def _fix_what_was_launched(cls: Any, spec: LaunchSpec) -> None:
+    """Make the class's world size and timeout those that were launched.
+
+    A class attribute may be computed from the command line or the environment, which were other
+    when this process (or the server that it is a fork of) imported the module.
+    """
+    for name in ("world_size", "timeout_s", "isolation"):
+        if not isinstance(inspect.getattr_static(cls, name, None), property):
+            setattr(cls, name, getattr(spec, name))
+
+
+def _configure_torch(spec: LaunchSpec) -> None:
+    import torch
+    import torch.distributed
+
+    torch.set_num_threads(spec.threads)
+    if torch.distributed.is_available():
+        # torch reads this when it is loaded, which for a fork was in another environment.
+        from torch._C._distributed_c10d import set_debug_level_from_env
+
+        set_debug_level_from_env()

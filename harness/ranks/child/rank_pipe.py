@@ -1,0 +1,359 @@
+"""The rank's end of the channel: what a rank tells its parent."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+from harness.diagnosis import snapshot
+from harness.model import settings
+from harness.model.clock import NEVER, Deadline
+from harness.model.errors import PeerLeftError
+from harness.model.evidence import Snapshot
+from harness.model.example import Example, Remarks
+from harness.model.expectation import Expectation
+from harness.model.outcome import (
+    Passed,
+    Problem,
+    Raised,
+    Skipped,
+    Spoken,
+    is_worse,
+    spoken_to_data,
+)
+from harness.model.spec import LaunchSpec
+from harness.model.timeline import EXIT, SET_UP
+from harness.model.warning_data import IssuedWarning
+from harness.ranks.channel import FrameWriter, Message, encode
+from harness.ranks.child import listener, torch_state
+from harness.ranks.descriptors import OwnDescriptor, told_of_lost
+from harness.ranks.problems import problem_of
+from harness.ranks.process_exit import PATIENCE_S, leave_if_fork_of
+from harness.ranks.progress import Progress
+
+_current: RankPipe | None = None
+
+
+def current() -> RankPipe:
+    """The channel of the rank that this process is. Raises RuntimeError if it is none."""
+    if _current is None or _current._pid != os.getpid():
+        raise RuntimeError("this can only be called in a rank of a test, while its body runs")
+    return _current
+
+
+class RankPipe:
+    """The rank's end of the channel; the `pipe` that the `_run` and `run_test` hooks are given.
+
+    Attributes:
+        progress: how far the present test has come.
+        stays: whether the rank stays for another test.
+        outcome: what the rank has reported of the present test, or of its present example; None
+            if nothing yet.
+        example: the example that the body is to run; None if the test has none.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._channel = OwnDescriptor(connection.fileno(), "the rank's channel to its parent")
+        self._writer = FrameWriter(connection.fileno())
+        self._orders: listener.Orders | None = None
+        self._pid = os.getpid()
+        self._held = b""
+        self._meetings = 0
+        self._keeps_time = False
+        self._waits_to_leave = False
+        self._sending = threading.Lock()
+        self._warnings: deque[bytes] = deque()
+        self.progress = Progress()
+        self.stays = False
+        self.outcome: Spoken | None = None
+        self.example: Example | None = None
+
+    def begin(self, stays: bool) -> None:
+        """A test begins: nothing of the one before counts any more."""
+        global _current
+        _current, self.stays, self.outcome = self, stays, None
+        self.example = None
+        self._meetings = 0
+        self._waits_to_leave = False
+        self._keeps_time, self.progress = False, Progress()
+        self.enter(SET_UP)
+
+    def keep_time(self) -> None:
+        """From here on, tell the parent of every phase when it begins: a rank may die in any."""
+        self._keeps_time = True
+        self._tell_phase()
+
+    def enter(self, phase: str) -> None:
+        """The test has come to its next phase."""
+        if self.progress.enter(phase) and self._keeps_time:
+            self._tell_phase()
+
+    def _tell_phase(self) -> None:
+        progress = self.progress
+        self._send({"kind": "phase", "name": progress.phase, "at_s": progress.since_s})
+
+    def hello(self) -> None:
+        """The rank is up: its class is found and the body is about to start.
+
+        The parent knows that a rank is up which has run a test before.
+        """
+        snapshot.begin()
+        if self._orders is None:
+            fd = self._connection.fileno()
+            self._orders = listener.start(
+                fd, self._send, lambda: self.progress, self._end_if_cut_off
+            )
+            self._send({"kind": "hello"})
+
+    def report(self, outcome: Spoken) -> None:
+        """Say what became of the body. The first report counts, or the first that is not good."""
+        leave_if_fork_of(self._pid, 0 if isinstance(outcome, Passed | Skipped) else 1)
+        if self.outcome is None or is_worse(outcome, self.outcome):
+            self.outcome = outcome
+            self.enter(EXIT)
+            is_good = isinstance(outcome, Passed | Skipped)
+            message = self._outcome_message(outcome, is_good)
+            self._waits_to_leave = is_good and self._has_groups_to_destroy()
+            message["waits"] = self._waits_to_leave
+            if is_good and not self._waits_to_leave and self.goes_on:
+                # Nothing is left to do that could hang: it can go with what comes right after.
+                self._held = encode(message)
+            else:
+                self._send(message)
+
+    @staticmethod
+    def _has_groups_to_destroy() -> bool:
+        return settings.WAIT_FOR_PEERS in settings.TUNING.value() and bool(torch_state.groups())
+
+    def await_peers(self) -> None:
+        """Wait until no peer needs this rank's connections any more; see `leave_gate`."""
+        if self._waits_to_leave:
+            self._waits_to_leave = False
+            self._await("may_leave", PATIENCE_S)
+
+    def _outcome_message(self, outcome: Spoken, is_good: bool) -> Message:
+        # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
+        message: Message = {"kind": "outcome", "outcome": spoken_to_data(outcome)}
+        if is_good and self.example is not None:
+            message["snapshot"] = None  # its process group goes at once, and so do its peers' waits
+        else:
+            everything = partial(snapshot.take, issued_where=not is_good)
+            message["snapshot"] = _taken(
+                snapshot.take_groups if is_good and self.stays else everything
+            )
+        if self._keeps_time:
+            message["spans"] = listener.spans(settled=is_good)
+        return message
+
+    def leaving(self, request: SystemExit) -> None:
+        """Somebody called sys.exit(); say where, in case nothing else was reported."""
+        if self.outcome is None:
+            self.enter(EXIT)
+            place = problem_of((SystemExit, request, request.__traceback__)).where
+            self._send({"kind": "leaving", "where": asdict(place) if place else None})
+
+    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        """Wait for all ranks to come here, and learn what each has brought.
+
+        Args:
+            label: what this is, the same on every rank; it is what the report of a hang says.
+            value: what this rank brings.
+
+        Raises:
+            PeerLeftError: if a rank has ended its test, or has come to another meeting.
+        """
+        number, self._meetings = self._meetings, self._meetings + 1
+        self._send({"kind": "meet", "label": label, "value": value})
+        answer = self._await("met")
+        while answer["number"] != number:  # of a meeting that a signal's handler has left
+            answer = self._await("met")
+        if answer["error"]:
+            raise PeerLeftError(answer["error"])
+        return tuple(answer["values"] * answer["count"])
+
+    def take_terminal(self) -> None:
+        """Wait until this rank has the parent's terminal. Raises RuntimeError if it cannot."""
+        self._send({"kind": "terminal", "wanted": True})
+        error = self._await("terminal")["error"]
+        if error:
+            raise RuntimeError(f"breakpoint(): {error}")
+
+    def give_terminal_back(self) -> None:
+        """This rank does not need the terminal any more."""
+        self._send({"kind": "terminal", "wanted": False})
+
+    def tell_expectation(self, expectation: Expectation) -> None:
+        """The body has produced a text where it expects one, and texts are accepted."""
+        self._send({"kind": "expectation", "expectation": asdict(expectation)})
+
+    def tell_warning(self, issued: IssuedWarning) -> None:
+        """The test has warned of something, and the filters have it shown.
+
+        Python warns in the middle of anything, of sending too (when it collects garbage, or handles
+        a signal), so nothing is waited for here: what cannot be sent goes with the next message.
+        """
+        self._warnings.append(encode({"kind": "warning", "warning": issued.to_data()}))
+        if os.getpid() == self._pid and self._sending.acquire(blocking=False):
+            try:
+                self._send_frames(b"")
+            finally:
+                self._sending.release()
+
+    def sabotage(self, deed: str) -> None:
+        """Something is about to be done to this rank on purpose: "kill" or "stop"."""
+        self._send({"kind": "sabotage", "deed": deed})
+
+    def _await(self, kind: str, limit_s: float | None = None) -> dict[str, Any]:
+        """What the parent says next that is of this kind; empty if it says nothing in time.
+
+        If the parent has gone, this process goes too.
+        """
+        limit = NEVER if limit_s is None else Deadline.after(limit_s)
+        with contextlib.suppress(queue.Empty):
+            while (order := self._next_order(limit)) is not None:
+                if order["kind"] == kind:
+                    return order
+            raise PeerLeftError("the parent has gone")
+        return {}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this process runs something else after the present body."""
+        return self.stays or self.example is not None
+
+    def _next_order(self, limit: Deadline = NEVER) -> Message | None:
+        """Wait for what the parent says next; None if it has gone.
+
+        This is the one place where a rank waits for its parent. It mostly has no deadline of its
+        own: the parent has one for whatever the rank does, and if the parent goes, the kernel ends
+        this process (`child_lifeline`).
+
+        Raises:
+            queue.Empty: at the limit.
+        """
+        leave_if_fork_of(self._pid, 1)
+        assert self._orders is not None
+        return self._orders.get(timeout=limit.remaining_s())
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether the test has ended in such a way that another may follow it in this process."""
+        return self.stays and isinstance(self.outcome, Passed | Skipped)
+
+    def park(self, left: list[str], is_clean: bool, imported: tuple[str, ...]) -> None:
+        """The process group is down, or is kept; the rank waits for what comes next.
+
+        Args:
+            left: what the test has left behind, in words.
+            is_clean: whether another test may follow.
+            imported: the modules that the test has imported.
+        """
+        self._send({"kind": "parked", **_at_rest(left, is_clean, imported)})
+
+    def await_examples(self) -> None:
+        """All is ready for the first example of a property test."""
+        self.outcome = Passed()
+        self._send(self._outcome_message(self.outcome, is_good=True))
+        self.end_example()
+
+    def next_example(self) -> Message | None:
+        """Wait for the next example; None if there are no more.
+
+        Raises:
+            SystemExit: if the rank shall leave.
+        """
+        while (order := self._next_order()) is not None and order["kind"] != "leave":
+            if order["kind"] == "example":
+                self._begin_example(order)
+                return order
+            if order["kind"] == "no more examples":
+                self.outcome = self.example = None
+                return None
+            # Else an answer that the example before has not waited for.
+        self.stays = False  # or the outcome of the last example would have it wait for a test
+        raise SystemExit(0)
+
+    def _begin_example(self, order: Message) -> None:
+        self.outcome, self._meetings = None, 0
+        if "values" in order:
+            values = base64.b64decode(order["values"])
+        else:
+            with open(order["values_file"], "rb") as file:
+                values = file.read()
+        self.example = Example(values, order["wants_notes"])
+        snapshot.begin()
+
+    def end_example(self) -> None:
+        """The process group of the example is down, or is kept; the rank waits for the next one."""
+        remarks = Remarks() if self.example is None else self.example.remarks
+        rest = _at_rest([], True, ())
+        self._send({"kind": "awaits example", **rest, "remarks": remarks.to_data()})
+
+    def next_spec(self) -> LaunchSpec | None:
+        """Wait for the next test; None if the rank shall leave."""
+        while (order := self._next_order()) is not None and order["kind"] != "leave":
+            if order["kind"] == "run":
+                return LaunchSpec.from_data(order["spec"])
+            # Else an answer that the test before has not waited for.
+        return None
+
+    def goodbye(self, imported: tuple[str, ...]) -> None:
+        """The process group is down and exit handlers have run; the process is about to exit."""
+        self._send({"kind": "goodbye", "imported": imported})
+
+    def send(self, text: object) -> None:
+        """For tests written against PyTorch's harness, which send a traceback as text."""
+        message = str(text)
+        self.report(Raised((Problem("Exception", message, message, is_assertion=False),)))
+
+    def close(self) -> None:
+        """PyTorch's harness closes the pipe after the body; here it stays open until the exit."""
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if os.getpid() != self._pid:
+            return  # a fork that the test has made is not the rank, though it runs on as if it were
+        # The lock is for the listener's answers. If the parent has gone, so will this process.
+        with self._sending:
+            self._send_frames(encode(message))
+
+    def _send_frames(self, frames: bytes) -> None:
+        held, self._held = self._held, b""
+        while self._warnings:
+            held += self._warnings.popleft()
+        self._end_if_cut_off()
+        with contextlib.suppress(OSError):
+            self._writer.send_frame(held + frames)
+
+    def _end_if_cut_off(self) -> None:
+        """End this process, with a word on stderr, if the test has closed the channel."""
+        if not self._channel.is_intact:
+            with contextlib.suppress(OSError):  # it has closed stderr as well
+                os.write(2, f"{told_of_lost([self._channel])}\n".encode())
+            os._exit(1)
+
+
+def _at_rest(left: list[str], is_clean: bool, imported: tuple[str, ...]) -> Message:
+    return {
+        "left": left,
+        "is_clean": is_clean,
+        "positions": torch_state.positions(),
+        "imported": imported,
+    }
+
+
+def _taken(take: Callable[[], Snapshot]) -> dict[str, Any] | None:
+    """What this rank has called so far: its peers may be waiting for what it never called."""
+    try:
+        return take().to_data()
+    except Exception:  # a test may have replaced anything we look at
+        return None

@@ -1,0 +1,228 @@
+"""What a test may leave behind in a rank that stays: noted before its body, compared after it.
+
+A rank is handed to the next test only if nothing differs. `_LOOKS` is the table of what is
+compared. docs/isolation.md has it in words, and what cannot be seen from here.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from harness.model.clock import Deadline
+from harness.ranks.child import process_state, python_state, torch_state
+
+# Threads that have been told to end, and sockets that are being closed, need a moment for it.
+_SETTLING_S = 0.5
+_PAUSE_S = 0.002
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One part of the state.
+
+    Attributes:
+        kind: what a message calls it, before the name of what differs.
+        take: returns the part, by name.
+        is_set_by_us: whether the harness changes it between two tests.
+        is_none_before: whether a test must leave nothing at all, whatever was there before it.
+        settles: whether a difference may go by itself in a moment.
+        may_be_imports: whether importing a module may change it: if the test has imported one, the
+            world is replaced without a word.
+        grows_by_imports: whether importing a module changes it as if the module had been imported
+            before the test: if the test has imported one, nothing differs.
+    """
+
+    kind: str
+    take: Callable[[], Mapping[Any, Any]]
+    is_set_by_us: bool = False
+    is_none_before: bool = False
+    settles: bool = False
+    may_be_imports: bool = False
+    grows_by_imports: bool = False
+
+
+_python, _process, _torch = python_state, process_state, torch_state
+
+_ENVIRONMENT = _Look(
+    "environment variable", _python.environment, is_set_by_us=True, may_be_imports=True
+)
+_LOOKS = (
+    _ENVIRONMENT,
+    _Look("the", _python.set_for_each_test, is_set_by_us=True),
+    _Look("the", _python.interpreter),
+    _Look("the", _process.process),
+    _Look("hook", _python.hooks, may_be_imports=True),
+    _Look("hook", _python.warning_hooks, is_set_by_us=True, may_be_imports=True),
+    _Look("built-in", _python.built_ins, may_be_imports=True),
+    _Look("context variable", _python.context_variables, may_be_imports=True),
+    _Look("mock patch", _python.patches),
+    _Look("thread", _process.threads, settles=True),
+    _Look("process", _process.processes, settles=True),
+    _Look("open file", _process.files, settles=True, may_be_imports=True),
+    _Look("warnings filter", _python.filters, is_set_by_us=True, may_be_imports=True),
+    _Look("logger", _python.loggers, may_be_imports=True),
+    _Look("signal handler", _process.signal_handlers, may_be_imports=True),
+    _Look("exit handler", _python.exit_handlers, may_be_imports=True),
+    _Look("number of", _python.registries, grows_by_imports=True),
+    _Look("torch's", _torch.switches),
+    _Look("torch's", _torch.hooks, may_be_imports=True),
+    _Look("torch setting", _torch.configs, may_be_imports=True),
+    _Look(
+        "process group",
+        _torch.groups_and_timeouts,
+        is_set_by_us=True,
+        is_none_before=True,
+        settles=True,
+    ),
+)
+# Compared apart, by _Modules.
+_MODULES = _Look("module", dict)
+
+
+class RankState:
+    """The state of this process at one moment.
+
+    Args:
+        known: a state that this process has been in, and out of which only the harness has taken
+            it since; what that changes is looked at anew, and nothing else.
+    """
+
+    def __init__(self, known: RankState | None = None) -> None:
+        if known is not None and not known.is_of_now:
+            known = None
+        self.parts: dict[_Look, Mapping[Any, Any]] = {
+            look: look.take() if look.is_set_by_us or known is None else known.parts[look]
+            for look in _LOOKS
+        }
+        # After the looks: torch imports a module to tell its default device.
+        self._modules: _Modules = _Modules() if known is None else known._modules
+        self._has_environment = False
+
+    @property
+    def is_of_now(self) -> bool:
+        """Whether nothing has been imported since."""
+        return not self._modules.has_more_now
+
+    def take_environment(self) -> None:
+        """Take the environment as it is now for how it was, unless that has been done."""
+        if not self._has_environment:
+            self.parts[_ENVIRONMENT] = _ENVIRONMENT.take()
+        self._has_environment = True
+
+    def differences(self) -> Differences:
+        """Return what is different now."""
+        found = self._compare()
+        give_up = Deadline.after(_SETTLING_S)
+        while found.may_settle and not give_up.expired:
+            gc.collect()  # a file or a process group may hang in a cycle
+            time.sleep(_PAUSE_S)
+            found = self._compare()
+        return found
+
+    def _compare(self) -> Differences:
+        now = {look: look.take() for look in _LOOKS}
+        has_imported = self._modules.has_more_now
+        found = [
+            (look, text)
+            for look, was in self.parts.items()
+            if not (look.grows_by_imports and has_imported)
+            for text in _changes(look.kind, {} if look.is_none_before else was, now[look])
+        ]
+        found += [(_MODULES, text) for text in self._modules.exchanged()]
+        return Differences(found, has_imported)
+
+
+class _Modules:
+    """The modules of one moment. New ones are no difference; others in the place of these are."""
+
+    def __init__(self) -> None:
+        self._names = tuple(sys.modules)
+        self._modules = tuple(sys.modules.values())
+
+    @property
+    def has_more_now(self) -> bool:
+        """Whether modules have been imported since."""
+        return len(sys.modules) != len(self._names)
+
+    def exchanged(self) -> Iterator[str]:
+        """Yield, in words, which modules are others now or have gone."""
+        # Modules are listed in the order of their import, so new ones come last.
+        if tuple(islice(sys.modules.values(), len(self._modules))) == self._modules:
+            return
+        for name, module in zip(self._names, self._modules, strict=True):
+            if name not in sys.modules:
+                yield f"module {name} gone"
+            elif sys.modules[name] is not module:
+                yield f"module {name} is {_short(sys.modules[name])}, was {_short(module)}"
+
+
+class Differences:
+    """What a test has left in its rank.
+
+    Args:
+        found: each difference in words, and the look that found it.
+        has_imported: whether the test has imported modules.
+    """
+
+    def __init__(self, found: list[tuple[_Look, str]], has_imported: bool) -> None:
+        self._found = found
+        self._has_imported = has_imported
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    @property
+    def may_settle(self) -> bool:
+        """Whether some of it may go by itself in a moment."""
+        return any(look.settles for look, _ in self._found)
+
+    def told(self) -> list[str]:
+        """Return those that the test itself has certainly left; of many of a kind the first few."""
+        texts: dict[str, list[str]] = {}
+        for look, text in self._found:
+            if not (self._has_imported and look.may_be_imports):
+                texts.setdefault(look.kind, []).append(text)
+        return [text for kind, found in texts.items() for text in _first_few(kind, found)]
+
+
+def _first_few(kind: str, texts: list[str]) -> list[str]:
+    more = len(texts) - _TOLD
+    return texts if more <= 1 else [*texts[:_TOLD], f"{kind}: {more} more"]
+
+
+def _changes(kind: str, before: Mapping[Any, Any], now: Mapping[Any, Any]) -> Iterator[str]:
+    if before == now:
+        return
+    for key in {**before, **now}:
+        old, new = before.get(key, _ABSENT), now.get(key, _ABSENT)
+        if old == new:
+            continue
+        name = f"{kind} {_short(key)}"
+        if old is _ABSENT:
+            yield f"{name} left behind" if new is True else f"{name}: {_short(new)} left behind"
+        elif new is _ABSENT:
+            yield f"{name} gone"
+        else:
+            yield f"{name} is {_short(new)}, was {_short(old)}"
+
+
+_ABSENT = object()
+_SHOWN = 80
+_TOLD = 5
+
+
+def _short(value: object) -> str:
+    # Ranks that left the same at other addresses are told of together.
+    if isinstance(value, str | bytes):
+        text = os.fsdecode(value)
+    else:
+        text = re.sub(r"( at)? 0x[0-9a-f]+", "", repr(value))
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -1,0 +1,1 @@
+"""Start ranks and workers: fork server, preloading, environment. Start at `launcher`."""

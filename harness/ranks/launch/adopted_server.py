@@ -1,0 +1,73 @@
+"""The fork server that this process is itself a fork of, as a server for ranks of its own.
+
+A worker of the runner comes out of the runner's fork server, which has imported all that its tests
+and their ranks need. Its ranks come out of the same one, so that imports are paid for once a run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing import forkserver, resource_tracker
+from typing import Any
+
+from harness.model.clock import Deadline
+from harness.ranks.descriptors import OwnDescriptor, readable
+from harness.ranks.launch.fork_server import RankProcess
+from harness.ranks.launch.preload import plan_of_this_server
+from harness.ranks.launch.preload_plan import PreloadPlan, PreloadReport, covers
+
+
+class _Inherited(forkserver.ForkServer):
+    """The standard library's handle on the server that this process was forked by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inherited = vars(forkserver._forkserver)
+        vars(self).update({k: v for k, v in inherited.items() if k != "_lock"})
+
+    def ensure_running(self) -> None:
+        # The standard library would start a server anew in a process that has not started it.
+        resource_tracker.ensure_running()
+
+
+class AdoptedServer:
+    """What `ForkServer` is to who has started it, to a process that it has forked."""
+
+    def __init__(self) -> None:
+        plan = plan_of_this_server()
+        assert plan is not None, "this process is no fork of a fork server"
+        self.plan: PreloadPlan = plan
+        self.stdlib_server = _Inherited()
+        self._report = PreloadReport(imported=frozenset(sys.modules))
+        self._pid = os.getpid()
+        self._death = OwnDescriptor(os.pidfd_open(os.getppid()), "a handle on the fork server")
+
+    @property
+    def alive(self) -> bool:
+        """False once the server has died, and in a fork of this process."""
+        if self._pid != os.getpid() or not self._death.is_intact:
+            return False
+        return not readable([self._death.fd], Deadline.after(0.0))
+
+    def has_answered(self) -> bool:
+        return True
+
+    def report(self, deadline: Deadline) -> PreloadReport:
+        return self._report
+
+    def covers(self, wanted: PreloadPlan) -> bool:
+        """Whether it has imported all that a plan asks for."""
+        return covers(self.plan, self._report, wanted)
+
+    def process(self, **kwargs: Any) -> RankProcess:
+        """A process of this server, not yet started; arguments as for multiprocessing.Process."""
+        return RankProcess(self.stdlib_server, **kwargs)
+
+    @property
+    def idle(self) -> bool:
+        """Never: it is not this process's to end."""
+        return False
+
+    def kill(self) -> None:
+        """Nothing: whoever started it ends it."""

@@ -1,0 +1,252 @@
+"""How the ranks of a test are started: forked by a preloaded server where that is proved safe,
+spawned otherwise, with the reason.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from harness.model import settings
+from harness.model.clock import Deadline
+from harness.model.module_sources import sources_of
+from harness.ranks import folders
+from harness.ranks.foresight import foreseen
+from harness.ranks.launch.adopted_server import AdoptedServer
+from harness.ranks.launch.fork_server import ForkServer
+from harness.ranks.launch.preload_plan import (
+    DROPIN_MODULE,
+    READ_AT_LOADING,
+    PreloadPlan,
+    import_time_environ,
+    main_module,
+)
+from harness.ranks.launch.start_method import SpawnedProcess
+
+#: Makes a process that is not yet started; arguments as for multiprocessing.Process.
+ProcessFactory = Callable[..., Any]
+
+# numpy.random, which seeding needs, is no longer a part of `import numpy`.
+_BASE_MODULES = (
+    "torch",
+    "torch.distributed",
+    "numpy.random",
+    "harness.cases.multiprocess",
+    "harness.ranks.child.main",
+)
+
+
+class RanksSpawnedWarning(UserWarning):
+    """Ranks are started as fresh interpreters, seconds each, because forking is not safe."""
+
+
+class Launcher:
+    """The fork servers of this process and the knowledge of what they have to import."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, None] = {}
+        self._learned: dict[str, None] = {}
+        self._active: ForkServer | AdoptedServer | None = None
+        self._coming: ForkServer | None = None
+        self._retired: list[ForkServer | AdoptedServer] = []
+        self._may_learn = True
+        self._warned: set[str] = set()
+        self._environ: dict[str, str] = {}
+        self._with_ranks = True
+        self._why_not_to_fork = ""
+        #: Is told what there is to learn, where the server is another's to replace.
+        self.on_learned: Callable[[tuple[str, ...]], None] | None = None
+
+    def adopt(self) -> None:
+        """Use the server that this process is a fork of, as long as it has what is needed."""
+        self._active = AdoptedServer()
+
+    def never_fork(self, reason: str) -> None:
+        """Spawn all ranks: somebody has found out that forking is not safe."""
+        self._why_not_to_fork = reason
+
+    def expect_no_ranks(self) -> None:
+        """Leave torch out of the server: no test is expected to have ranks."""
+        self._with_ranks = False
+
+    def also_import(self, *modules: str) -> None:
+        """Have these modules of the harness's own in the fork server, too."""
+        self._modules.update(dict.fromkeys(modules))
+
+    def need(self, modules: Iterable[str]) -> None:
+        """Have these modules in the fork server by the time that ranks are started."""
+        new = [m for m in modules if not m.startswith("harness.") and m not in self._modules]
+        if new:
+            self._modules.update(dict.fromkeys(new))
+            # Modules read the environment when they are imported, as they just have been here. What
+            # tests do to it later is not for a server that imports them again.
+            self._environ = dict(os.environ)
+
+    def learn(self, modules: Iterable[str]) -> None:
+        """Have a new server import what ranks had to import themselves; it takes over when ready.
+
+        Modules that make a server unsafe to fork are forgotten again.
+        """
+        if self.on_learned is not None:
+            self.on_learned(tuple(modules))
+        elif self._may_learn:
+            self._learned.update(dict.fromkeys(modules))
+
+    def not_imported_here(self) -> tuple[str, ...]:
+        """The modules that a fork server imports, and that this process has not imported."""
+        return tuple(name for name in self._plan().modules if name not in sys.modules)
+
+    def prewarm(self) -> None:
+        """Start the server for what is needed so far, without waiting for it."""
+        if self._method() == "forkserver" and self._active is None:
+            self._active = self._new_server(self._plan(learned=False))
+
+    def advance(self) -> object:
+        """Take over a server that has more modules if one is ready; returns the one in use."""
+        if self._method() == "forkserver" and self._active is not None and self._learned:
+            self._server(Deadline.after(0.0))
+        return self._active
+
+    def why_not_to_fork(self, deadline: Deadline) -> str:
+        """Why processes have to be spawned though the user wants them forked; empty if not."""
+        if self._method() == "spawn" or self._why_not_to_fork:
+            return self._why_not_to_fork
+        return self._server(deadline).report(deadline).unsafe
+
+    def factory(self, deadline: Deadline) -> ProcessFactory:
+        """What makes the processes of the next world."""
+        if self._method() == "spawn":
+            return self._spawn
+        if self._why_not_to_fork:
+            self._warn(self._why_not_to_fork)
+            return self._spawn
+        server = self._server(deadline)
+        report = server.report(deadline)
+        self._warn_of_broken(report.errors)
+        if report.unsafe:
+            self._warn(report.unsafe)
+            return self._spawn
+        return server.process
+
+    def _method(self) -> str:
+        return settings.START_METHOD.value()
+
+    @property
+    def _spawn(self) -> ProcessFactory:
+        return SpawnedProcess
+
+    def _plan(self, learned: bool = True) -> PreloadPlan:
+        path, name = main_module() if "__main__" in self._modules else (None, None)
+        extra = (*settings.PRELOAD.value(), *(self._learned if learned else ()))
+        base = _BASE_MODULES if self._with_ranks else ()
+        first = (DROPIN_MODULE,) if settings.DROPIN.value() else ()
+        modules = dict.fromkeys((*first, *base, *foreseen(self._modules), *extra, *self._modules))
+        return PreloadPlan(
+            modules=tuple(module for module in modules if module != "__main__"),
+            main_path=path,
+            main_name=name,
+            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
+            argv=tuple(sys.argv),
+            pythonpath=os.environ.get("PYTHONPATH"),
+            session=folders.folders_to_remove(),
+            environ=import_time_environ(),
+            sources=tuple(
+                dict.fromkeys(source for module in self._modules for source in sources_of(module))
+            ),
+        )
+
+    def _new_server(self, plan: PreloadPlan) -> ForkServer:
+        server = ForkServer(plan, self._what_was_other())
+        atexit.register(server.kill)
+        return server
+
+    def _what_was_other(self) -> dict[str, str | None]:
+        """Variables that have changed since the modules were imported here, as they were then."""
+        if not self._environ:
+            return {}
+        return {
+            name: self._environ.get(name)
+            for name in {*self._environ, *os.environ}.difference(READ_AT_LOADING)
+            if self._environ.get(name) != os.environ.get(name)
+        }
+
+    def _server(self, deadline: Deadline) -> ForkServer | AdoptedServer:
+        """The server to fork from now, with its report in."""
+        wanted = self._plan()
+        if self._active is None or not self._active.alive:
+            self._discard(self._active)
+            # Without what was learnt: it may be what makes a server unsafe.
+            self._active = self._new_server(self._plan(learned=False))
+        self._active.report(deadline)
+        if not self._active.covers(wanted):
+            self._prepare(wanted)
+            needed = self._plan(learned=False)
+            self._switch(deadline, must=not self._active.covers(needed))
+        return self._active
+
+    def _prepare(self, wanted: PreloadPlan) -> None:
+        """Have a server on its way that covers the plan."""
+        if self._coming is None or self._coming.plan != wanted:
+            self._discard(self._coming)
+            self._coming = self._new_server(wanted)
+
+    def _switch(self, deadline: Deadline, must: bool) -> None:
+        """Use the coming server from now on if it is ready; wait for it only if we must."""
+        coming = self._coming
+        if coming is None or not (must or coming.has_answered()):
+            return
+        self._coming = None
+        if coming.report(deadline).unsafe and self._learned:
+            # What ranks imported is not safe to import before the fork: they have to go on so.
+            self._learned.clear()
+            self._may_learn = False
+            self._discard(coming)
+        else:
+            self._discard(self._active)
+            self._active = coming
+
+    def _discard(self, server: ForkServer | AdoptedServer | None) -> None:
+        self._retired += [server] if server is not None else []
+        for old in [old for old in self._retired if old.idle]:
+            self._retired.remove(old)
+            atexit.unregister(old.kill)
+            old.kill()
+
+    def _warn(self, unsafe: str) -> None:
+        self._warn_once(
+            f"{unsafe}, so ranks cannot be forked safely: they are spawned, which takes "
+            "seconds a test. Move that work into a function, or set HARNESS_START_METHOD=spawn "
+            "to silence this.",
+            RanksSpawnedWarning,
+        )
+
+    def _warn_of_broken(self, errors: Mapping[str, str]) -> None:
+        """Tell of modules that were named by hand and cannot be imported; others tell of theirs."""
+        for name in settings.PRELOAD.value():
+            if name in errors:
+                why = errors[name].rstrip().splitlines()[-1]
+                self._warn_once(
+                    f"{settings.PRELOAD.env} names {name}, which the fork server cannot import "
+                    f"({why}): correct it, or leave it out",
+                    UserWarning,
+                )
+
+    def _warn_once(self, text: str, category: type[Warning]) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            warnings.warn(text, category, stacklevel=2)
+
+
+_launcher: tuple[int, Launcher] | None = None
+
+
+def launcher() -> Launcher:
+    """The launcher of this process; a fork of the parent gets a new one of its own."""
+    global _launcher
+    if _launcher is None or _launcher[0] != os.getpid():
+        _launcher = (os.getpid(), Launcher())
+    return _launcher[1]

@@ -1,0 +1,209 @@
+"""Runs in the fork server: import what the ranks will need, then prove that forking is safe.
+
+The standard library's fork server imports this module by name. A rank is then a fork of a process
+that has imported everything and executed nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+import threading
+import traceback
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator
+from multiprocessing import process, spawn
+from typing import Any
+
+from harness.model.importing import imports_uncollected
+from harness.model.module_sources import import_from
+from harness.ranks import folders
+from harness.ranks.launch import import_effects, open_files
+from harness.ranks.launch.preload_plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
+from harness.ranks.process_exit import flush_output, leave_if_fork_of
+
+# While modules are imported, their libraries must not start threads of their own: OpenBLAS and
+# OpenMP start one for each core when they are loaded. They read the C library's environment, which
+# os.putenv() changes. Test modules read os.environ, which keeps the user's values.
+_QUIET = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# torch.cuda.device_count() initializes CUDA unless this variable in os.environ tells it to ask NVML
+# (torch 2.13).
+_NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+
+
+def preload(plan: PreloadPlan) -> PreloadReport:
+    """Import the plan's modules and say whether this process may be forked."""
+    sys.path[:] = plan.sys_path
+    sys.argv[:] = plan.argv
+    started_with = open_files.files_in_use()
+    errors: dict[str, str] = {}
+    unsafe = ""
+    server = os.getpid()
+    with _quietly(), import_effects.recorded(), imports_uncollected():
+        for name in ("", *plan.modules):
+            filters = tuple(warnings.filters)
+            try:
+                if name:
+                    import_from(name, plan.sources)
+                else:
+                    _import_main(plan)
+            except BaseException:
+                errors[name or "__main__"] = traceback.format_exc()
+            leave_if_fork_of(server, 1 if errors else 0)
+            _filters[name] = tuple(item for item in warnings.filters if item not in filters)
+            unsafe = unsafe or _why_unsafe(name or "__main__")
+    _keep_finalizers_to_this_process()
+    # A rank would write out what is left in the buffers once more.
+    flush_output()
+    open_files.record(started_with)
+    _errors.update(errors)
+    return PreloadReport(unsafe, errors, frozenset(sys.modules))
+
+
+# By module: why it could not be imported.
+_errors: dict[str, str] = {}
+
+
+def error_of(module: str) -> str:
+    """Why this fork server could not import a module of its plan, as a traceback; else empty."""
+    return _errors.get(module, "")
+
+
+# By module: the filters of warnings that importing it has added.
+_filters: dict[str, tuple[Any, ...]] = {}
+
+
+def filters_of(module: str) -> tuple[Any, ...]:
+    """The filters of warnings that this fork server got by importing a module of its plan."""
+    return _filters.get(module, ())
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep libraries from starting threads and CUDA while they are loaded."""
+    for name in _QUIET:
+        os.putenv(name, "1")
+    nvml_check = os.environ.get(_NVML_CHECK)
+    os.environ[_NVML_CHECK] = "1"
+    try:
+        yield
+    finally:
+        if nvml_check is None:
+            os.environ.pop(_NVML_CHECK, None)
+        else:
+            os.environ[_NVML_CHECK] = nvml_check
+        for name in _QUIET:
+            if name in os.environ:
+                os.putenv(name, os.environ[name])
+            else:
+                os.unsetenv(name)
+
+
+def _import_main(plan: PreloadPlan) -> None:
+    """Run the parent's main module as `__mp_main__`, as multiprocessing does in a child."""
+    if plan.main_path is None and plan.main_name is None:
+        return
+    data = {"init_main_from_path": plan.main_path, "init_main_from_name": plan.main_name}
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        spawn.prepare({key: value for key, value in data.items() if value})
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+
+
+def _why_unsafe(module: str) -> str:
+    threads = _thread_count()
+    if threads > 1:
+        named = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+        who = f" ({', '.join(named)})" if named else ""
+        return f"importing {module} started {threads - 1} thread(s){who}"
+    torch = sys.modules.get("torch")
+    cuda = getattr(torch, "cuda", None)  # there is none in one that is too old or not built
+    if cuda is not None and cuda.is_available() and _cuda_is_up(torch):
+        return f"importing {module} initialised CUDA"
+    return ""
+
+
+def _thread_count() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
+
+
+def _cuda_is_up(torch: object) -> bool:
+    """Whether CUDA would refuse to work in a fork of this process. Only a fork can tell."""
+    if torch.cuda.is_initialized():  # type: ignore[attr-defined]
+        return True
+    pid = os.fork()
+    if pid == 0:
+        os._exit(1 if torch.cuda._is_in_bad_fork() else 0)  # type: ignore[attr-defined]
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+
+
+def _keep_finalizers_to_this_process() -> None:
+    """Have what was imported finalised once, when the server ends, and not by every rank as well.
+
+    torch alone has enough finalizers to cost each rank 30 ms, and a temp folder that a test module
+    makes when it is imported must outlive the first rank.
+    """
+    pending = [f for f in weakref.finalize._registry if f.atexit]  # type: ignore[attr-defined]
+    for finalizer in pending:
+        finalizer.atexit = False
+    server = os.getpid()
+
+    def restore() -> None:
+        for finalizer in pending if os.getpid() == server else ():
+            finalizer.atexit = True
+
+    atexit.register(restore)
+
+
+def forget_exit_handlers_of_the_server() -> None:
+    """In a rank: leave the handlers that were registered before the fork to the server."""
+    if not _is_server:
+        return
+    atexit._clear()
+    atexit.register(logging.shutdown)
+    atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
+
+
+def _remove_session(pid: int, parent: int, session: Iterable[str]) -> None:
+    if os.getpid() == pid and os.getppid() != parent:
+        folders.remove_folders(session)
+
+
+def plan_of_this_server() -> PreloadPlan | None:
+    """What the fork server has imported that this process is, or is a fork of; None if none."""
+    return _plan
+
+
+def _answer() -> None:
+    """Do what the plan in the environment says and write the report to its pipe."""
+    global _plan
+    plan, answer_to = PreloadPlan.from_text(os.environ.pop(PLAN_VARIABLE))
+    _plan = plan
+    if plan.pythonpath is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = plan.pythonpath
+    # The parent may be killed; the server is the last to leave, so it sweeps the floor.
+    atexit.register(_remove_session, os.getpid(), os.getppid(), plan.session)
+    # Open from the start, so that the parent sees the end of the pipe if an import crashes. Not
+    # waiting for a reader: the parent has opened the pipe, unless it has ended meanwhile.
+    fd = os.open(answer_to, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    with open(fd, "w", encoding="utf-8") as pipe:
+        pipe.write(preload(plan).to_text())
+
+
+# True in a fork server, and so in the ranks that it forks.
+_is_server = PLAN_VARIABLE in os.environ
+_plan: PreloadPlan | None = None
+if _is_server:
+    _answer()

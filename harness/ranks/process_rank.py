@@ -1,0 +1,201 @@
+"""A rank that this process has started: heard, asked, signalled, reaped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from harness.model.clock import Deadline, now
+from harness.model.outcome import Ended, Lost
+from harness.ranks import folders
+from harness.ranks.channel import FrameReader, FrameWriter, Message
+from harness.ranks.child.listener import STACKS_SIGNAL
+from harness.ranks.handle import RankHandle
+from harness.ranks.launch import quit_key
+from harness.ranks.launch.start_method import SpawnedProcess
+from harness.ranks.leftovers import ranks_at_work
+from harness.ranks.live_output import LiveStream
+from harness.ranks.outside_view import process_state
+
+_PAUSE_S = 0.03
+
+# Who takes nothing for so long, though the channel is full, is stopped or holds the GIL; nobody
+# else shall wait for it, least of all the one who watches the clock.
+_STALL_S = 30.0
+
+
+class OwnRank(RankHandle):
+    """One rank, started by this process.
+
+    Args:
+        rank: the rank.
+        process: the process to be, which is not yet started.
+        connection: this process's end of the channel.
+        stacks: path of the pipe to which it will write its stacks.
+        streams: its output, if that is shown while it runs.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        process: BaseProcess,
+        connection: Connection,
+        stacks: str,
+        streams: Sequence[LiveStream],
+    ) -> None:
+        super().__init__(rank, process)
+        self._streams = streams
+        self._connection = connection
+        self._reader = FrameReader(connection.fileno())
+        self._writer = FrameWriter(connection.fileno(), _STALL_S)
+        self._pidfd: int | None = None
+        with folders.making("the pipe of a rank", os.path.dirname(stacks)):
+            os.mkfifo(stacks, mode=0o600)
+        self._stacks_fd = os.open(stacks, os.O_RDONLY | os.O_NONBLOCK)
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.process.exitcode
+
+    def start(self) -> None:
+        self.asked_s = now()
+        with quit_key.blocked_in_new_processes():
+            self.process.start()
+        _handles.add(self)
+        self._pidfd = _pidfd_of(self.process)
+        ranks_at_work.add(self.process.pid or 0)
+
+    @property
+    def is_lost(self) -> bool:
+        # Its fork server has died: it may still run.
+        return bool(getattr(self.process, "is_lost", False))
+
+    @property
+    def outcome_if_lost(self) -> Lost | Ended:
+        if isinstance(self.process, SpawnedProcess):
+            return Lost("its parent ignores SIGCHLD, so that nobody knows the rank's exit code")
+        return Lost("the fork server died, and with it the rank's exit code")
+
+    @property
+    def terminal_group(self) -> int:
+        return self.pid or 0
+
+    @property
+    def exit_fd(self) -> int:
+        # With spawn, multiprocessing's sentinel is a pipe that a process started by the rank may
+        # hold open beyond the rank's end; the kernel's own descriptor does not have that flaw.
+        return self.process.sentinel if self._pidfd is None else self._pidfd
+
+    @property
+    def open_fds(self) -> list[int]:
+        channel = [] if self._reader.closed else [self._connection.fileno()]
+        return [self.exit_fd, *channel, *(s.fd for s in self._streams if not s.closed)]
+
+    def pass_on_output(self) -> None:
+        for stream in self._streams:
+            stream.pump()
+
+    def end_output(self) -> None:
+        for stream in self._streams:
+            stream.end_of_test()
+
+    def messages(self) -> list[Message]:
+        return self._reader.read()
+
+    @property
+    def fault(self) -> str:
+        return self._reader.fault
+
+    def state(self) -> str:
+        return process_state(self.pid)
+
+    def order(self, frame: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._writer.send_frame(frame)
+
+    def ask(self, message: Message) -> bool:
+        return self._writer.send_at_once(message)
+
+    def written_stacks(self, deadline: Deadline) -> str:
+        """What faulthandler writes of the rank's threads, whoever holds the GIL; empty if nothing.
+
+        Only for a rank that runs no Python code: faulthandler reads the frames as they are, and has
+        been seen to crash on those of a thread that goes on meanwhile. A rank that does run some
+        can answer a question.
+        """
+        if self.pid is None:
+            return ""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, STACKS_SIGNAL)
+        data, quiet = b"", deadline
+        while wait([self._stacks_fd], quiet.remaining_s()):
+            chunk = os.read(self._stacks_fd, 1 << 16)
+            if not chunk:
+                break
+            data += chunk
+            # It does not say when it has finished, but writes without a pause.
+            quiet = deadline.sooner(Deadline.after(_PAUSE_S))
+        return data.decode("utf-8", "replace")
+
+    def signal_group(self, number: int) -> None:
+        if self.pid is None:
+            return
+        for send in (os.killpg, os.kill):
+            try:
+                send(self.pid, number)
+            except (ProcessLookupError, PermissionError):
+                continue
+
+    def let_go(self) -> None:
+        self._connection.close()
+        popen = getattr(self.process, "_popen", None)
+        for fd in getattr(getattr(popen, "finalizer", None), "_args", None) or ():
+            for each in fd if isinstance(fd, list | tuple) else (fd,):
+                with contextlib.suppress(OSError):
+                    os.close(each)
+
+    def close(self) -> None:
+        _handles.discard(self)
+        ranks_at_work.discard(self.process.pid or 0)
+        self._connection.close()
+        os.close(self._stacks_fd)
+        for stream in self._streams:
+            stream.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+
+_handles: weakref.WeakSet[OwnRank] = weakref.WeakSet()
+
+
+def _let_go_in_a_fork() -> None:
+    """Close what ties the ranks to this process's parent, whose they are.
+
+    A fork that lives on would otherwise keep them from noticing that the parent has gone.
+    """
+    for handle in _handles:
+        handle.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_a_fork)
+
+
+def _pidfd_of(process: BaseProcess) -> int | None:
+    try:
+        # Only a direct child: the fork server's children are reaped, and their exit codes read,
+        # by the server, whose sentinel comes after that.
+        if type(process).__module__.endswith("fork_server") or process.pid is None:
+            return None
+        return os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        return None

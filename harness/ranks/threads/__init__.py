@@ -1,0 +1,1 @@
+"""Ranks that are threads of this process. Start at `world`."""

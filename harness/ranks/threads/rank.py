@@ -1,0 +1,160 @@
+"""One rank as a thread: it runs the body, and keeps what becomes of it."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.model import settings
+from harness.model.clock import now
+from harness.model.example import Example
+from harness.model.expectation import Expectation
+from harness.model.outcome import (
+    Deadlocked,
+    Ended,
+    Exited,
+    Failed,
+    Outcome,
+    Passed,
+    Problem,
+    Raised,
+    Skipped,
+    TimedOut,
+    outcome_of_problems,
+)
+from harness.model.pytest_outcomes import skip_of
+from harness.model.skips import skip_reason_of_exit
+from harness.model.timeline import EXIT, SET_UP
+from harness.ranks.problems import problem_of
+from harness.ranks.process_exit import exit_code_of
+from harness.ranks.progress import Progress
+from harness.ranks.threads.ledger import TERMINATED
+
+if TYPE_CHECKING:
+    from harness.ranks.threads.generators import RankGenerators
+    from harness.ranks.threads.world import ThreadWorld
+
+_GOOD = (Passed, Skipped)
+
+
+class RankEnded(SystemExit):
+    """Put into a thread that has to end."""
+
+
+class RankThread(threading.Thread):
+    """One rank. Its body runs the test and calls `report`."""
+
+    def __init__(
+        self,
+        rank: int,
+        body: Callable[[int], None],
+        world: ThreadWorld,
+        generators: RankGenerators,
+    ) -> None:
+        # A daemon: one that hangs must not keep the process alive.
+        super().__init__(name=f"rank {rank}", daemon=True)
+        self.rank = rank
+        self.outcome: Outcome | None = None
+        self.at_s = 0.0
+        self.done = False
+        self.progress = Progress()
+        self.ended_s: float | None = None
+        self.example: Example | None = None
+        self.set_up: Mapping[str, Any] = {}
+        self.expectations: list[Expectation] = []
+        self.groups = world.groups
+        self._generators = generators
+        self._body = body
+        self._world = world
+        self._lock = threading.Lock()
+        self._is_preliminary = False
+
+    def seed(self) -> None:
+        """Start the rank's random generators, which are its own, from the run's seed.
+
+        PyTorch's thread ranks share one generator, so no two of them draw the same, and some of its
+        tests rely on it: under --torch-checkout, each rank has another seed.
+        """
+        own = self.rank if settings.DROPIN.value() else 0
+        self._generators.seed(settings.SEED.value() + own)
+
+    def report(self, outcome: Outcome) -> None:
+        """Say what became of the body. What goes wrong afterwards still counts."""
+        self.progress.enter(EXIT)
+        with self._lock:
+            self._take(outcome)
+            self._is_preliminary = False
+
+    def fails(self, problem: Problem) -> None:
+        """The body goes no further: keep why, and tell the peers not to wait for this rank."""
+        with self._lock:
+            self._is_preliminary = self._take(outcome_of_problems((problem,)))
+        self._world.leaves(self.rank)
+        self._world.let_go()
+
+    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
+        """Wait for all ranks to come here, and learn what each has brought."""
+        return self._world.meet(self.rank, label, value)
+
+    def blame(self, outcome: TimedOut | Deadlocked) -> None:
+        """The rank, which still runs, has taken too long."""
+        with self._lock:
+            if not self.done:
+                self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> bool:
+        """Make it the outcome, unless something has gone wrong before; whether it is now."""
+        completes = self._is_preliminary and isinstance(outcome, Failed | Raised)
+        is_first = self.outcome is None
+        is_worse = isinstance(self.outcome, _GOOD) and not isinstance(outcome, _GOOD)
+        if not (completes or is_first or is_worse):
+            return False
+        self.outcome = outcome
+        self.at_s = self.at_s if completes else now()
+        return True
+
+    def run(self) -> None:
+        self.progress.enter(SET_UP)
+        try:
+            with self._generators.in_use():
+                self._body(self.rank)
+            if self.outcome is None:
+                raise RuntimeError(
+                    "_run() returned without running the test: an override must call "
+                    "self.run_test_with_threaded_pg(test_name, rank, world_size)"
+                )
+        except BaseException as error:
+            self.report(_outcome_of(error))
+        self._world.leaves(self.rank)
+        if not isinstance(self.outcome, _GOOD):
+            self._world.let_go()
+        with self._lock:
+            self.done, self.ended_s = True, now()
+        self._world.news.put(self.rank)
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    """What a rank comes to that this exception has ended."""
+    if isinstance(error, unittest.SkipTest):
+        return Skipped(str(error))
+    if (skip := skip_of(error)) is not None:
+        return skip
+    problem = problem_of((type(error), error, error.__traceback__))
+    if not isinstance(error, SystemExit):
+        return outcome_of_problems((problem,))
+    if isinstance(error, RankEnded) or error.code == TERMINATED:
+        return Ended()
+    reason = skip_reason_of_exit(error.code)
+    if reason is not None:
+        return Skipped(reason)
+    return Exited(exit_code_of(error), where=problem.where)
+
+
+def current_rank() -> RankThread:
+    """The rank that the calling thread is. Raises RuntimeError in any other thread."""
+    thread = threading.current_thread()
+    if not isinstance(thread, RankThread):
+        raise RuntimeError(f"the thread {thread.name!r} is no rank of a test")  # noqa: TRY004
+    return thread

@@ -1,0 +1,226 @@
+"""The ranks of one test as threads of this process: started, watched, let go, reported.
+
+A thread cannot be killed. One that waits in a collective is let go, one that runs Python code has
+an exception put into it; what still runs then is left behind as a daemon, which keeps no process
+alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.diagnosis import deadlock
+from harness.diagnosis.position import Position, position_of_rank, table
+from harness.diagnosis.snapshot import take_of_thread
+from harness.diagnosis.words import state
+from harness.model import settings
+from harness.model.clock import NEVER, Deadline, now
+from harness.model.errors import PeerLeftError
+from harness.model.evidence import Evidence, Snapshot, Waiting
+from harness.model.outcome import Deadlocked, Ended, TimedOut
+from harness.model.rank_report import RankReport
+from harness.ranks.threads.rank import RankEnded, RankThread
+from harness.ranks.threads.waits import registered, wait_of
+from harness.ranks.watch import where
+from harness.ranks.watch.meetings import Answer, Meetings
+
+# After the first fault, what peers may take to come to an end by themselves.
+_PEER_GRACE_S = 2.0
+# After an exception has been put into them.
+_END_GRACE_S = 1.0
+
+
+class ThreadWorld:
+    """All ranks of one test.
+
+    Args:
+        size: the number of ranks.
+        body: what each runs, with its rank; it calls `current_rank().report(outcome)`.
+    """
+
+    def __init__(self, size: int, body: Callable[[int], None]) -> None:
+        from harness.ranks.threads.generators import RankGenerators
+
+        # torch takes its group of threads into its list of backends as soon as it is imported.
+        from harness.ranks.threads.groups import ThreadedGroups
+
+        self.groups = ThreadedGroups()
+        self.news: queue.SimpleQueue[int] = queue.SimpleQueue()
+        seed = settings.SEED.value()
+        self.threads = [RankThread(rank, body, self, RankGenerators(seed)) for rank in range(size)]
+        self._undo = contextlib.ExitStack()
+        self._at_fault: dict[int, Snapshot] | None = None
+        self._lock = threading.Lock()
+        self._meetings = Meetings(size)
+        self._answers: dict[int, Answer] = {}
+        self._answered = threading.Condition()
+        self._began_s = 0.0
+        self._ended = False
+
+    def start(self) -> None:
+        """Start a thread for each rank."""
+        from harness.ranks.threads.generators import by_thread
+
+        if isinstance(threading.current_thread(), RankThread):
+            raise RuntimeError("a thread rank cannot have thread ranks of its own")  # noqa: TRY004
+        self.groups.install()
+        self._undo.enter_context(by_thread())
+        self._undo.enter_context(where.witnessed_by(self))
+        self._began_s = now()
+        for thread in self.threads:
+            thread.start()
+
+    def wait(self, limit_s: float, deadlock_s: float) -> tuple[RankReport, ...]:
+        """See all ranks to their ends, and report them.
+
+        Args:
+            limit_s: seconds that the bodies may take, from the start.
+            deadlock_s: for how long the world must be seen stuck; 0 for not looking.
+        """
+        body, watch = Deadline(self._began_s + limit_s), _Watch(self, deadlock_s)
+        while self.running() and self._at_fault is None:
+            self._await_news(body.sooner(watch.deadline))
+            if not self.running():
+                break
+            if body.expired:
+                self._blame(TimedOut("body", limit_s))
+            elif watch.is_stuck(body.remaining_s() or 0.0):
+                self._blame(Deadlocked(now() - self._began_s))
+        self.end()
+        return self.reports()
+
+    def reports(self) -> tuple[RankReport, ...]:
+        """All that is known of the ranks by now."""
+        snapshots = self._at_fault or {}
+        return tuple(_report(thread, snapshots.get(thread.rank)) for thread in self.threads)
+
+    def meet(self, rank: int, label: str, value: str = "") -> tuple[str, ...]:
+        """Wait for all ranks to come here, and learn what each has brought; see `RankPipe.meet`."""
+        with self._answered:
+            self._answers.pop(rank, None)  # of a meeting that an exception has ended
+            self._tell(self._meetings.come(rank, label, value))
+            with registered(Waiting("meeting", label), lambda: rank in self._answers):
+                self._answered.wait_for(lambda: rank in self._answers)
+            answer = self._answers.pop(rank)
+        if answer.error:
+            raise PeerLeftError(answer.error)
+        return answer.values
+
+    def leaves(self, rank: int) -> None:
+        """A rank will come to no more meetings."""
+        with self._answered:
+            self._tell(self._meetings.leave(rank))
+
+    def _tell(self, answers: dict[int, Answer]) -> None:
+        self._answers.update(answers)
+        self._answered.notify_all()
+
+    def let_go(self) -> None:
+        """Keep in mind where every rank is, then let go those that wait in a collective."""
+        with self._lock:
+            if self._at_fault is None:
+                self._at_fault = self.snapshots()
+        self.groups.release()
+        with self._answered:
+            self._tell(self._meetings.call_off("the test is being ended"))
+
+    def end(self) -> None:
+        """End what still runs, as far as that can be done; a second call does nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        if self.running():
+            self.let_go()
+            self._await_all(Deadline.after(_PEER_GRACE_S))
+        for thread in self.running():
+            _interrupt(thread)
+        self._await_all(Deadline.after(_END_GRACE_S))
+        self.groups.uninstall()
+        self._undo.close()
+
+    def tell(self, limit_s: float) -> str:
+        """Where every rank is, as text; asked for by another thread."""
+        taken = self.snapshots()
+        return table([_position(thread, taken[thread.rank]) for thread in self.threads])
+
+    def snapshots(self) -> dict[int, Snapshot]:
+        """Where every rank is, and what it has called."""
+        groups = dict(self.groups.ledger.groups)
+        return {t.rank: replace(self._snapshot(t), groups=groups) for t in self.threads}
+
+    def _snapshot(self, thread: RankThread) -> Snapshot:
+        # In this order: a rank that registers its wait has written down its call before, so that
+        # no snapshot has a rank wait for a collective that it is not known to have called.
+        waiting = wait_of(thread)
+        return take_of_thread(thread, self.groups.ledger.history(thread.rank), waiting)
+
+    def running(self) -> list[RankThread]:
+        return [thread for thread in self.threads if thread.is_alive() and not thread.done]
+
+    def _blame(self, outcome: TimedOut | Deadlocked) -> None:
+        for thread in self.running():
+            thread.blame(outcome)
+        self.let_go()
+
+    def _await_all(self, deadline: Deadline) -> None:
+        while self.running() and not deadline.expired:
+            self._await_news(deadline)
+
+    def _await_news(self, deadline: Deadline) -> None:
+        """Return when a rank has come to its end, or at the deadline."""
+        try:
+            self.news.get(timeout=deadline.remaining_s())
+        except queue.Empty:
+            return
+
+
+class _Watch:
+    """Notices that no rank can go on: two looks, the confirmation time apart, see the same."""
+
+    def __init__(self, world: ThreadWorld, confirm_s: float) -> None:
+        self._world = world
+        self._confirm_s = confirm_s
+        self._last: dict[int, Snapshot] = {}
+        self.deadline = Deadline.after(confirm_s) if confirm_s else NEVER
+
+    def is_stuck(self, remaining_s: float) -> bool:
+        """Look, if it is time to.
+
+        Args:
+            remaining_s: seconds until the test times out anyway.
+        """
+        if not self.deadline.expired:
+            return False
+        self.deadline = Deadline.after(self._confirm_s)
+        running = {thread.rank for thread in self._world.running()}
+        seen = self._world.snapshots()
+        living = {rank: snapshot for rank, snapshot in seen.items() if rank in running}
+        finished = {rank: snapshot for rank, snapshot in seen.items() if rank not in running}
+        stuck = deadlock.is_stuck(living, finished, len(seen), remaining_s)
+        confirmed = stuck and deadlock.has_not_moved(self._last, living, self._confirm_s)
+        self._last = living if stuck else {}
+        return confirmed
+
+
+def _position(thread: RankThread, snapshot: Snapshot) -> Position:
+    if thread.done and thread.outcome is not None:
+        return Position(f"rank {thread.rank}", state(thread.outcome))
+    progress = thread.progress
+    return position_of_rank(thread.rank, progress.phase, progress.since_s, snapshot)
+
+
+def _report(thread: RankThread, snapshot: Snapshot | None) -> RankReport:
+    outcome = thread.outcome or Ended()
+    evidence = Evidence(snapshot=snapshot)
+    return RankReport(thread.rank, outcome, thread.at_s or now(), evidence=evidence)
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Have the thread raise RankEnded as soon as it runs Python code again."""
+    identity = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(RankEnded))

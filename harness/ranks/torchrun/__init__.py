@@ -1,0 +1,1 @@
+"""Ranks on the processes that torchrun or srun has started. Start at `cluster`."""

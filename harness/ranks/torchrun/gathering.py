@@ -1,0 +1,275 @@
+"""How the processes of a given world find each other: by torchrun's store, then by connections.
+
+Rank 0 takes connections, and says in the store where; every other process connects to it. Nobody
+takes part before all have come, and all have been started with the same tests, options and code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from dataclasses import dataclass
+from typing import NoReturn
+
+import psutil
+
+from harness.diagnosis.words import rank_list
+from harness.model import settings
+from harness.model.clock import Deadline
+from harness.model.errors import StartError, UsageError
+from harness.model.torchrun_environ import GivenPlace
+from harness.ranks.announcing import Board
+from harness.ranks.descriptors import readable
+from harness.ranks.stores import LOOPBACK
+from harness.ranks.torchrun import links
+from harness.ranks.torchrun.admission import Admission, Arrival, TurnedAway
+from harness.ranks.torchrun.handshake import claim_of
+from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.rendezvous import Card, card_from
+from harness.ranks.torchrun.socket_user import is_loopback, user_of_listener
+from harness.ranks.torchrun.world_secret import WorldSecret
+
+# How often rank 0 says anew where it is.
+_ANNOUNCE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process of the given world.
+
+    Attributes:
+        rank: its rank in the given world.
+        local_rank: its number on its host.
+        group: the number of its host.
+        host: the host's name, with its address where two hosts have the same name.
+        system: what is the same for processes that share a clock and process ids.
+        pid: its process.
+        devices: how many devices (GPUs) it sees.
+        visible: which of the host's these are, if it has been told.
+    """
+
+    rank: int
+    local_rank: int
+    group: int
+    host: str
+    system: str
+    pid: int
+    devices: int = 0
+    visible: str = ""
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} ({self.host}, local rank {self.local_rank})"
+
+
+class Gathering:
+    """Rank 0 waits for all others.
+
+    Args:
+        place: rank 0's.
+        own: what it says of itself.
+        board: where the others look.
+        secret: what they have to know.
+    """
+
+    def __init__(self, place: GivenPlace, own: Card, board: Board, secret: WorldSecret) -> None:
+        self._place = place
+        self._own = own
+        self._board = board
+        self._secret = secret
+        self._cards: dict[int, Card] = {0: self._own}
+        self._links: dict[int, Link] = {}
+        self._turned_away = TurnedAway()
+
+    def gather(self, deadline: Deadline, limit_s: float) -> tuple[list[Member], dict[int, Link]]:
+        """Wait until all have come.
+
+        Args:
+            deadline: until when.
+            limit_s: how long that is, for the message.
+
+        Returns:
+            all processes, by rank; the connections to all but rank 0.
+
+        Raises:
+            StartError: if some have not come by then; the others have been told.
+            UsageError: if some have been started otherwise than rank 0; all have been told.
+        """
+        listener, addresses = self._listen()
+        admission = Admission(listener, self._secret, claim_of(self._place))
+        self._turned_away = admission.turned_away
+        try:
+            with contextlib.closing(admission):
+                self._let_in_all(admission, addresses, deadline, limit_s)
+        finally:
+            if self._turned_away:
+                print(self._turned_away, file=sys.stderr)
+        different = self._differences()
+        if different:
+            self._give_up(UsageError(different))
+        for link in self._links.values():
+            link.send({"kind": "welcome"})
+        return self._members(), self._links
+
+    def _let_in_all(
+        self, admission: Admission, addresses: list[str], deadline: Deadline, limit_s: float
+    ) -> None:
+        port: int = admission.port
+        again = Deadline(0.0)
+        while len(self._cards) < self._place.world_size:
+            if again.expired:
+                self._board.announce(addresses, port)
+                again = Deadline.after(_ANNOUNCE_S)
+            readable(admission.fds, deadline.sooner(admission.deadline).sooner(again))
+            for arrival in admission.advance():
+                self._take_in(arrival)
+            if deadline.expired and len(self._cards) < self._place.world_size:
+                self._give_up(StartError(self._missing(limit_s)))
+
+    def _listen(self) -> tuple[socket.socket, list[str]]:
+        """A socket that takes connections, and the addresses at which others find it."""
+        address = _address_to_listen_at(self._place)
+        port = self._board.port
+        try:
+            listener = links.listen(address, port)
+        except OSError as error:
+            user = user_of_listener(address, port)
+            by = "" if user is None else f" by a process of user id {user}"
+            raise StartError(
+                f"rank 0 cannot listen at {address}:{port} (MASTER_ADDR, MASTER_PORT): "
+                f"{error.strerror}{by}"
+            ) from error
+        return listener, [address] if address != links.ANY_ADDRESS else _own_addresses(self._place)
+
+    def _take_in(self, arrival: Arrival) -> None:
+        link, claim = arrival.link, arrival.claim
+        who = f"rank {claim.rank} ({link.other_address})"
+        try:
+            card = card_from(arrival.card)
+        except ValueError as error:
+            self._refuse(link, f"{who} says of itself what rank 0 cannot understand: {error}")
+        size = self._place.world_size
+        if claim.world_size != size:
+            self._refuse(
+                link, f"{who} was started with WORLD_SIZE={claim.world_size}, rank 0 with {size}"
+            )
+        if card.rank != claim.rank or not 0 <= card.rank < size:
+            self._refuse(link, f"{who} says that it is rank {card.rank} of {size}")
+        other = self._cards.get(card.rank)
+        if other is not None:
+            self._refuse(
+                link,
+                f"two processes have RANK={card.rank}: process {other.pid} on {other.host} "
+                f"and process {card.pid} on {card.host}",
+            )
+        link.send({"kind": "joined"})
+        self._cards[card.rank], self._links[card.rank] = card, link
+
+    def _refuse(self, link: Link, why: str) -> NoReturn:
+        """There can be no world with this process in it."""
+        self._links[-1] = link  # so that it is told, too
+        self._give_up(UsageError(why))
+
+    def _give_up(self, error: StartError | UsageError) -> NoReturn:
+        for link in self._links.values():
+            link.send({"kind": "unusable", "text": str(error), "host": self._own.host})
+            link.close()
+        raise error
+
+    def _missing(self, limit_s: float) -> str:
+        size, per_host = self._place.world_size, self._place.local_world_size
+        missing = [rank for rank in range(size) if rank not in self._cards]
+        nodes = sorted({rank // per_host for rank in missing}) if per_host else []
+        where = f", of node {', '.join(map(str, nodes))}" if nodes and nodes != [0] else ""
+        hosts = sorted({card.host for card in self._cards.values()})
+        return (
+            f"{rank_list(missing)} of {size}{where}: not come within {limit_s:g} s "
+            f"(HARNESS_ASSEMBLY_TIMEOUT); {rank_list(sorted(self._cards))} came, on "
+            f"{', '.join(hosts)}: see what was printed where the others were to start"
+        )
+
+    def _differences(self) -> str:
+        """What some have been started with otherwise than rank 0; empty if nothing."""
+        found: dict[str, list[int]] = {}
+        for rank, card in sorted(self._cards.items()):
+            for what, value in self._own.identity.items():
+                other = card.identity.get(what, "")
+                if value and other and other != value:
+                    text = f"{what}: {other} on {card.host}, where rank 0 ({self._own.host}) has "
+                    text += value
+                    found.setdefault(text, []).append(rank)
+        told = [f"{rank_list(ranks)}: other {text}" for text, ranks in found.items()]
+        if not told:
+            return ""
+        return "the processes of this world must all be started alike, but " + "; ".join(told)
+
+    def _members(self) -> list[Member]:
+        cards = [self._cards[rank] for rank in range(len(self._cards))]
+        keys = [(c.group_rank if c.group_rank is not None else c.host, c.host) for c in cards]
+        groups = list(dict.fromkeys(keys))
+        names = [host for _, host in groups]
+        return [
+            Member(
+                card.rank,
+                card.local_rank,
+                groups.index(key),
+                card.host if names.count(card.host) == 1 else f"{card.host} {self._address(card)}",
+                card.system,
+                card.pid,
+                card.devices,
+                card.visible,
+            )
+            for card, key in zip(cards, keys, strict=True)
+        ]
+
+    def _address(self, card: Card) -> str:
+        if card.rank in self._links:
+            return self._links[card.rank].other_address
+        others = (link.own_address for link in self._links.values())
+        return next((address for address in others if address != LOOPBACK), LOOPBACK)
+
+
+def _address_to_listen_at(place: GivenPlace) -> str:
+    """The one address of this host that the others use, as far as that can be known."""
+    if place.is_on_one_host:
+        return LOOPBACK
+    towards = _address_towards(place)
+    if towards and not is_loopback(towards):
+        return towards
+    if place.master_addr == "localhost" or is_loopback(place.master_addr):
+        return LOOPBACK
+    # Hosts of Debian have their own name for a loopback address, which other hosts do not.
+    return links.ANY_ADDRESS
+
+
+def _own_addresses(place: GivenPlace) -> list[str]:
+    """The addresses at which other hosts may find this one, the most likely first."""
+    found = [_address_towards(place)] if place.master_addr else []
+    for addresses in psutil.net_if_addrs().values():
+        found += [a.address for a in addresses if a.family == socket.AF_INET]
+    known = dict.fromkeys(address for address in found if address)
+    return sorted(known, key=lambda address: address.startswith("127."))
+
+
+def _address_towards(place: GivenPlace) -> str:
+    """This host's address on the way to the store's host; empty if there is no way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # nothing is sent
+        try:
+            probe.connect((place.master_addr, place.master_port))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+def interface_of(address: str) -> str:
+    """The network interface that has an address of this host; empty if none has."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(a.address == address for a in addresses):
+            return name
+    return ""
+
+
+def deadline_of_assembly() -> tuple[Deadline, float]:
+    """Until when all have to come, and how long that is."""
+    limit_s = settings.ASSEMBLY_TIMEOUT_S.value()
+    return Deadline.after(limit_s), limit_s

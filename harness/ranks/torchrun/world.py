@@ -1,0 +1,184 @@
+"""A world whose ranks are kept by the processes of a given world, one by each.
+
+To the supervisor it is a world like any other. What has to be asked of hosts is asked of all of
+them at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from harness.model.clock import Deadline
+from harness.model.rank_report import Tail
+from harness.model.spec import LaunchSpec
+from harness.ranks.channel import Message, encode
+from harness.ranks.handle import RankHandle
+from harness.ranks.launch.launcher import ProcessFactory
+from harness.ranks.leftovers import Leftover
+from harness.ranks.logs import STREAMS, WorldLogs
+from harness.ranks.outside_view import NATIVE_LIMIT_S, Look, Wish
+from harness.ranks.torchrun.gathering import Member
+from harness.ranks.torchrun.peer import Peer, gather
+from harness.ranks.torchrun.remote_rank import RemoteRank, frame_of
+from harness.ranks.world import World
+
+_numbers = itertools.count(1)
+# How long a peer may take for what takes it milliseconds, on a machine that is busy.
+_ANSWER_S = 10.0
+# Enough of a log for whatever is made of it.
+_LINES, _BYTES = 500, 64 * 1024
+
+
+class GivenLogs(WorldLogs):
+    """Logs of which some are on other hosts; these are fetched when the first one is asked for.
+
+    Args:
+        folder: the world's folder on this host.
+        remote: the ranks of other processes.
+        world: the number of the world.
+    """
+
+    def __init__(self, folder: str, remote: Sequence[RemoteRank], world: int) -> None:
+        super().__init__(folder)
+        self._remote = remote
+        self._world = world
+        self._found: dict[int, Mapping[str, Any]] | None = None
+
+    def forget(self) -> None:
+        """Another test begins, or another example."""
+        self._found = None
+
+    def tail(self, rank: int, stream: str, max_lines: int) -> Tail:
+        told = self._of(rank)
+        if told is None:
+            return super().tail(rank, stream, max_lines)
+        if stream not in told:
+            return Tail()
+        lines, total, size, _ = told[stream]
+        return Tail(tuple(lines), total, size).last(max_lines)
+
+    def end(self, rank: int, stream: str, max_bytes: int) -> str:
+        told = self._of(rank)
+        if told is None:
+            return super().end(rank, stream, max_bytes)
+        text: str = told[stream][3] if stream in told else ""
+        return text[-max_bytes:]
+
+    def _of(self, rank: int) -> Mapping[str, Any] | None:
+        """What the rank's host has told; None if it is this process."""
+        if self._found is None:
+            asked = {
+                r.peer: r.peer.ask("logs", world=self._world, lines=_LINES, bytes=_BYTES)
+                for r in self._remote
+            }
+            answers = gather(asked, Deadline.after(_ANSWER_S))
+            self._found = {r.rank: answers.get(r.peer, {}) for r in self._remote}
+        return self._found.get(rank)
+
+
+class GivenWorld(World):
+    """All ranks of one test.
+
+    Args:
+        folder: where this process keeps the files of its own rank.
+        own: this process.
+        peers: who keeps which rank; None for this process.
+        changes: what is to be changed of other processes' surroundings now.
+        own_spec: the spec as it is to be for this process.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        own: Member,
+        peers: Sequence[Peer | None],
+        changes: Callable[[], Mapping[str, Any]],
+        own_spec: Callable[[LaunchSpec], LaunchSpec],
+    ) -> None:
+        super().__init__(folder)
+        self._number = next(_numbers)
+        self._own = own
+        self._peers = peers
+        self._changes = changes
+        self._made: tuple[LaunchSpec, bytes] | None = None
+        self._own_spec = own_spec
+        self._remote: list[RemoteRank] = []
+        self._logs = self.logs = GivenLogs(folder, self._remote, self._number)
+
+    def _start_rank(self, spec: LaunchSpec, rank: int, factory: ProcessFactory) -> None:
+        peer = self._peers[rank]
+        if peer is None:
+            super()._start_rank(self._own_spec(spec), rank, factory)
+            own = self.handles[-1]
+            own.host, own.local_rank = self._own.host, self._own.local_rank
+            return
+        handle = RemoteRank(rank, peer, self._number)
+        self.handles.append(handle)
+        self._remote.append(handle)
+        handle.start_with(self._frame(spec))
+
+    def run(self, spec: LaunchSpec) -> None:
+        self._logs.forget()
+        super().run(spec)
+
+    def _run_again(self, handle: RankHandle, spec: LaunchSpec) -> None:
+        if isinstance(handle, RemoteRank):
+            handle.run_again(self._frame(spec))
+        else:
+            super()._run_again(handle, self._own_spec(spec))
+
+    def go_on(self, order: Message) -> None:
+        self._logs.forget()
+        frame = encode(order)
+        for handle in self._remote:
+            handle.go_on(frame)
+        super().go_on(order)
+
+    def _frame(self, spec: LaunchSpec) -> bytes:
+        """The spec as it is sent, made once for all ranks."""
+        if self._made is None or self._made[0] is not spec:
+            self._made = (spec, frame_of(spec, self._changes()))
+        return self._made[1]
+
+    def look(self, wishes: Mapping[int, Wish]) -> dict[int, Look]:
+        asked = {
+            handle.peer: handle.peer.ask(
+                "look",
+                world=self._number,
+                stacks=wishes[handle.rank].stacks,
+                native=wishes[handle.rank].native,
+            )
+            for handle in self._remote
+            if handle.rank in wishes
+        }
+        found = super().look(wishes)
+        is_slow = any(wish.native for wish in wishes.values())
+        limit_s = _ANSWER_S + NATIVE_LIMIT_S * is_slow
+        answers = gather(asked, Deadline.after(limit_s))
+        for handle in self._remote:
+            told = answers.get(handle.peer)
+            if told:  # else it has no such world any more
+                found[handle.rank] = Look(told["state"], told["written"], tuple(told["native"]))
+        return found
+
+    def end_leftovers(self, grace_s: float = 0.0) -> list[Leftover]:
+        asked = {
+            handle.peer: handle.peer.ask("leftovers", world=self._number, grace_s=grace_s)
+            for handle in self._remote
+        }
+        found = super().end_leftovers(grace_s)
+        for peer, told in gather(asked, Deadline.after(_ANSWER_S + grace_s)).items():
+            found += [Leftover(host=peer.member.host, **each) for each in told]
+        return found
+
+
+def tails_of(logs: WorldLogs, rank: int, lines: int, max_bytes: int) -> dict[str, Any]:
+    """The ends of a rank's logs as data, as `GivenLogs` takes them."""
+    found = {}
+    for stream in STREAMS:
+        tail = logs.tail(rank, stream, lines)
+        text = logs.end(rank, stream, max_bytes)
+        found[stream] = [tail.lines, tail.total_lines, tail.size, text]
+    return found

@@ -1,0 +1,177 @@
+"""The secret by which the processes of a given world know each other.
+
+It comes from HARNESS_WORLD_SECRET, or else from a file that only this user can read: in the cache
+folder, which hosts with a shared home have in common. The file stays for later runs, as an SSH key
+does. It is never sent: processes prove that they know it (`harness.ranks.torchrun.handshake`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+from harness.model import settings
+from harness.model.errors import SettingError, StartError
+from harness.model.torchrun_environ import GivenPlace
+
+# 64 bits, if it is hexadecimal: whoever records a handshake may try out secrets at leisure.
+_LEAST_LENGTH = 16
+_FOLDER, _FILE = "world", "secret"
+_CONTENTS = re.compile(rb"[0-9a-f]{64}\n")
+_HOW_TO_GIVE_ONE = (
+    "set HARNESS_WORLD_SECRET to the same random text for all processes, or give --insecure-world "
+    "where nobody else can reach these hosts"
+)
+
+
+@dataclass(frozen=True)
+class WorldSecret:
+    """What all processes of the world know.
+
+    Attributes:
+        key: the secret.
+        source: where it comes from, for messages.
+        is_secret: false if the world is insecure on the user's word.
+    """
+
+    key: bytes = field(repr=False)
+    source: str
+    is_secret: bool = True
+
+
+def world_secret(place: GivenPlace) -> WorldSecret:
+    """Return the secret of this process's world, and remove it from the environment.
+
+    Raises:
+        SettingError: if HARNESS_WORLD_SECRET is too short.
+        StartError: if there is no place for a secret; the message says how to give one.
+    """
+    given = settings.WORLD_SECRET.value()
+    # Neither tests nor what they start have any use for it.
+    os.environ.pop(settings.WORLD_SECRET.env, None)
+    if given:
+        if len(given) < _LEAST_LENGTH:
+            raise SettingError(
+                f"HARNESS_WORLD_SECRET has {len(given)} characters: it must have {_LEAST_LENGTH} "
+                'at least; python -c "import secrets; print(secrets.token_hex())" makes one'
+            )
+        return WorldSecret(given.encode("utf-8", "surrogateescape"), "HARNESS_WORLD_SECRET")
+    if settings.INSECURE_WORLD.value():
+        return WorldSecret(b"insecure", "--insecure-world", is_secret=False)
+    return _secret_of_file(place)
+
+
+def _secret_of_file(place: GivenPlace) -> WorldSecret:
+    problems = []
+    for folder in _folders(place):
+        try:
+            key = _read_or_make(folder)
+        except OSError as error:
+            problems.append(f"{folder}: {error.strerror}")
+            continue
+        return WorldSecret(key, str(folder / _FILE))
+    raise StartError(
+        f"there is no place for the secret of this world ({'; '.join(problems) or 'no home'}): "
+        f"{_HOW_TO_GIVE_ONE}"
+    )
+
+
+def _folders(place: GivenPlace) -> Iterator[Path]:
+    """Where the file may be, the best place first."""
+    cache = platformdirs.user_cache_path("harness")
+    if cache.is_absolute():  # else a user without a home, as in some containers
+        yield cache / _FOLDER
+    if place.is_on_one_host:
+        yield Path(tempfile.gettempdir(), f"harness-world-of-user-{os.geteuid()}")
+
+
+def _read_or_make(folder: Path) -> bytes:
+    """Return the secret in the file in a folder; both are made if they are not there.
+
+    Raises:
+        OSError: if they cannot be made.
+        StartError: if somebody else owns them, or may read or write them.
+    """
+    with _opened_folder(folder) as place:
+        while True:
+            try:
+                return _read(place, folder / _FILE)
+            except FileNotFoundError:
+                _make(place)
+
+
+@contextlib.contextmanager
+def _opened_folder(folder: Path) -> Iterator[int]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.is_symlink():
+        raise _unsafe(folder, "it is a symbolic link")
+    # All else is asked of what has been opened: a name may lead elsewhere a moment later.
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check(os.fstat(fd), folder, 0o700)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read(folder: int, path: Path) -> bytes:
+    # A FIFO would be waited for without O_NONBLOCK.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path.name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unsafe(path, f"it cannot be opened ({error.strerror})") from None
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise _unsafe(path, "it is not a regular file")
+        _check(about, path, 0o600)
+        contents = os.read(fd, 1024)
+    finally:
+        os.close(fd)
+    if not _CONTENTS.fullmatch(contents):
+        raise _unsafe(path, "it holds something else than a secret")
+    return contents.strip()
+
+
+def _make(folder: int) -> None:
+    """Make the file with all that is in it at once, unless another process has been faster."""
+    name = f"new-{secrets.token_hex(8)}"
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
+        os.write(fd, secrets.token_hex(32).encode() + b"\n")
+        os.fsync(fd)
+        with contextlib.suppress(FileExistsError):
+            os.link(name, _FILE, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.close(fd)
+        os.unlink(name, dir_fd=folder)
+
+
+def _check(about: os.stat_result, path: Path, mode: int) -> None:
+    user = os.geteuid()
+    if about.st_uid != user:
+        raise _unsafe(path, f"it belongs to user id {about.st_uid}, not to {user}")
+    if stat.S_IMODE(about.st_mode) & 0o077:
+        now = stat.S_IMODE(about.st_mode)
+        raise _unsafe(path, f"its mode is {now:04o}, where {mode:04o} keeps others out")
+
+
+def _unsafe(path: Path, why: str) -> StartError:
+    return StartError(
+        f"{path}, where the secret of this world is kept, cannot be trusted: {why}; remove it, or "
+        f"{_HOW_TO_GIVE_ONE}"
+    )

@@ -1,0 +1,127 @@
+"""Asking ranks what they are doing, in the ways there are, and gathering what is learnt.
+
+A rank that lets go of the GIL answers by itself, with everything. One that does not still writes
+its Python stacks when faulthandler's signal comes, one that crashed has written them to its stderr,
+and py-spy, where it is installed, sees below Python.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
+from harness.model import settings
+from harness.model.evidence import Evidence, ThreadStack
+from harness.model.outcome import Ended, Killed, Passed
+from harness.model.rank_report import RankReport
+from harness.ranks.outside_view import Wish
+from harness.ranks.watch.watched_rank import Phase, WatchedRank
+from harness.ranks.world import World
+
+# py-spy takes half a second for a process with torch, and stops it meanwhile.
+_MAX_NATIVE = 4
+# A crash is told in this many lines of stderr at most: a hundred frames each of some threads.
+_CRASH_LINES = 500
+_SHOWN_LINES = 20
+
+
+_rounds = itertools.count(1)
+
+
+class Interrogator:
+    """Asks the ranks of one world."""
+
+    def __init__(self, ranks: Sequence[WatchedRank], world: World) -> None:
+        self._ranks = ranks
+        self._world = world
+        self._round = 0
+        self._stacks: dict[int, tuple[ThreadStack, ...]] = {}
+        self._native: dict[int, tuple[str, ...]] = {}
+        self._states: dict[int, str] = {}
+
+    def ask(self, full: bool) -> int:
+        """Ask every living rank for a snapshot; returns the number of this round of questions.
+
+        Args:
+            full: also where each collective was issued.
+        """
+        # Never the same twice: a rank that stays may answer late, in the middle of the next test.
+        self._round = next(_rounds)
+        question = {"kind": "snapshot", "full": full, "round": self._round}
+        if full and settings.TIMELINE.value():
+            question["spans"] = True
+        for rank in self._living():
+            rank.handle.ask(question)
+        return self._round
+
+    def all_have_answered(self, round_number: int) -> bool:
+        return all(rank.answered_round >= round_number for rank in self._living())
+
+    def look_from_outside(self, deep: bool) -> None:
+        """Learn of the living ranks what can be learnt without their help.
+
+        Args:
+            deep: also take native stacks, which costs about a second.
+        """
+        living = self._living()
+        mute = [rank for rank in living if not self._has_answered(rank)]
+        # Of who waits for other ranks, what is below Python is known.
+        answering = [r for r in living if r not in mute and not (r.snapshot and r.snapshot.waiting)]
+        below = [*mute, *answering][:_MAX_NATIVE] if deep else []
+        wishes = {
+            rank.rank: Wish(
+                stacks=rank in mute and rank.phase_before_end is not Phase.STARTING,
+                native=rank in below,
+            )
+            for rank in living
+        }
+        for number, look in self._world.look(wishes).items():
+            self._states[number] = look.state
+            self._native[number] = look.native
+            if wishes[number].stacks:
+                self._stacks[number] = parse_faulthandler(look.written)
+
+    def reports(self) -> tuple[RankReport, ...]:
+        """All that was learnt about the ranks, once they have their outcomes."""
+        if all(isinstance(rank.outcome, Passed) for rank in self._ranks):
+            return tuple(
+                RankReport(rank.rank, Passed(), rank.at_s, rank.handle.pid) for rank in self._ranks
+            )
+        return tuple(self._report(rank) for rank in self._ranks)
+
+    def _report(self, rank: WatchedRank) -> RankReport:
+        outcome = rank.outcome or Ended()
+        stdout, stderr = (
+            self._world.logs.tail(rank.rank, stream, _CRASH_LINES)
+            for stream in ("stdout", "stderr")
+        )
+        stacks = self._stacks.get(rank.rank, ())
+        if isinstance(outcome, Killed):
+            dump, lines = fatal_dump(stderr.lines)
+            stderr = stderr.with_lines(lines)
+            stacks = parse_faulthandler(dump, current_first=True)
+        evidence = Evidence(
+            snapshot=rank.snapshot,
+            stacks=stacks,
+            state=self._states.get(rank.rank, ""),
+            native=self._native.get(rank.rank, ()),
+            answered=self._has_answered(rank),
+        )
+        return RankReport(
+            rank.rank,
+            outcome,
+            rank.at_s,
+            rank.handle.pid,
+            stdout.last(_SHOWN_LINES),
+            stderr.last(_SHOWN_LINES),
+            evidence,
+            rank.handle.host,
+            rank.handle.local_rank,
+        )
+
+    def _living(self) -> list[WatchedRank]:
+        return [rank for rank in self._ranks if rank.alive]
+
+    def _has_answered(self, rank: WatchedRank) -> bool:
+        return rank.answered_round >= self._round

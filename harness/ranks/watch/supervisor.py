@@ -1,0 +1,330 @@
+"""Watches the ranks of one test until each has an outcome: one loop, no sleeping, no polling.
+
+A rank goes through starting, running, leaving (its body is done) and gone. The loop waits for all
+channels, all exits and the next deadline at once. The first fault, or a deadline, begins the end:
+ranks are asked where they are, and get a short grace in which peers may say how they fared; whoever
+still runs after it is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from harness.model.clock import NEVER, Deadline, Suspensions, now
+from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
+from harness.model.rank_report import RankReport
+from harness.model.verdict import ExitRule, is_echo
+from harness.ranks.channel import encode
+from harness.ranks.descriptors import readable
+from harness.ranks.handle import RankHandle
+from harness.ranks.remains import are_in_step
+from harness.ranks.watch import where
+from harness.ranks.watch.deadlock_watch import DeadlockWatch
+from harness.ranks.watch.evidence import Interrogator
+from harness.ranks.watch.leave_gate import LeaveGate
+from harness.ranks.watch.meetings import Answer, Meetings
+from harness.ranks.watch.terminal import Terminal
+from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank
+from harness.ranks.watch.where_answers import RankInquiry
+from harness.ranks.world import World
+
+# After the first fault, peers usually fail of the same cause within milliseconds, and their own
+# words are worth more than "was ended". It is also what a fault costs, so it is short.
+PEER_GRACE_S = 0.2
+# That a peer has gone is heard before its end is, above all where another process tells of the end.
+# Without it, the echo would be taken for the cause.
+ECHO_GRACE_S = 2.0
+# At a deadline nobody is in a hurry any more, and a rank may need its turn on a busy machine to
+# say where it is; those that have answered are not waited for.
+ANSWER_GRACE_S = 2.0
+# Between TERM and KILL. Only exit handlers of the test's own could use more.
+TERM_GRACE_S = 0.1
+
+
+_SETTLED = (Phase.GONE, *WAITING)
+_BEFORE_THE_END = (Phase.STARTING, Phase.RUNNING)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long each phase of a test may take, in seconds.
+
+    Attributes:
+        start_s, body_s, exit_s: for all ranks to start, to run the body, and to exit.
+        deadlock_s: for how long a world must be seen stuck; 0 for not looking.
+        faulty_stay: whether ranks whose body goes wrong may stay, if all ranks come to an end.
+        deep: whether ranks that hang are worth a second's look at their native stacks.
+    """
+
+    start_s: float
+    body_s: float
+    exit_s: float
+    deadlock_s: float = 0.0
+    faulty_stay: bool = False
+    deep: bool = True
+
+
+class Supervisor:
+    """Runs one world to its end and reports every rank.
+
+    Attributes:
+        ranks: the ranks, in order.
+    """
+
+    def __init__(self, world: World, limits: Limits, rule: ExitRule) -> None:
+        self._world = world
+        self._limits = limits
+        self._rule = rule
+        self.ranks = [WatchedRank(handle) for handle in world.handles]
+        self._interrogator = Interrogator(self.ranks, world)
+        self._inquiry = RankInquiry(self.ranks)
+        self._watch = DeadlockWatch(self.ranks, self._interrogator, limits.deadlock_s)
+        self._start = Deadline.after(limits.start_s)
+        self._body = NEVER
+        self._body_began_s = now()
+        self._exit = NEVER
+        self._meetings = Meetings(len(self.ranks))
+        self._gate = LeaveGate(self.ranks)
+        self._terminal = Terminal()
+        self._paused_s: float | None = None
+        self._suspensions = Suspensions()
+        self._end: Deadline | None = None
+        # Whether what began the end was an echo, the cause of which is still to come.
+        self._awaits_cause = False
+        self._round: int | None = None
+
+    def run(self) -> tuple[RankReport, ...]:
+        """Wait for all outcomes.
+
+        However this returns or raises, no rank is left running, unless all of them wait: for
+        another test, or for another example.
+        """
+        self._set_deadlines()  # ranks that have run a test before are up already
+        try:
+            with contextlib.closing(self._inquiry), where.witnessed_by(self._inquiry):
+                self._see_through()
+            if self._end is not None:
+                self._interrogator.look_from_outside(deep=self._is_hang and self._limits.deep)
+        finally:
+            for rank in self.ranks:
+                self._terminal.leave(rank.rank)
+            awaited = self._what_all_await()
+            self._world.is_idle = awaited is Phase.PARKED
+            self._world.awaits_example = awaited is Phase.BETWEEN_EXAMPLES
+            stuck = self._world.end(TERM_GRACE_S) if awaited is None else []
+            self._world.end_output()  # the reports tell of what was written last, too
+        self._world.is_clean = are_in_step(self.ranks) and all(rank.is_clean for rank in self.ranks)
+        self._settle_survivors(stuck)
+        return self.reports()
+
+    def _see_through(self) -> None:
+        while self._unsettled():
+            ready = self._wait()
+            self._take_in(ready)
+            self._inquiry.advance(ready)
+            self._advance()
+            self._gate.advance(is_ending=self._end is not None)
+
+    def reports(self) -> tuple[RankReport, ...]:
+        """All that is known of the ranks by now."""
+        return self._interrogator.reports()
+
+    def _what_all_await(self) -> Phase | None:
+        """The phase in which every rank waits for its parent; None if the world has to end."""
+        phases = {rank.phase for rank in self.ranks}
+        may_stay = self._end is None or (self._limits.faulty_stay and not self._is_hang)
+        if len(phases) == 1 and may_stay and not any(map(self._has_died, self.ranks)):
+            (phase,) = phases
+            return phase if phase in WAITING else None
+        for rank in filter(self._has_died, self.ranks):
+            rank.settle_by_exit(rank.handle.exit_code or 0)
+        return None
+
+    @staticmethod
+    def _has_died(rank: WatchedRank) -> bool:
+        return rank.phase in WAITING and not rank.alive
+
+    def _unsettled(self) -> list[WatchedRank]:
+        return [rank for rank in self.ranks if rank.phase not in _SETTLED]
+
+    def _wait(self) -> set[int]:
+        """Wait for news or the next deadline; returns the descriptors that have some."""
+        handles = [rank.handle for rank in self._unsettled()]
+        fds = [fd for handle in handles for fd in handle.open_fds]
+        soonest = self._next().sooner(self._inquiry.deadline).sooner(self._gate.deadline)
+        soonest = soonest.sooner(Deadline.after(Suspensions.TICK_S))
+        ready = readable([*fds, *self._inquiry.fds], soonest)
+        if stopped_s := self._suspensions.come_round():
+            self._put_off(stopped_s)
+        for handle in self._world.handles:
+            handle.pass_on_output()
+        return ready
+
+    def _put_off(self, seconds: float) -> None:
+        """This process was stopped: put off what is due, and think nothing of the silence."""
+        self._start = self._start.later(seconds)
+        self._body = self._body.later(seconds)
+        self._exit = self._exit.later(seconds)
+        if self._end is not None:
+            self._end = self._end.later(seconds)
+        self._watch.news()
+
+    def _next(self) -> Deadline:
+        """The deadline that comes next."""
+        if self._end is not None:
+            return self._end
+        if self._paused_s is not None:
+            return NEVER
+        return self._start.sooner(self._body).sooner(self._exit).sooner(self._watch.deadline)
+
+    def _take_in(self, ready: set[int]) -> None:
+        """Hear what ranks have said and see who has exited."""
+        news = False
+        for rank in self._unsettled():
+            if ready.isdisjoint(rank.handle.open_fds):
+                continue
+            news = rank.hear_all() or news
+            code = rank.handle.exit_code if rank.handle.exit_fd in ready else None
+            if code is not None:
+                rank.hear_all()  # what it said last may have come after the last look
+                rank.settle_by_exit(code)
+                news = True
+            self._let_meet(rank)
+            self._lend_terminal(rank)
+        if news:
+            self._watch.news()
+
+    def _let_meet(self, rank: WatchedRank) -> None:
+        """Take the rank's news to the meetings of the ranks."""
+        answers: dict[int, Answer] = {}
+        for label, value in rank.arrivals:
+            answers.update(self._meetings.come(rank.rank, label, value))
+        rank.arrivals.clear()
+        if rank.phase not in _BEFORE_THE_END:
+            answers.update(self._meetings.leave(rank.rank))
+        # Most often it is one answer for all, with something from each of them in it.
+        distinct = {id(answer): answer for answer in answers.values()}
+        frames = {key: encode({"kind": "met", **a.to_data()}) for key, a in distinct.items()}
+        for told, answer in answers.items():
+            self.ranks[told].handle.order(frames[id(answer)])
+
+    def _advance(self) -> None:
+        """Do what the phases of the ranks and the clock call for."""
+        self._leave_stopped()
+        if not self._unsettled():
+            return  # all have gone, if need be in the instant in which a deadline passed
+        if self._end is not None:
+            if self._awaits_cause and not self._has_echoes_only():
+                self._awaits_cause = False
+                self._end = self._end.sooner(Deadline.after(PEER_GRACE_S))
+            if self._end.expired and self._round is None:
+                self._begin_end(PEER_GRACE_S)  # they will not stay: now they can be asked
+            elif self._end.expired or (self._is_hang and self._all_have_answered()):
+                self._give_up()
+            return
+        self._set_deadlines()
+        if self._paused_s is not None:
+            return
+        if any(self._is_fault(rank) for rank in self.ranks):
+            self._await_peers()
+        elif self._start.expired:
+            self._blame(Phase.STARTING, TimedOut("start", self._limits.start_s))
+        elif self._body.expired:
+            self._blame(Phase.RUNNING, TimedOut("body", self._limits.body_s))
+        elif self._exit.expired:
+            self._blame(Phase.LEAVING, TimedOut("exit", self._limits.exit_s))
+        elif self._watch.is_stuck(self._body.remaining_s() or 0.0):
+            self._blame(Phase.RUNNING, Deadlocked(now() - self._body_began_s))
+
+    def _lend_terminal(self, rank: WatchedRank) -> None:
+        """Take the rank's news to the terminal; while a rank has it, the clock stands still."""
+        for wanted in rank.terminal_wishes:
+            if wanted:
+                self._terminal.ask(rank.rank, rank.handle.terminal_group)
+            else:
+                self._terminal.leave(rank.rank)
+        rank.terminal_wishes.clear()
+        if rank.phase is not Phase.RUNNING:
+            self._terminal.leave(rank.rank)
+        while (lent := self._terminal.lend()) is not None:
+            told, error = lent
+            self.ranks[told].handle.order(encode({"kind": "terminal", "error": error}))
+        if self._terminal.in_use and self._paused_s is None:
+            self._paused_s = now()
+        elif not self._terminal.in_use and self._paused_s is not None:
+            paused_s, self._paused_s = now() - self._paused_s, None
+            self._body = self._body.later(paused_s)
+
+    def _leave_stopped(self) -> None:
+        """Settle ranks that were stopped on purpose once nobody else has anything to do."""
+        left = self._unsettled()
+        if all(rank.sabotage == "stop" for rank in left):
+            for rank in left:
+                rank.settle(Sabotaged("stopped"))
+                rank.phase_before_end, rank.phase = rank.phase, Phase.GONE
+
+    def _set_deadlines(self) -> None:
+        phases = {rank.phase for rank in self._unsettled()}
+        if Phase.STARTING not in phases and self._start is not NEVER:
+            self._start, self._body = NEVER, Deadline.after(self._limits.body_s)
+            self._body_began_s = now()
+        if phases == {Phase.LEAVING} and self._exit is NEVER:
+            self._body, self._exit = NEVER, Deadline.after(self._limits.exit_s)
+
+    def _is_fault(self, rank: WatchedRank) -> bool:
+        known = rank.outcome or rank.spoken
+        if known is None or isinstance(known, Passed | Skipped | Ended | Sabotaged):
+            return False
+        return not self._rule.accepts(known)
+
+    def _has_echoes_only(self) -> bool:
+        """Whether all that has gone wrong is the news that a peer has gone, which is at large."""
+        faults = [rank.outcome or rank.spoken for rank in self.ranks if self._is_fault(rank)]
+        return all(fault is not None and is_echo(fault) for fault in faults)
+
+    @property
+    def _is_hang(self) -> bool:
+        return any(isinstance(rank.outcome, TimedOut | Deadlocked) for rank in self.ranks)
+
+    def _blame(self, phase: Phase, blame: TimedOut | Deadlocked) -> None:
+        """A deadline has passed: fix the outcome of those in this phase, then ask all around."""
+        blamed = [rank for rank in self._unsettled() if rank.phase is phase]
+        # An end without a fault would let ranks pass that have not exited.
+        assert blamed, f"nobody is to blame for {blame}"
+        for rank in blamed:
+            rank.settle(blame)
+        self._begin_end(ANSWER_GRACE_S)
+
+    def _await_peers(self) -> None:
+        """A rank has gone wrong: give the others a moment to come to an end too."""
+        self._awaits_cause = self._has_echoes_only()
+        grace_s = ECHO_GRACE_S if self._awaits_cause else PEER_GRACE_S
+        if self._limits.faulty_stay:
+            # Being asked where everything was called is for processes that do nothing more.
+            self._end = Deadline.after(grace_s)
+        else:
+            self._begin_end(grace_s)
+
+    def _begin_end(self, grace_s: float) -> None:
+        self._end = Deadline.after(grace_s)
+        self._round = self._interrogator.ask(full=True)
+
+    def _all_have_answered(self) -> bool:
+        return self._round is not None and self._interrogator.all_have_answered(self._round)
+
+    def _give_up(self) -> None:
+        """Settle those still at it: by what they have said, else as ended."""
+        for rank in self._unsettled():
+            if rank.handle.is_lost:  # its host is known to be lost by another rank of it
+                rank.settle_by_exit(rank.handle.exit_code or 0)
+            elif rank.spoken is not None:
+                rank.settle(rank.spoken, rank.spoken_at_s)
+            else:
+                rank.settle(Ended(rank.phase.value))
+            rank.phase_before_end, rank.phase = rank.phase, Phase.GONE
+
+    def _settle_survivors(self, stuck: list[RankHandle]) -> None:
+        for rank in self.ranks:
+            if rank.handle in stuck:
+                rank.outcome = Lost("the process did not end even after SIGKILL")

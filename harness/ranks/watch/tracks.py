@@ -1,0 +1,144 @@
+"""From ranks that have run a test to their tracks: the parent's side of timelines."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from harness.diagnosis.report import stacks_text
+from harness.diagnosis.words import explain, word
+from harness.model import settings, timeline
+from harness.model.clock import now
+from harness.model.outcome import Outcome, Passed, Skipped
+from harness.model.rank_report import RankReport
+from harness.model.timeline import CollectiveSpan, RankTrack
+from harness.model.verdict import ExitRule, judge
+from harness.ranks.logs import WorldLogs
+from harness.ranks.threads.world import ThreadWorld
+from harness.ranks.watch.supervisor import Supervisor
+from harness.ranks.watch.watched_rank import WatchedRank
+
+# Of each stream, as much as a reader scrolls through; a rank that passed is read less.
+_PASSED_BYTES, _OTHERS_BYTES = 16 * 1024, 64 * 1024
+
+# No rank can be done with these before every rank of the group has come to them.
+_FOR_ALL = (
+    "all_gather",
+    "all_reduce",
+    "all_to_all",
+    "allgather",
+    "allreduce",
+    "alltoall",
+    "barrier",
+    "reduce_scatter",
+)
+
+
+@contextlib.contextmanager
+def left_behind(
+    supervisor: Supervisor, logs: WorldLogs, rule: ExitRule, test: str = ""
+) -> Iterator[None]:
+    """Leave the tracks of the ranks that are watched inside, however that ends, if they are wanted.
+
+    Args:
+        supervisor: watches them.
+        logs: what they have printed.
+        rule: the exit codes that the test means to end with.
+        test: name of the test method.
+    """
+    try:
+        yield
+    finally:
+        if settings.TIMELINE.value():
+            told = _Told(supervisor.reports(), rule, test)
+            tracks = [_track_of_process(rank, told, logs) for rank in supervisor.ranks]
+            timeline.leave(_with_completions(tracks))
+
+
+@contextlib.contextmanager
+def threads_left_behind(world: ThreadWorld, test: str = "") -> Iterator[None]:
+    """The same for ranks that are threads."""
+    try:
+        yield
+    finally:
+        if settings.TIMELINE.value():
+            told = _Told(world.reports(), ExitRule(), test)
+            timeline.leave(
+                tuple(
+                    told.on(
+                        RankTrack(
+                            thread.rank,
+                            pid=None,
+                            phases=thread.progress.phases(thread.ended_s or now()),
+                            collectives=world.groups.ledger.spans(thread.rank),
+                        )
+                    )
+                    for thread in world.threads
+                )
+            )
+
+
+class _Told:
+    """What the reports say of each rank."""
+
+    def __init__(self, reports: Sequence[RankReport], rule: ExitRule, test: str) -> None:
+        self._reports = {report.rank: report for report in reports}
+        self._collateral: Container[int] = judge(reports, rule).collateral
+        self._test = test
+
+    def passed(self, rank: int) -> bool:
+        return isinstance(self._reports[rank].outcome, Passed)
+
+    def on(self, track: RankTrack) -> RankTrack:
+        """The track, with what became of the rank."""
+        report = self._reports[track.rank]
+        outcome = report.outcome
+        return replace(
+            track,
+            outcome="lost its peer" if track.rank in self._collateral else word(outcome),
+            reason=_reason(outcome),
+            stacks=stacks_text(report, self._test),
+        )
+
+
+def _reason(outcome: Outcome) -> str:
+    if isinstance(outcome, Passed):
+        return ""
+    return outcome.reason if isinstance(outcome, Skipped) else explain(outcome)
+
+
+def _track_of_process(rank: WatchedRank, told: _Told, logs: WorldLogs) -> RankTrack:
+    rank.handle.pass_on_output()  # to the log file, if the rank does not write it itself
+    limit = _PASSED_BYTES if told.passed(rank.rank) else _OTHERS_BYTES
+    stdout, stderr = (logs.end(rank.rank, stream, limit) for stream in ("stdout", "stderr"))
+    phases = rank.progress.phases(rank.ended_s or now())
+    track = RankTrack(rank.rank, rank.handle.pid, phases, rank.spans, stdout=stdout, stderr=stderr)
+    return told.on(track)
+
+
+def _with_completions(tracks: Sequence[RankTrack]) -> tuple[RankTrack, ...]:
+    """The tracks with the ends that the backend did not tell, as far as the other ranks tell them.
+
+    What needs every rank is done, to within the transfer, when the last one has issued it.
+    """
+    issued: dict[Hashable, list[float]] = {}
+    for span in (span for track in tracks for span in track.collectives):
+        issued.setdefault(_key(span), []).append(span.began_s)
+    # Of a rank that was killed nothing is known; one alone says nothing of when others came.
+    known = {key: max(times) for key, times in issued.items() if len(times) > 1 or len(tracks) == 1}
+    return tuple(
+        replace(track, collectives=tuple(_completed(span, known) for span in track.collectives))
+        for track in tracks
+    )
+
+
+def _key(span: CollectiveSpan) -> Hashable:
+    return span.group, span.seq, span.op
+
+
+def _completed(span: CollectiveSpan, known: Mapping[Hashable, float]) -> CollectiveSpan:
+    is_for_all = span.op.lstrip("_").startswith(_FOR_ALL)
+    if span.pending or span.ended_s is not None or not is_for_all:
+        return span
+    return replace(span, ended_s=known.get(_key(span)))
