@@ -13,11 +13,12 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from harness.runner import command_line, history_command, merging
+from harness.runner import command_line, merging
+from harness.runner.history import command
 
 PARSERS = {
     "harness": lambda: command_line.build_parser("harness"),
-    "harness history": lambda: history_command.build_parser("harness history"),
+    "harness history": lambda: command.build_parser("harness history"),
     "harness merge-reports": lambda: merging.build_parser("harness merge-reports"),
 }
 

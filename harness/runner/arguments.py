@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.model import settings
-from harness.runner.expressions import matcher
-from harness.runner.shares import AUTO
+from harness.runner.selection.expressions import matcher
+from harness.runner.selection.shard_auto import AUTO
 
 # Each is a process.
 _MAX_JOBS = 1000

@@ -19,7 +19,7 @@ from harness.runner.options import (
     Options,
 )
 from harness.runner.reports.text import shortened
-from harness.runner.shares import settle
+from harness.runner.selection.shard_auto import settle
 
 _EPILOG = f"""\
 names:

@@ -16,15 +16,15 @@ from typing import Any
 
 from harness.model.clock import now
 from harness.model.outcome import Killed
-from harness.runner.checkout import (
+from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED, Options
+from harness.runner.reports.text import shortened
+from harness.runner.selection.checkout import (
     dotted,
     environ_with_defaults,
     files_of_checkout,
     folder_of_tests,
 )
-from harness.runner.files import TestFile
-from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED, Options
-from harness.runner.reports.text import shortened
+from harness.runner.selection.files import TestFile
 from harness.runner.unittest_output import Reading, Verdict, read_verdicts
 
 _MAX_REASON = 160

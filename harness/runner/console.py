@@ -9,7 +9,7 @@ from typing import Protocol
 from harness.model.clock import Deadline, now
 from harness.runner.reports.text import one_line, shortened
 from harness.runner.results import RunResult, Status, TestRecord
-from harness.runner.schedule import Item
+from harness.runner.workers.schedule import Item
 
 _MARKS = {Status.PASSED: ".", Status.FAILED: "F", Status.SKIPPED: "s"}
 _RULE = "-" * 80

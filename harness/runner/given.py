@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.runner.journal import Journal, Resumed
 from harness.runner.results import TestRecord
-from harness.runner.schedule import Item
+from harness.runner.torchrun_journal import Journal, Resumed
+from harness.runner.workers.schedule import Item
 
 
 @dataclass(frozen=True)

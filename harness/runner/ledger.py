@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from harness.runner.results import RunResult, Status, TestRecord
-from harness.runner.schedule import Item
+from harness.runner.workers.schedule import Item
 
 
 class Observer(Protocol):

@@ -10,7 +10,7 @@ from harness.model.clock import Deadline, now
 from harness.runner.console import Console
 from harness.runner.own_stream import OwnStream
 from harness.runner.results import Status, TestRecord
-from harness.runner.schedule import Item
+from harness.runner.workers.schedule import Item
 
 _REFRESH_S = 0.1
 _MAX_SHOWN = 8

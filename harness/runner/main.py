@@ -19,13 +19,13 @@ from harness.model.torchrun_environ import GivenPlace, given_place
 from harness.ranks.class_lookup import check_main
 from harness.ranks.launch.preload_plan import DROPIN_MODULE
 from harness.ranks.process_exit import end_as_an_interpreter_does, leave
-from harness.runner import warming
-from harness.runner.checkout import dotted, files_of_checkout, use_defaults
+from harness.runner import prewarm
 from harness.runner.command_line import parse
-from harness.runner.files import TestFile, absolute, files_for, remark_on_folders
 from harness.runner.jobs import jobs_for
 from harness.runner.options import EXIT_FAILED, EXIT_PASSED, EXIT_USAGE, Options
-from harness.runner.orders import Wanted
+from harness.runner.selection.checkout import dotted, files_of_checkout, use_defaults
+from harness.runner.selection.files import TestFile, absolute, files_for, remark_on_folders
+from harness.runner.workers.worker_spec import Wanted
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -57,7 +57,7 @@ def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:
             place = _place_for(options)
         if place is None and jobs_for(options, is_script=True):
             check_main()  # workers import the script, as ranks do
-            warming.prewarm_for_script()
+            prewarm.prewarm_for_script()
         wanted = Wanted((), options.names, options.patterns, is_script=True)
         return _carry_out(place, options, wanted)
 
@@ -152,7 +152,7 @@ def _command(arguments: Sequence[str], prog: str) -> int:
     if arguments and arguments[0] in {"history", "merge-reports"} and _is_for_rank_0():
         return EXIT_PASSED
     if arguments and arguments[0] == "history":
-        from harness.runner.history_command import run_history
+        from harness.runner.history.command import run_history
 
         return run_history(arguments[1:], prog)
     if arguments and arguments[0] == "merge-reports":
@@ -178,7 +178,7 @@ def _run(options: Options) -> int:
         print(f"the torch in {passed_over} is not built: using the installed one", file=sys.stderr)
     jobs = jobs_for(options, is_script=False) if place is None else 0
     if not options.list_only:
-        warming.prewarm(files, with_workers=jobs > 0)
+        prewarm.prewarm(files, with_workers=jobs > 0)
     if settings.DROPIN.value() and not jobs:
         importlib.import_module(DROPIN_MODULE)
     names, remark = dotted(options.names), ""
@@ -193,16 +193,16 @@ def _place_for(options: Options) -> GivenPlace | None:
     """The place of this process in a world that torchrun has given, if the run is to use it."""
     if given_place() is None:
         return None
-    from harness.runner import in_step
+    from harness.runner import torchrun
 
-    return in_step.place_for(options)
+    return torchrun.place_for(options)
 
 
 def _carry_out(place: GivenPlace | None, options: Options, wanted: Wanted) -> int:
     if place is not None:
-        from harness.runner import in_step
+        from harness.runner import torchrun
 
-        return in_step.run(place, options, wanted)
+        return torchrun.run(place, options, wanted)
     from harness.runner.execution import Execution
 
     return Execution(options, wanted).run()

@@ -7,8 +7,8 @@ import random
 from collections.abc import Iterator, Sequence
 
 from harness.model.clock import Deadline
-from harness.runner.plan import PlannedTest
-from harness.runner.schedule import Item
+from harness.runner.selection.planned_test import PlannedTest
+from harness.runner.workers.schedule import Item
 
 
 def shuffled(tests: Sequence[PlannedTest], seed: int) -> list[PlannedTest]:

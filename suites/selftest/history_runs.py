@@ -9,12 +9,12 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from harness.runner import history_file
-from harness.runner.history import History, open_history
+from harness.runner.history import file
+from harness.runner.history.history import History, open_history
 from harness.runner.results import RunResult, Status, TestRecord, Trouble
 
 # Tests that meet a lock wait for it for this long instead.
-LOCK_S, QUICK_S = history_file._LOCK_S, 0.05
+LOCK_S, QUICK_S = file._LOCK_S, 0.05
 
 
 def passed(name, seconds=1.0, **more):
@@ -37,7 +37,7 @@ class HistoryTestCase(unittest.TestCase):
         self.folder = Path(folder.name)
         self.path = self.folder / "history.sqlite"
         self.runs = 0
-        quick = mock.patch.object(history_file, "_LOCK_S", QUICK_S)
+        quick = mock.patch.object(file, "_LOCK_S", QUICK_S)
         quick.start()
         self.addCleanup(quick.stop)
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from harness.model.clock import now
 from harness.model.errors import UsageError
 from harness.runner.console import Console
-from harness.runner.expressions import matcher
-from harness.runner.plan import PlannedTest
 from harness.runner.results import Status, TestRecord
-from harness.runner.schedule import Item
+from harness.runner.selection.expressions import matcher
+from harness.runner.selection.planned_test import PlannedTest
+from harness.runner.workers.schedule import Item
 from suites.selftest.support import CommandTestCase
 
 FLAKY = """

@@ -17,10 +17,10 @@ from support import CommandTestCase, Finished
 from harness.runner.execution import Execution
 from harness.runner.ledger import Ledger
 from harness.runner.options import EXIT_FAILED, EXIT_PASSED, Options
-from harness.runner.orders import Wanted
-from harness.runner.plan import PlannedTest
 from harness.runner.results import RunResult, Status, TestRecord, record_from_data
-from harness.runner.schedule import Item
+from harness.runner.selection.planned_test import PlannedTest
+from harness.runner.workers.schedule import Item
+from harness.runner.workers.worker_spec import Wanted
 
 MADE = """
     import unittest
@@ -325,7 +325,9 @@ class TestLedger(unittest.TestCase):
         with mock.patch.dict(sys.modules, __main__=sys.modules[__name__]):
             run = Execution(Options(jobs=0, keeps_history=False, patterns=()), wanted)
             with (
-                mock.patch("harness.runner.discovery.tests_of", return_value=[self.found()]),
+                mock.patch(
+                    "harness.runner.selection.discovery.tests_of", return_value=[self.found()]
+                ),
                 mock.patch.object(Ledger, "take"),
                 contextlib.redirect_stdout(io.StringIO()) as out,
             ):

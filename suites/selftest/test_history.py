@@ -13,11 +13,11 @@ from unittest import mock
 
 from harness.model.errors import UsageError
 from harness.model.timeline import RankTrack
-from harness.runner import history_file, history_tables
-from harness.runner.code_version import code_version
-from harness.runner.history_command import run_history
+from harness.runner.history import file, tables
+from harness.runner.history.code_version import code_version
+from harness.runner.history.command import run_history
+from harness.runner.history.trends import Flaky, NewlyFailing, Outcome, Slow, trends_of
 from harness.runner.results import RunResult, Status, TestRecord, Trouble
-from harness.runner.trends import Flaky, NewlyFailing, Outcome, Slow, trends_of
 from suites.selftest.history_runs import HistoryTestCase, failed, passed, skipped
 
 
@@ -72,7 +72,7 @@ class TestLastFailed(HistoryTestCase):
 
     def test_running_one_test_many_times_keeps_the_others(self):
         self.record(failed("a", 7), passed("b"))
-        with mock.patch.object(history_tables, "KEPT_RUNS", 3):
+        with mock.patch.object(tables, "KEPT_RUNS", 3):
             for _ in range(8):
                 self.record(passed("b"))
         self.assertEqual(self.names(self.open().last_failed()), ["a"])
@@ -133,8 +133,8 @@ class TestWhatIsKept(HistoryTestCase):
         )
 
     def test_the_last_runs_of_each_test(self):
-        self.assertEqual(history_tables.KEPT_RUNS, 50)
-        with mock.patch.object(history_tables, "KEPT_RUNS", 3):
+        self.assertEqual(tables.KEPT_RUNS, 50)
+        with mock.patch.object(tables, "KEPT_RUNS", 3):
             for number in range(6):
                 self.record(passed("a", number), passed("b"))
         kept = self.sql("SELECT count(*), min(us), max(us) FROM outcomes WHERE test = 1")
@@ -142,7 +142,7 @@ class TestWhatIsKept(HistoryTestCase):
         self.assertEqual(self.open().trends().runs, 3)
 
     def test_a_test_that_is_gone_is_forgotten_in_the_end(self):
-        with mock.patch.object(history_tables, "FORGOTTEN_RUNS", 5):
+        with mock.patch.object(tables, "FORGOTTEN_RUNS", 5):
             self.record(failed("gone"), passed("a"))
             for _ in range(5):
                 self.assertEqual(self.names(self.open().last_failed()), ["gone"])
@@ -173,7 +173,7 @@ class TestLargeHistories(HistoryTestCase):
     def counting(self):
         """Statements of all connections, and a mark for every thousand steps within them."""
         statements, steps = [], []
-        connect = history_file._connect
+        connect = file._connect
 
         def counted(*arguments):
             connection = connect(*arguments)
@@ -181,7 +181,7 @@ class TestLargeHistories(HistoryTestCase):
             connection.set_progress_handler(lambda: steps.append(1), 1000)
             return connection
 
-        patched = mock.patch.object(history_file, "_connect", counted)
+        patched = mock.patch.object(file, "_connect", counted)
         patched.start()
         self.addCleanup(patched.stop)
         return statements, steps
@@ -308,7 +308,7 @@ class TestCodeVersion(HistoryTestCase):
         self.assertNotIn("", versions)
 
     def test_is_recorded_with_a_run(self):
-        with mock.patch("harness.runner.history.code_version", return_value="state"):
+        with mock.patch("harness.runner.history.history.code_version", return_value="state"):
             self.open().record(RunResult([passed("a")]))
         self.assertEqual(self.sql("SELECT code FROM runs"), [("state",)])
 

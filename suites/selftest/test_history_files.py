@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from harness.runner import history_file, history_tables
-from harness.runner.history import open_history
+from harness.runner.history import file, tables
+from harness.runner.history.history import open_history
 from harness.runner.results import RunResult
 from suites.selftest.history_runs import LOCK_S, HistoryTestCase, failed, passed
 from suites.selftest.support import ROOT
@@ -134,13 +134,13 @@ class TestBrokenFiles(HistoryTestCase):
 
     def test_a_disk_that_is_full(self):
         error = sqlite3.OperationalError("database or disk is full")
-        with mock.patch.object(history_tables, "add", side_effect=error):
+        with mock.patch.object(tables, "add", side_effect=error):
             history = self.open()
             history.record(RunResult([passed("a")]), "c")
         self.assertIn("cannot be used: database or disk is full", history.problem)
 
     def test_a_python_without_sqlite(self):
-        with mock.patch.object(history_file, "sqlite3", None):
+        with mock.patch.object(file, "sqlite3", None):
             self.assert_empty(self.open(), "this Python has no sqlite3")
 
     def test_an_empty_file_is_a_history_without_runs(self):
@@ -160,7 +160,7 @@ class TestFilesThatCannotBeWritten(HistoryTestCase):
     SCRIPT = """
 import json, os, sys
 import urllib.parse  # pathlib does, at first use; the other user may not see root's Python
-from harness.runner.history import open_history
+from harness.runner.history.history import open_history
 from harness.runner.results import RunResult, Status, TestRecord
 if os.getuid() == 0:
     try:
@@ -267,7 +267,7 @@ class TestTogether(HistoryTestCase):
     def test_writers_at_once(self):
         script = """
 import sys
-from harness.runner.history import open_history
+from harness.runner.history.history import open_history
 from harness.runner.results import RunResult, Status, TestRecord
 name, path = sys.argv[1:]
 print("ready", flush=True)

@@ -8,8 +8,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from harness.runner import lists
-from harness.runner.lists import TestLists, is_marked_slow
+from harness.runner.selection import pytorch_lists
+from harness.runner.selection.pytorch_lists import TestLists, is_marked_slow
 
 ISSUE = "https://example.org/issues/1"
 TEST = "distributed.test_math.TestMath.test_add"
@@ -77,7 +77,7 @@ class TestWhichTestsAKeyMeans(ListsTestCase):
 
 class TestDisabled(ListsTestCase):
     def reason(self, platforms, platform="linux", **environ):
-        with mock.patch.object(lists.sys, "platform", platform):
+        with mock.patch.object(pytorch_lists.sys, "platform", platform):
             found = self.disabled({"test_add (__main__.TestMath)": [ISSUE, platforms]}, **environ)
         return found.skip_reason(TEST)
 
@@ -104,7 +104,9 @@ class TestDisabled(ListsTestCase):
 
     def test_platforms_that_the_build_of_torch_makes(self):
         for version, expected in {"2.13.0+rocm7.0": ["rocm"], "2.13.0+xpu": ["xpu"]}.items():
-            with mock.patch.object(lists.importlib.metadata, "version", lambda name, v=version: v):
+            with mock.patch.object(
+                pytorch_lists.importlib.metadata, "version", lambda name, v=version: v
+            ):
                 found = [name for name in ("rocm", "xpu") if self.reason([name])]
             self.assertEqual(found, expected)
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from harness.runner import command_line, history_command, merging
+from harness.runner import command_line, merging
+from harness.runner.history import command as history_command
 from suites.selftest.manual import Block, Kind, blocks_of, command_lines, pages, shows
 from suites.selftest.support import ROOT, CommandTestCase, Finished
 

@@ -14,7 +14,7 @@ from harness.runner.reports.junit import write_junit
 from harness.runner.reports.junit_input import read_junit
 from harness.runner.reports.records import read_records, write_records
 from harness.runner.results import Status
-from harness.runner.shares import Share, share_of
+from harness.runner.selection.shard_auto import Share, share_of
 from suites.selftest import report_runs
 from suites.selftest.support import CommandTestCase
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from harness.model import settings
 from harness.model.errors import UsageError
-from harness.runner import command_line, history_command, merging
+from harness.runner import command_line, merging
+from harness.runner.history import command as history_command
 from suites.selftest.support import CommandTestCase, Finished
 
 HUGE = "9" * 5000

@@ -24,8 +24,8 @@ from harness.ranks.foresight import foreseen
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.peer import Peer, gather
-from harness.runner import worker_main
-from harness.runner.crew import Crew
+from harness.runner.workers import worker_main
+from harness.runner.workers.crew import Crew
 from suites.samples import sound
 from suites.selftest.support import CommandTestCase, InProcess, run_case
 

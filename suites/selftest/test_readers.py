@@ -21,17 +21,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.runner.console import Console
-from harness.runner.history import open_history
-from harness.runner.journal import Journal, code_of_finished_run
-from harness.runner.lists import TestLists
+from harness.runner.history.history import open_history
 from harness.runner.merging import merged
-from harness.runner.plan import PlannedTest
 from harness.runner.reports.junit import write_junit
 from harness.runner.reports.junit_input import read_junit
 from harness.runner.reports.records import read_records, write_records
 from harness.runner.reports.writing import write_reports
 from harness.runner.results import Status, TestRecord
-from harness.runner.schedule import Item
+from harness.runner.selection.planned_test import PlannedTest
+from harness.runner.selection.pytorch_lists import TestLists
+from harness.runner.torchrun_journal import Journal, code_of_finished_run
+from harness.runner.workers.schedule import Item
 from suites.selftest import report_runs
 
 EXAMPLES = int(os.environ.get("SELFTEST_EXAMPLES", "200"))

@@ -23,7 +23,6 @@ from harness.model.errors import UsageError
 from harness.model.timeline import CollectiveSpan, RankTrack
 from harness.runner.execution import Execution
 from harness.runner.options import Options
-from harness.runner.orders import Wanted
 from harness.runner.reports import paths
 from harness.runner.reports.junit import junit_xml
 from harness.runner.reports.lanes import lanes_of
@@ -32,6 +31,7 @@ from harness.runner.reports.text import visible
 from harness.runner.reports.trace import trace_of, write_trace
 from harness.runner.reports.writing import check_reports, write_reports
 from harness.runner.results import RunResult, Status, TestRecord, Trouble
+from harness.runner.workers.worker_spec import Wanted
 from suites.selftest import report_runs as runs
 
 XSD = Path(__file__).with_name("junit.xsd")

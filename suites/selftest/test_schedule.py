@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unittest
 
-from harness.runner.plan import PlannedTest
-from harness.runner.schedule import Item, Schedule
+from harness.runner.selection.planned_test import PlannedTest
+from harness.runner.workers.schedule import Item, Schedule
 
 
 def items(*names, **more):

@@ -10,9 +10,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.runner.history import open_history
+from harness.runner.history.history import open_history
 from harness.runner.results import RunResult, Status, TestRecord
-from harness.runner.sharding import plan_of, shard
+from harness.runner.selection.sharding import plan_of, shard
 
 NAMES = st.text("abc._", min_size=1, max_size=6)
 COSTS = st.one_of(st.none(), st.floats(0, 1000), st.sampled_from([0.0, 1.0]))

@@ -20,13 +20,13 @@ from unittest.util import strclass
 from harness.model import settings
 from harness.model.errors import TorchMissingError, UsageError
 from harness.model.importing import imports_uncollected
-from harness.runner.expressions import any_matcher
-from harness.runner.files import TestFile, is_path, lies_in, parts_of
-from harness.runner.near_names import nearest
-from harness.runner.orders import Wanted
-from harness.runner.plan import Place, describe
-from harness.runner.pytest_style import on_unseen, parametrized_by_pytest, unseen_tests
-from harness.runner.remarks import remarks_on
+from harness.runner.selection.expressions import any_matcher
+from harness.runner.selection.files import TestFile, is_path, lies_in, parts_of
+from harness.runner.selection.near_names import nearest
+from harness.runner.selection.planned_test import Place, describe
+from harness.runner.selection.pytest_style import on_unseen, parametrized_by_pytest, unseen_tests
+from harness.runner.selection.remarks import remarks_on
+from harness.runner.workers.worker_spec import Wanted
 
 #: Tests, each with the place where any process finds it again.
 Tests = list[tuple[Place, unittest.TestCase]]

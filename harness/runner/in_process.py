@@ -9,15 +9,15 @@ from harness.model.clock import now
 from harness.ranks import folders
 from harness.ranks.descriptors import lost_descriptors, told_of_lost
 from harness.ranks.watch import where
-from harness.runner import aftermath
-from harness.runner.crew import Limits
 from harness.runner.given import Given
 from harness.runner.ledger import Ledger, Observer
-from harness.runner.performing import Performer, warnings_shown
-from harness.runner.plan import Place
 from harness.runner.results import Status, TestRecord, Trouble
-from harness.runner.schedule import Item
+from harness.runner.selection.planned_test import Place
 from harness.runner.signals import RUN_TIMEOUT, Signals
+from harness.runner.workers import worker_death
+from harness.runner.workers.crew import Limits
+from harness.runner.workers.performer import Performer, warnings_shown
+from harness.runner.workers.schedule import Item
 
 #: Why a run stops that has lost a process of the world that it was given.
 WORLD_LOST = "world lost"
@@ -156,7 +156,7 @@ class Alone:
             return
         if not self._has_record:
             by = self._signals.stopped_by or "KeyboardInterrupt in the test"
-            text = aftermath.stop_text(by, self._began_s, self._where)
+            text = worker_death.stop_text(by, self._began_s, self._where)
             self._take(
                 TestRecord(
                     item.test.test_id,

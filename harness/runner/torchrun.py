@@ -19,11 +19,11 @@ from harness.model.errors import HarnessError, UsageError
 from harness.model.installed_torch import torch_version
 from harness.model.spec import GIVEN_DEVICES_VARIABLE
 from harness.model.torchrun_environ import GivenPlace, forget, given_place
-from harness.runner.code_version import code_version
 from harness.runner.given import Given
-from harness.runner.journal import Journal, code_of_finished_run
+from harness.runner.history.code_version import code_version
 from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
-from harness.runner.orders import Wanted
+from harness.runner.torchrun_journal import Journal, code_of_finished_run
+from harness.runner.workers.worker_spec import Wanted
 
 if TYPE_CHECKING:
     from harness.ranks.torchrun.cluster import GivenRanks

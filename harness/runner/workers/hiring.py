@@ -11,8 +11,8 @@ from harness.model.cores import core_count
 from harness.ranks import folders
 from harness.ranks.launch.launcher import launcher
 from harness.ranks.logs import STREAMS
-from harness.runner.orders import Wanted, WorkerSpec
-from harness.runner.worker import Worker
+from harness.runner.workers.worker import Worker
+from harness.runner.workers.worker_spec import Wanted, WorkerSpec
 
 
 class Hiring:

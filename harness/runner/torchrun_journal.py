@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from harness.model.settings import MAX_COUNT
 from harness.runner.results import RunResult, Status, TestRecord, Trouble, record_from_data
-from harness.runner.schedule import Item
 from harness.runner.shapes import check_fields
+from harness.runner.workers.schedule import Item
 
 
 class Notes(Protocol):

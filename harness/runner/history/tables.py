@@ -7,9 +7,9 @@ from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.runner.history.trends import RECENT, Outcome
 from harness.runner.reports.text import original_name, visible_name
 from harness.runner.results import RunResult, Status, TestRecord
-from harness.runner.trends import RECENT, Outcome
 
 if TYPE_CHECKING:
     from sqlite3 import Connection

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.model import settings
-from harness.runner.history import History
-from harness.runner.lists import TestLists
+from harness.runner.history.history import History
 from harness.runner.options import Options
-from harness.runner.plan import PlannedTest
 from harness.runner.rounds import Placed, shuffled
-from harness.runner.sharding import plan_of, shard
+from harness.runner.selection.planned_test import PlannedTest
+from harness.runner.selection.pytorch_lists import TestLists
+from harness.runner.selection.sharding import plan_of, shard
 
 
 @dataclass

@@ -10,13 +10,13 @@ from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import UsageError
 from harness.ranks.channel import Message
 from harness.ranks.descriptors import readable
-from harness.runner import aftermath
-from harness.runner.hiring import Hiring
 from harness.runner.ledger import Ledger, Observer
 from harness.runner.results import TestRecord, record_from_data
-from harness.runner.schedule import Item, Schedule
 from harness.runner.signals import RUN_TIMEOUT, Signals
-from harness.runner.worker import Worker
+from harness.runner.workers import worker_death
+from harness.runner.workers.hiring import Hiring
+from harness.runner.workers.schedule import Item, Schedule
+from harness.runner.workers.worker import Worker
 
 # How long a worker may take to say where its test is (longer than its own patience with a test's
 # ranks, `whereabouts.ANSWER_S`), and then to end it.
@@ -89,7 +89,7 @@ class Crew:
                 self._suspend()
             self._observer.tick()
         out, err = worker.unread_output()
-        raise UsageError(f"{aftermath.why_importing_ended(worker)}\n{out}{err}".rstrip())
+        raise UsageError(f"{worker_death.why_importing_ended(worker)}\n{out}{err}".rstrip())
 
     def _start(self, number: int) -> Worker:
         """Have a new worker with this number."""
@@ -365,13 +365,13 @@ class Crew:
         if current is not None:
             worker.items.popleft()
             if worker.is_overdue or not worker.was_terminated:
-                record = aftermath.of_death(worker, current, code, self._limits.test_s)
+                record = worker_death.of_death(worker, current, code, self._limits.test_s)
                 self._ledger.take(current, record)
                 self._finish(current, 0.0)
             else:
                 if not worker.has_record:  # else it was ended in a tear-down of its class
                     by = RUN_TIMEOUT if self.stopped == "out of time" else self._signals.stopped_by
-                    record = aftermath.of_stopped_test(worker, current, by)
+                    record = worker_death.of_stopped_test(worker, current, by)
                     self._ledger.take(current, record, is_last=True)
                 self._finish(current, 0.0)
         for item in worker.items:
@@ -381,7 +381,7 @@ class Crew:
                 self._schedule.give_back(item)
         is_odd = (code != 0 or worker.was_terminated) and not self._was_interrupted
         if current is None and worker.last is not None and is_odd:
-            self._ledger.take(worker.last, aftermath.of_bad_end(worker, worker.last, code))
+            self._ledger.take(worker.last, worker_death.of_bad_end(worker, worker.last, code))
         self._schedule.leave_fixtures(worker.number)
         worker.close()
         if not is_extra and not self.stopped:

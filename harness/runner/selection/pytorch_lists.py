@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.runner.list_files import Disabled, read_disabled, read_slow
+from harness.runner.selection.pytorch_list_files import Disabled, read_disabled, read_slow
 
 WITH_SLOW = "PYTORCH_TEST_WITH_SLOW"
 SKIP_FAST = "PYTORCH_TEST_SKIP_FAST"

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.model import marks, rerun
-from harness.runner.lists import is_marked_slow
 from harness.runner.results import copy_suffix, owner_of
+from harness.runner.selection.pytorch_lists import is_marked_slow
 
 #: A test as any process finds it: the module whose loading gives it, its id, and which of the tests
 #: with this id in that module it is, from 0.

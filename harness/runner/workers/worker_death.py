@@ -8,8 +8,8 @@ from harness.model.clock import now
 from harness.model.outcome import Killed
 from harness.model.rerun import MARK
 from harness.runner.results import Status, TestRecord, Trouble, copy_suffix
-from harness.runner.schedule import Item
-from harness.runner.worker import Worker
+from harness.runner.workers.schedule import Item
+from harness.runner.workers.worker import Worker
 
 
 def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> TestRecord:

@@ -16,11 +16,11 @@ from harness.model.clock import NEVER, Deadline
 from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.descriptors import readable
 from harness.ranks.launch import quit_key
-from harness.runner.orders import Wanted, WorkerSpec
 from harness.runner.results import TestRecord, record_from_data
-from harness.runner.schedule import Item
-from harness.runner.worker_main import worker_main
-from harness.runner.worker_output import Reader
+from harness.runner.workers.schedule import Item
+from harness.runner.workers.worker_main import worker_main
+from harness.runner.workers.worker_output import Reader
+from harness.runner.workers.worker_spec import Wanted, WorkerSpec
 
 # Between the end of a process and the news of its exit code.
 _DELIVERY_S = 5.0

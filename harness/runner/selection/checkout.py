@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.model.errors import UsageError
-from harness.runner.files import TestFile, parts_of, told_apart
 from harness.runner.reports.text import shortened
+from harness.runner.selection.files import TestFile, parts_of, told_apart
 
 # Folders that the files expect in TEMP_DIR.
 _FOLDERS = ("barrier", "init_dir", "test_dir")

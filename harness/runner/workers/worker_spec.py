@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from harness.runner.files import TestFile
+from harness.runner.selection.files import TestFile
 
 
 @dataclass(frozen=True)

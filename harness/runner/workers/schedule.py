@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.runner.plan import PlannedTest
+from harness.runner.selection.planned_test import PlannedTest
 
 # What a test is thought to take of which nothing is known: its own work, and per rank.
 _UNKNOWN_S = 0.005

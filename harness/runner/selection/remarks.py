@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from harness.diagnosis.words import count
 from harness.model import settings
-from harness.runner.expressions import any_matcher
-from harness.runner.files import is_path, lies_in, parts_of
-from harness.runner.near_names import nearest
-from harness.runner.orders import Wanted
-from harness.runner.pytest_style import on_unseen, shortened_list
+from harness.runner.selection.expressions import any_matcher
+from harness.runner.selection.files import is_path, lies_in, parts_of
+from harness.runner.selection.near_names import nearest
+from harness.runner.selection.pytest_style import on_unseen, shortened_list
+from harness.runner.workers.worker_spec import Wanted
 
 if TYPE_CHECKING:
-    from harness.runner.discovery import Loaded
+    from harness.runner.selection.discovery import Loaded
 
 
 def remarks_on(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import platformdirs
 
-from harness.runner.history_tables import APPLICATION, SCHEMA, TABLES
+from harness.runner.history.tables import APPLICATION, SCHEMA, TABLES
 
 try:
     import sqlite3

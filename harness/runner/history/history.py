@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.model.errors import UsageError
-from harness.runner import history_file, history_tables
-from harness.runner.code_version import code_version
-from harness.runner.history_file import BROKEN, Fault, fault_of
+from harness.runner.history import file, tables
+from harness.runner.history.code_version import code_version
+from harness.runner.history.file import BROKEN, Fault, fault_of
+from harness.runner.history.trends import Trends, trends_of
 from harness.runner.results import RunResult
-from harness.runner.trends import Trends, trends_of
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -44,19 +44,19 @@ class History:
 
     def durations(self) -> dict[str, float]:
         """By test, the seconds it is expected to take: the median of the last runs it ran in."""
-        return self._ask(history_tables.durations, {})
+        return self._ask(tables.durations, {})
 
     def shard_durations(self) -> dict[str, float]:
         """The same, as every shard of a plan sees it, whichever have been run already."""
-        return self._ask(history_tables.shard_durations, {})
+        return self._ask(tables.shard_durations, {})
 
     def last_failed(self) -> list[str]:
         """The tests that failed the last time they ran, in the order in which they first ran."""
-        return self._ask(history_tables.last_failed, [])
+        return self._ask(tables.last_failed, [])
 
     def trends(self, limit: int = 10) -> Trends:
         """The tests that stand out, at most `limit` of each kind."""
-        return trends_of(self._ask(history_tables.past, {}), limit)
+        return trends_of(self._ask(tables.past, {}), limit)
 
     def record(self, run: RunResult, code: str | None = None) -> None:
         """Add a run. Tests that were skipped or interrupted have not run and are left out.
@@ -65,14 +65,14 @@ class History:
             run: what it found out.
             code: a name for the state of the code; by default what git says of it.
         """
-        rows = history_tables.rows_of(run)
+        rows = tables.rows_of(run)
         if not rows or not self._is_writable:
             return
         code = code_version() if code is None else code
         try:
-            with history_file.writing(self.path) as connection:
-                history_tables.add(connection, run, code, rows)
-                history_tables.prune(connection, rows)
+            with file.writing(self.path) as connection:
+                tables.add(connection, run, code, rows)
+                tables.prune(connection, rows)
         except BROKEN as error:
             self._give_up(fault_of(error))
 
@@ -81,7 +81,7 @@ class History:
         if not self._is_readable:
             return nothing
         try:
-            with history_file.reading(self.path) as connection:
+            with file.reading(self.path) as connection:
                 return nothing if connection is None else question(connection)
         except BROKEN as error:
             fault = fault_of(error)
@@ -98,8 +98,8 @@ class History:
 
     def _see_whether_writable(self) -> None:
         """A file that can only be read is read; that it is not written to is told at once."""
-        if self.fault is None and not history_file.is_writable(self.path):
-            self._give_up(history_file.READ_ONLY)
+        if self.fault is None and not file.is_writable(self.path):
+            self._give_up(file.READ_ONLY)
             self._is_readable = True
 
 
@@ -110,8 +110,8 @@ def check_history(path: str) -> None:
         UsageError: if it is a folder, or nothing that a run could write to.
     """
     try:
-        history_file.check(Path(path))
-    except history_file.FaultError as error:
+        file.check(Path(path))
+    except file.FaultError as error:
         raise UsageError(f"--history: {path} {error.fault.what}{error.fault.advice}") from None
     except (OSError, ValueError):
         return  # the run goes without it, and says so
@@ -123,7 +123,7 @@ def open_history(path: str | None) -> History:
     Never raises: a history that cannot be used is empty and says why in `problem`.
     """
     try:
-        found = Path(path).absolute() if path else history_file.default_path()
+        found = Path(path).absolute() if path else file.default_path()
     except (OSError, RuntimeError) as error:  # the current folder is gone, or nobody has a home
         return History(Path("the user's cache"), fault_of(error))
-    return History(found, history_file.fault_of_python())
+    return History(found, file.fault_of_python())

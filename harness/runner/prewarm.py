@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.runner.files import TestFile
+from harness.runner.selection.files import TestFile
 
 # A look at the text is enough to decide about a head start; a wrong guess costs only time.
 _RANKS = (b"MultiProc", b"DistributedTestBase")
 _TORCH = (b"torch", b"harness")
 
-_WORKER = "harness.runner.worker_main"
+_WORKER = "harness.runner.workers.worker_main"
 
 
 def prewarm(files: Sequence[TestFile], with_workers: bool) -> None:

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from harness.diagnosis.words import count
 from harness.runner import arguments
 from harness.runner.command_line import Parser
-from harness.runner.history import History, open_history
-from harness.runner.history_file import READ_ONLY
+from harness.runner.history.file import READ_ONLY
+from harness.runner.history.history import History, open_history
+from harness.runner.history.trends import Flaky, NewlyFailing, Slow, Trends
 from harness.runner.options import EXIT_PASSED, EXIT_USAGE
 from harness.runner.reports.text import one_line
-from harness.runner.trends import Flaky, NewlyFailing, Slow, Trends
 
 _LIMIT = 10
 

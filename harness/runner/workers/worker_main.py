@@ -47,12 +47,13 @@ from harness.ranks.process_exit import (
     leave_if_fork_of,
 )
 from harness.ranks.watch import terminal, where
-from harness.runner import discovery, worker_output
-from harness.runner.orders import Wanted, WorkerSpec
-from harness.runner.performing import Performer, warnings_shown
-from harness.runner.plan import Place
 from harness.runner.results import Status, TestRecord, Trouble
+from harness.runner.selection import discovery
+from harness.runner.selection.planned_test import Place
 from harness.runner.signals import change_in_forks, is_sent_by, told_of_own
+from harness.runner.workers import worker_output
+from harness.runner.workers.performer import Performer, warnings_shown
+from harness.runner.workers.worker_spec import Wanted, WorkerSpec
 
 
 def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoReturn:

@@ -1,0 +1,1 @@
+"""What past runs have shown: the file, its tables, the command `history`."""

@@ -1,0 +1,1 @@
+"""Which tests a run has: files, discovery, `-k`, PyTorch's lists, shards."""
