@@ -1,9 +1,14 @@
 """The public API: every name and its home. `__init__.py` imports a name when it is first used."""
 
-from .cases.classes import DistributedTestBase
-from .cases.continuous import MultiProcContinuousTest
+from .cases.classes import (
+    DistributedTestBase,
+    MultiProcContinuousTest,
+    MultiProcessTestCase,
+    MultiThreadedTestCase,
+)
 from .cases.decorators.chaos import delay_rank, kill_rank, stop_rank
 from .cases.decorators.flags import IS_CI, IS_SANDCASTLE, TEST_CUDA, TEST_MULTIGPU
+from .cases.decorators.overrides import isolation, nodes, timeout
 from .cases.decorators.parametrize import (
     decorateIf,
     instantiate_parametrized_tests,
@@ -30,16 +35,11 @@ from .cases.decorators.skips import (
     skip_if_win32,
 )
 from .cases.decorators.variants import backends, devices, world_sizes
-from .cases.isolation import isolation
-from .cases.multiprocess import MultiProcessTestCase
-from .cases.multithreaded import MultiThreadedTestCase
-from .cases.nodes import nodes
 from .cases.on_ranks import run_on_ranks
 from .cases.running import run_tests
 from .cases.seeding import set_rng_seed
 from .cases.testcase import TestCase
 from .cases.thread_mixin import spawn_threads_and_init_comms
-from .cases.timeouts import timeout
 from .model.errors import (
     BodyNotRunError,
     ChaosError,

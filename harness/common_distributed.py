@@ -3,8 +3,10 @@
 from harness.cases.classes import (
     DistributedTestBase,
     DynamoDistributedMultiProcTestCase,
+    MultiProcContinuousTest,
+    MultiProcessTestCase,
+    MultiThreadedTestCase,
 )
-from harness.cases.continuous import MultiProcContinuousTest
 from harness.cases.decorators.hardware import (
     at_least_x_gpu,
     import_transformers_or_skip,
@@ -21,6 +23,7 @@ from harness.cases.decorators.hardware import (
     skip_if_rocm_ver_lessthan_multiprocess,
     with_nccl_blocking_wait,
 )
+from harness.cases.decorators.overrides import TIMEOUT_DEFAULT, TIMEOUT_OVERRIDE, get_timeout
 from harness.cases.decorators.skips import (
     get_required_world_size,
     nccl_skip_if_lt_x_gpu,
@@ -38,11 +41,8 @@ from harness.cases.decorators.skips import (
 )
 from harness.cases.forwarding import forward as _forward
 from harness.cases.helpers import captured_output, run_subtests, with_dist_debug_levels
-from harness.cases.multiprocess import MultiProcessTestCase
-from harness.cases.multithreaded import MultiThreadedTestCase
 from harness.cases.sparse import simple_sparse_reduce_tests
 from harness.cases.thread_mixin import spawn_threads_and_init_comms
-from harness.cases.timeouts import TIMEOUT_DEFAULT, TIMEOUT_OVERRIDE, get_timeout
 from harness.cases.world_mixin import DEFAULT_WORLD_SIZE
 from harness.model.skips import TEST_SKIPS, TestSkip
 from harness.ranks.stores import create_tcp_store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.bench.isolation_side import OnGloo
-from harness.cases.continuous import MultiProcContinuousTest
+from harness.cases.classes import MultiProcContinuousTest
 
 
 class OneCollective(OnGloo, MultiProcContinuousTest):

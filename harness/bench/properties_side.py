@@ -16,9 +16,11 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.cases.continuous import MultiProcContinuousTest
-from harness.cases.multiprocess import MultiProcessTestCase
-from harness.cases.multithreaded import MultiThreadedTestCase
+from harness.cases.classes import (
+    MultiProcContinuousTest,
+    MultiProcessTestCase,
+    MultiThreadedTestCase,
+)
 from harness.cases.testcase import TestCase
 
 SIDES = ("fresh group", "kept group", "threads", "no ranks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from harness.bench.one_collective import all_reduce_ones
-from harness.cases.multiprocess import MultiProcessTestCase
+from harness.cases.classes import MultiProcessTestCase
 
 
 class OneCollective(MultiProcessTestCase):

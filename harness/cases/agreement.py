@@ -9,13 +9,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from typing import Any
+import unittest
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cases.mixin_base import MixinBase
 from harness.cases.ranks_of_test import ranks_of
 from harness.diagnosis.words import grouped, rank_list
+
+if TYPE_CHECKING:
+    MixinBase = unittest.TestCase
+else:
+    MixinBase = object
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 

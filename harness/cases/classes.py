@@ -10,9 +10,49 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from harness.cases.multiprocess import MultiProcessTestCase
+from harness.cases.continuous_mixin import ContinuousTestMixin
+from harness.cases.process_mixin import RankTestMixin
 from harness.cases.require_torch import require_distributed
+from harness.cases.testcase import TestCase
+from harness.cases.thread_mixin import ThreadTestMixin
 from harness.ranks.child.store import store_for_group
+
+
+class MultiProcessTestCase(RankTestMixin, TestCase):
+    """A TestCase whose test methods run in every rank of a world of their own.
+
+    In a test method, `self.rank` and `self.world_size` say who is running, and
+    `self.init_process_group()` brings up a process group::
+
+        class TestSum(MultiProcessTestCase):
+            world_size = 2
+
+            def test_all_reduce(self):
+                self.init_process_group()
+                x = torch.ones(3)
+                dist.all_reduce(x)
+                self.assertEqual(x, torch.full((3,), 2.0))
+
+    The test passes only if every rank ran the method to its end. `setUp` and `tearDown` run in the
+    parent, `perRankSetUp` and `perRankTearDown` in each rank. Where `setUp` has not called
+    `_spawn_processes()`, as tests for PyTorch's class do, the harness does so when the test runs.
+
+    Attributes:
+        world_size: number of ranks, 4 unless the class or a decorator says otherwise.
+        rank: this process's rank; MAIN_PROCESS_RANK in the parent.
+        device: this rank's accelerator, or the CPU.
+        isolation: how much of a world a test shares with the one before it; None for what the
+            environment says, or else "process".
+        file_name: an empty file, the same for all ranks, for a FileStore.
+        processes: in the parent, the processes by rank (pid, exitcode, kill(), …).
+        special_return_code_checks: in the parent, test method to the exit code that rank 0 must
+            and other ranks may end with, negative for a signal.
+        skip_return_code_checks: in the parent, test methods whose ranks may exit as they like.
+
+    Raises (from the test, in the parent):
+        RanksFailedError: an assertion failed (a unittest failure).
+        RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDisagreeError: errors.
+    """
 
 
 class DistributedTestBase(MultiProcessTestCase):
@@ -89,3 +129,74 @@ def _restore(name: str, value: str | None) -> None:
     os.environ.pop(name, None)
     if value is not None:
         os.environ[name] = value
+
+
+class MultiProcContinuousTest(ContinuousTestMixin, TestCase):
+    """A TestCase whose test methods run in every rank of a world, with the process group up.
+
+    The class says which: `backend_str()`, `opts()` and `timeout` for the process group,
+    `device_type()` and `world_size` for the ranks::
+
+        class TestSum(MultiProcContinuousTest):
+            world_size = 2
+
+            @classmethod
+            def backend_str(cls):
+                return "gloo"
+
+            def test_all_reduce(self):
+                x = torch.ones(3)
+                dist.all_reduce(x)
+                self.assertEqual(x, torch.full((3,), 2.0))
+
+    Tests share the ranks and the process group as long as each leaves them as it found them (see
+    `isolation`). Unlike under PyTorch's class of this name, a test that fails, hangs or skips takes
+    no other test with it: the next one gets a fresh world.
+
+    Attributes:
+        world_size: number of ranks; unless the class says otherwise, one for each device.
+        rank: this process's rank; MAIN_PROCESS_RANK in the parent.
+        pg: in a rank, the default process group.
+        timeout: how long the process group waits.
+        isolation: "none" unless the class or the environment says otherwise; "group" for a process
+            group of each test's own, "process" for processes too.
+
+    Raises (from the test, in the parent):
+        RanksFailedError: an assertion failed (a unittest failure).
+        RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDisagreeError: errors.
+    """
+
+
+class MultiThreadedTestCase(ThreadTestMixin, TestCase):
+    """A TestCase whose test methods run in every rank of a world of threads of this process.
+
+    It starts in a millisecond, and a debugger sees all ranks. The process group is there when the
+    method begins; its collectives copy between the threads::
+
+        class TestSum(MultiThreadedTestCase):
+            world_size = 2
+
+            def test_all_reduce(self):
+                x = torch.ones(3)
+                dist.all_reduce(x)
+                self.assertEqual(x, torch.full((3,), 2.0))
+
+    Ranks share all memory: global state, environment, and one Python interpreter lock. Random
+    generators they have of their own (torch's for the CPU, Python's and NumPy's), seeded alike. A
+    rank that hangs in native code can be reported, but not be ended. Where that matters, ranks have
+    to be processes (`MultiProcessTestCase`).
+
+    The test passes only if every rank ran the method to its end and all called the same
+    collectives. `setUp` and `tearDown` run once, `perThreadSetUp` and `perThreadTearDown` in each
+    rank. Where `setUp` has not called `_spawn_threads()`, as tests for PyTorch's class do, the
+    harness does so when the test runs.
+
+    Attributes:
+        world_size: number of ranks, 4 unless the class or a decorator says otherwise.
+        rank: the thread's rank; MAIN_THREAD_RANK outside the ranks.
+        threads: outside the ranks, the threads by rank.
+
+    Raises (from the test):
+        RanksFailedError: an assertion failed (a unittest failure).
+        RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDisagreeError: errors.
+    """

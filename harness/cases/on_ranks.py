@@ -11,9 +11,9 @@ from unittest import mock
 
 import cloudpickle
 
-from harness.cases.multiprocess import MultiProcessTestCase
+from harness.cases.classes import MultiProcessTestCase
+from harness.cases.decorators.overrides import check_timeout
 from harness.cases.process_ranks import ProcessRanks
-from harness.cases.timeouts import check_timeout
 from harness.model.returned import check_returned
 from harness.model.spec import PROCESS, check_world_size
 

@@ -6,10 +6,10 @@ import sys
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from harness.cases.decorators.overrides import group_timeout_s
 from harness.cases.ranks_of_test import Ranks, ranks_of
 from harness.cases.require_torch import require_distributed
 from harness.cases.seeding import set_rng_seed
-from harness.cases.timeouts import group_timeout_s
 from harness.cases.world_mixin import WorldTestMixin
 from harness.model.example import Example
 from harness.model.outcome import Passed, Skipped

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.cases.assertions.expecting import accept
+from harness.cases.decorators.overrides import isolation_of, nodes_of, timeout_of
 from harness.cases.hooks import PROCESS_HOOKS
-from harness.cases.isolation import isolation_of
-from harness.cases.nodes import nodes_of
 from harness.cases.places import place_of_test, raise_at
 from harness.cases.process_mixin_in_rank import RanksInRank
 from harness.cases.properties.example_worlds import ProcessWorld
 from harness.cases.properties.under_hypothesis import is_given, run_property_test
 from harness.cases.raising import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
 from harness.cases.ranks_of_test import ranks_of
-from harness.cases.timeouts import timeout_of
 from harness.model import settings
 from harness.model.clock import Deadline, now
 from harness.model.errors import FolderError, StartError
@@ -36,11 +34,11 @@ from harness.ranks.launch.launcher import ProcessFactory, launcher
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
 from harness.ranks.pool import StayingWorld, pool
-from harness.ranks.remains import imported_by, left_in
 from harness.ranks.torchrun.cluster import GivenRanks, current, placed, start_world
 from harness.ranks.watch import tracks
 from harness.ranks.watch.rank_warnings import launch_data, show_warnings
 from harness.ranks.watch.supervisor import Limits, Supervisor
+from harness.ranks.watch.watched_rank import imported_by, left_in
 from harness.ranks.world import World
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks

@@ -8,7 +8,7 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from harness.cases.mixin_base import MixinBase
+from harness.cases.agreement import MixinBase
 from harness.cases.places import place_of_test, raise_at
 from harness.cases.raising import expect_no_failure
 from harness.diagnosis.sources import is_torch

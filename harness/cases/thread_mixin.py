@@ -9,10 +9,10 @@ from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, overload
 
 from harness.cases.assertions.expecting import accept
+from harness.cases.decorators.overrides import check_timeout, group_timeout_s, timeout_of
 from harness.cases.properties.under_hypothesis import is_given
 from harness.cases.ranks_of_test import ranks_of
 from harness.cases.thread_ranks import ThreadRanks, see_through
-from harness.cases.timeouts import check_timeout, group_timeout_s, timeout_of
 from harness.cases.world_mixin import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model.errors import PropertyError
 from harness.model.outcome import Passed

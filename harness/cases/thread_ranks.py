@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.cases.assertions.expecting import accept
+from harness.cases.decorators.overrides import timeout_of
 from harness.cases.hooks import THREAD_HOOKS
 from harness.cases.properties.example_worlds import Answer, Question, ThreadWorlds
 from harness.cases.properties.under_hypothesis import as_examples, is_given, run_property_test
 from harness.cases.raising import as_no_fault_of_the_test, raise_verdict, report_stuck_threads
 from harness.cases.ranks_of_test import Ranks
 from harness.cases.require_torch import require_distributed
-from harness.cases.timeouts import timeout_of
 from harness.model import settings
 from harness.model.example import Example
 from harness.model.marks import RANKS

@@ -16,22 +16,26 @@ from harness.model import invocation, settings
 from harness.model.clock import Deadline, now
 from harness.model.errors import UsageError
 from harness.ranks.process_exit import leave_if_fork_of
-from harness.runner.given import Given
 from harness.runner.history.history import History, check_history, open_history
 from harness.runner.in_process import WORLD_LOST, Alone
-from harness.runner.jobs import jobs_for, max_ranks_for
 from harness.runner.ledger import Ledger
 from harness.runner.live_console import console_for
-from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED, Options
+from harness.runner.options import (
+    EXIT_FAILED,
+    EXIT_NOTHING_RAN,
+    EXIT_PASSED,
+    Options,
+    jobs_for,
+    max_ranks_for,
+)
 from harness.runner.reports.text import one_line
 from harness.runner.results import RunResult, Status, TestRecord, Trouble, write_results
-from harness.runner.rounds import rounds
 from harness.runner.selection import discovery
-from harness.runner.selection.choice import Choice, choose
+from harness.runner.selection.choice import Choice, choose, rounds
 from harness.runner.selection.planned_test import Place, PlannedTest, planned_from_data
 from harness.runner.selection.pytorch_lists import TestLists
 from harness.runner.signals import Signals
-from harness.runner.torchrun_journal import Resumed
+from harness.runner.torchrun_journal import Given, Resumed
 from harness.runner.workers.crew import Crew, Limits
 from harness.runner.workers.hiring import Hiring
 from harness.runner.workers.schedule import Item, Schedule

@@ -9,11 +9,11 @@ from harness.model.clock import now
 from harness.ranks import folders
 from harness.ranks.descriptors import lost_descriptors, told_of_lost
 from harness.ranks.watch import where
-from harness.runner.given import Given
 from harness.runner.ledger import Ledger, Observer
 from harness.runner.results import Status, TestRecord, Trouble
 from harness.runner.selection.planned_test import Place
 from harness.runner.signals import RUN_TIMEOUT, Signals
+from harness.runner.torchrun_journal import Given
 from harness.runner.workers import worker_death
 from harness.runner.workers.crew import Limits
 from harness.runner.workers.performer import Performer, warnings_shown

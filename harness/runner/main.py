@@ -21,8 +21,7 @@ from harness.ranks.launch.preload_plan import DROPIN_MODULE
 from harness.ranks.process_exit import end_as_an_interpreter_does, leave
 from harness.runner import prewarm
 from harness.runner.command_line import parse
-from harness.runner.jobs import jobs_for
-from harness.runner.options import EXIT_FAILED, EXIT_PASSED, EXIT_USAGE, Options
+from harness.runner.options import EXIT_FAILED, EXIT_PASSED, EXIT_USAGE, Options, jobs_for
 from harness.runner.selection.checkout import dotted, files_of_checkout, use_defaults
 from harness.runner.selection.files import TestFile, absolute, files_for, remark_on_folders
 from harness.runner.workers.worker_spec import Wanted

@@ -19,10 +19,9 @@ from harness.model.errors import HarnessError, UsageError
 from harness.model.installed_torch import torch_version
 from harness.model.spec import GIVEN_DEVICES_VARIABLE
 from harness.model.torchrun_environ import GivenPlace, forget, given_place
-from harness.runner.given import Given
 from harness.runner.history.code_version import code_version
 from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
-from harness.runner.torchrun_journal import Journal, code_of_finished_run
+from harness.runner.torchrun_journal import Given, Journal, code_of_finished_run
 from harness.runner.workers.worker_spec import Wanted
 
 if TYPE_CHECKING:
@@ -62,11 +61,10 @@ def run(place: GivenPlace, options: Options, wanted: Wanted) -> int:
         StartError: if the processes do not find each other.
         UsageError: if they were not started alike, or on rank 0 as `Execution.run` does.
     """
-    from harness.ranks.announcing import AgentStore, board_of
     from harness.ranks.torchrun.agent import Keeper
     from harness.ranks.torchrun.gathering import Gathering
     from harness.ranks.torchrun.process_changes import Surroundings
-    from harness.ranks.torchrun.rendezvous import Joining, card_of
+    from harness.ranks.torchrun.rendezvous import AgentStore, Joining, board_of, card_of
     from harness.ranks.torchrun.world_secret import world_secret
 
     signal.signal(signal.SIGTERM, _leave)

@@ -9,8 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 from harness.model import cores
-from harness.runner.jobs import jobs_for
-from harness.runner.options import Options
+from harness.runner.options import Options, jobs_for
 
 V2_MOUNT = "30 23 0:26 {root} {at} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1_MOUNT = "31 23 0:27 {root} {at} rw,relatime shared:9 - cgroup cgroup rw,{controllers}\n"

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from harness.model.clock import Deadline
 from harness.runner import compare
-from harness.runner.jobs import jobs_for
-from harness.runner.options import EXIT_FAILED, EXIT_PASSED, Options
+from harness.runner.options import EXIT_FAILED, EXIT_PASSED, Options, jobs_for
 from harness.runner.selection.files import TestFile
 from harness.runner.unittest_output import UNREADABLE, read_verdicts
 from suites.selftest.support import COMMAND_LIMIT_S, CommandTestCase

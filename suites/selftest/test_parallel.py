@@ -8,8 +8,7 @@ import shlex
 import sys
 import unittest
 
-from harness.runner.jobs import jobs_for, max_ranks_for
-from harness.runner.options import Options
+from harness.runner.options import Options, jobs_for, max_ranks_for
 from suites.selftest.support import CommandTestCase, cores
 from suites.selftest.test_runner import MIXED
 

@@ -16,11 +16,12 @@ from unittest import mock
 from harness import MultiProcessTestCase, WorldSizeError
 from harness.model.clock import Deadline
 from harness.model.errors import HookSignatureError
-from harness.ranks import child_scheduling, folders
+from harness.ranks import folders
 from harness.ranks.channel import FrameReader, FrameWriter, encode
 from harness.ranks.child import listener as child_listener
 from harness.ranks.descriptors import OwnDescriptor, readable
-from harness.ranks.foresight import foreseen
+from harness.ranks.launch import process
+from harness.ranks.launch.preload_plan import foreseen
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.peer import Peer, gather
@@ -97,7 +98,7 @@ class TestScheduling(InProcess):
         self.addCleanup(os.sched_setscheduler, 0, ours, os.sched_param(0))
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         with mock.patch.object(os, "sched_setscheduler") as change:
-            child_scheduling.let_threads_finish()
+            process.let_threads_finish()
         change.assert_not_called()
 
 

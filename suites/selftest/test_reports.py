@@ -8,8 +8,8 @@ import signal
 import unittest
 from unittest import mock
 
-from harness.cases import timeouts
-from harness.cases.timeouts import timeout, timeout_of
+from harness.cases.decorators import overrides
+from harness.cases.decorators.overrides import timeout, timeout_of
 from harness.diagnosis import native
 from harness.diagnosis.report import describe, headline
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
@@ -255,7 +255,7 @@ class TestTimeouts(unittest.TestCase):
             self.assertEqual(self.seconds(self.Case, "test_plain"), 7)
         with mock.patch.dict(os.environ):
             os.environ.pop("DISTRIBUTED_TESTS_DEFAULT_TIMEOUT", None)
-            self.assertEqual(self.seconds(self.Case, "test_plain"), timeouts.TIMEOUT_DEFAULT)
+            self.assertEqual(self.seconds(self.Case, "test_plain"), overrides.TIMEOUT_DEFAULT)
 
     def test_what_is_no_duration(self):
         for value in (0, -1, "3", None, float("inf"), float("nan"), True):

@@ -22,7 +22,6 @@ from harness.model.module_sources import import_from
 from harness.model.outcome import Passed, Raised, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE
 from harness.model.spec import WORLD_VARIABLE, LaunchSpec
-from harness.ranks import child_lifeline, child_scheduling
 from harness.ranks.child import (
     between_tests,
     debugger,
@@ -35,7 +34,7 @@ from harness.ranks.child import (
 )
 from harness.ranks.child.node_environment import environ_of_place, take_place
 from harness.ranks.child.rank_pipe import RankPipe
-from harness.ranks.launch import open_files, preload, quit_key
+from harness.ranks.launch import open_files, preload, process, quit_key
 from harness.ranks.launch.preload import forget_exit_handlers_of_the_server
 from harness.ranks.launch.preload_plan import DROPIN_MODULE
 from harness.ranks.launch.process import become, write_to
@@ -74,8 +73,8 @@ def _run_rank(
     os.setpgid(0, 0)
     quit_key.unblock()
     if settings.SCHEDULING in settings.TUNING.value(spec.environ):
-        child_scheduling.let_threads_finish()
-    child_lifeline.attach()
+        process.let_threads_finish()
+    process.attach()
     mark_forks(spec.world_folder)
     _redirect_output(spec, rank, outputs)
     faulthandler.enable()

@@ -15,13 +15,13 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.module_sources import sources_of
 from harness.ranks import folders
-from harness.ranks.foresight import foreseen
 from harness.ranks.launch.adopted_server import AdoptedServer
 from harness.ranks.launch.fork_server import ForkServer
 from harness.ranks.launch.preload_plan import (
     DROPIN_MODULE,
     READ_AT_LOADING,
     PreloadPlan,
+    foreseen,
     import_time_environ,
     main_module,
 )
@@ -35,7 +35,7 @@ _BASE_MODULES = (
     "torch",
     "torch.distributed",
     "numpy.random",
-    "harness.cases.multiprocess",
+    "harness.cases.classes",
     "harness.ranks.child.main",
 )
 

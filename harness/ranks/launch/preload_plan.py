@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 from harness.model.module_sources import ModuleSource
@@ -120,3 +123,42 @@ def covers(plan: PreloadPlan, report: PreloadReport, wanted: PreloadPlan) -> boo
     return (
         had.issuperset(wanted.modules) and (no_main or same_main) and plan.environ == wanted.environ
     )
+
+
+# Sign in the source, and what torch 2.13 then imports at first use:
+# - backward() of anything with an explicit gradient: symbolic_shapes, with sympy, 0.5 s a rank;
+# - the first DistributedDataParallel, FSDP or compiled function: dynamo as well, 1.5 s a rank.
+_SIGNS: tuple[tuple[tuple[bytes, ...], str], ...] = (
+    ((b"backward", b"autograd", b"gradcheck"), "torch.fx.experimental.symbolic_shapes"),
+    (
+        (b"DistributedDataParallel", b"FullyShardedDataParallel", b"fully_shard", b"torch.compile"),
+        "torch._dynamo",
+    ),
+)
+
+
+def foreseen(modules: Iterable[str]) -> list[str]:
+    """The modules of torch to import beforehand for ranks of these test modules."""
+    found = dict.fromkeys(name for module in modules for name in _foreseen(module))
+    return list(found)
+
+
+@cache
+def _foreseen(module: str) -> tuple[str, ...]:
+    source = _source_of(module)
+    return tuple(name for signs, name in _SIGNS if any(sign in source for sign in signs))
+
+
+def _source_of(module: str) -> bytes:
+    try:
+        with open(_file_of(module), "rb") as file:
+            return file.read()
+    except (OSError, ImportError, AttributeError, TypeError, ValueError):
+        return b""
+
+
+def _file_of(module: str) -> str:
+    if module in sys.modules:
+        return str(sys.modules[module].__file__)
+    spec = importlib.util.find_spec(module)
+    return str(spec.origin if spec else None)

@@ -19,14 +19,13 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
 from harness.model.torchrun_environ import GivenPlace
-from harness.ranks.announcing import Board
 from harness.ranks.descriptors import readable
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.admission import Admission, Arrival, TurnedAway
 from harness.ranks.torchrun.handshake import claim_of
 from harness.ranks.torchrun.links import Link
-from harness.ranks.torchrun.rendezvous import Card, card_from
+from harness.ranks.torchrun.rendezvous import Board, Card, card_from
 from harness.ranks.torchrun.socket_user import is_loopback, user_of_listener
 from harness.ranks.torchrun.world_secret import WorldSecret
 

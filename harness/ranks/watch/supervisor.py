@@ -18,14 +18,13 @@ from harness.model.verdict import ExitRule, is_echo
 from harness.ranks.channel import encode
 from harness.ranks.descriptors import readable
 from harness.ranks.handle import RankHandle
-from harness.ranks.remains import are_in_step
 from harness.ranks.watch import where
 from harness.ranks.watch.deadlock_watch import DeadlockWatch
 from harness.ranks.watch.evidence import Interrogator
 from harness.ranks.watch.leave_gate import LeaveGate
 from harness.ranks.watch.meetings import Answer, Meetings
 from harness.ranks.watch.terminal import Terminal
-from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank
+from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank, are_in_step
 from harness.ranks.watch.where_answers import RankInquiry
 from harness.ranks.world import World
 

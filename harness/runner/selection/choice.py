@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.model import settings
+from harness.model.clock import Deadline
 from harness.runner.history.history import History
 from harness.runner.options import Options
-from harness.runner.rounds import Placed, shuffled
 from harness.runner.selection.planned_test import PlannedTest
 from harness.runner.selection.pytorch_lists import TestLists
 from harness.runner.selection.sharding import plan_of, shard
+from harness.runner.workers.schedule import Item
 
 
 @dataclass
@@ -79,3 +82,29 @@ def _take_shard(choice: Choice, known: Mapping[str, float], number: int, count: 
         f"shard {number}/{count}: {len(choice.tests)} of {len(costs)} tests "
         f"(plan {choice.shard_plan}, the same for all shards)"
     )
+
+
+def shuffled(tests: Sequence[PlannedTest], seed: int) -> list[PlannedTest]:
+    """The tests in another order, the same for the same seed and the same tests."""
+    order = sorted(tests, key=lambda test: (test.test_id, test.copy))
+    random.Random(seed).shuffle(order)
+    return order
+
+
+#: A test and its place in the report.
+Placed = tuple[int, PlannedTest]
+
+
+def rounds(tests: Sequence[Placed], repeat: int, stress: Deadline | None) -> Iterator[list[Item]]:
+    """The items, a list for each repetition.
+
+    Args:
+        tests: those that are to run, in the order of the report.
+        repeat: how many repetitions.
+        stress: go on repeating until then instead; the first round is always there.
+    """
+    for number in itertools.count(1):
+        enough = number > repeat if stress is None else number > 1 and stress.expired
+        if enough:
+            return
+        yield [Item(place, test, number) for place, test in tests]

@@ -30,11 +30,11 @@ from harness.model import invocation, settings
 from harness.model.clock import now
 from harness.model.errors import HarnessError
 from harness.model.temporarily import changed
-from harness.ranks import child_lifeline, folders
+from harness.ranks import folders
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.child import listener as child_listener
 from harness.ranks.descriptors import OwnDescriptor, lost_descriptors, told_of_lost
-from harness.ranks.launch import import_effects, open_files, quit_key
+from harness.ranks.launch import import_effects, open_files, process, quit_key
 from harness.ranks.launch.launcher import launcher
 from harness.ranks.launch.preload import forget_exit_handlers_of_the_server, plan_of_this_server
 from harness.ranks.launch.preload_plan import DROPIN_MODULE
@@ -83,7 +83,7 @@ def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
     """Be a process of its own that ends with the runner, and is like the user's own process."""
     os.setpgid(0, 0)
     quit_key.unblock()
-    lifeline = child_lifeline.attach()
+    lifeline = process.attach()
     if lifeline is not None:
         OwnDescriptor(lifeline, "the pipe that ends the worker with the runner")
     forget_exit_handlers_of_the_server()
