@@ -33,8 +33,8 @@ from harness.ranks.launch.environment import launch_environ, name_for_ranks, ran
 from harness.ranks.launch.launcher import ProcessFactory, launcher
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
-from harness.ranks.pool import StayingWorld, pool
-from harness.ranks.torchrun.cluster import GivenRanks, current, placed, start_world
+from harness.ranks.pool import Lease, pool
+from harness.ranks.torchrun.cluster import GivenRanks, current, placed, start_world, store_address
 from harness.ranks.watch import tracks
 from harness.ranks.watch.rank_warnings import launch_data, show_warnings
 from harness.ranks.watch.supervisor import Limits, Supervisor
@@ -60,11 +60,9 @@ class ProcessRanks(RanksInRank):
 
     def __init__(self, case: Any) -> None:
         super().__init__(case)
-        self._world: World | None = None
+        self._lease: Lease | None = None
         self._folder: Path | None = None
         self._keep = False
-        self._stays = False
-        self._own_world: StayingWorld | None = None
         self._expectations: dict[int, list[Expectation]] = {}
         self._verdict: Verdict | None = None
         self._worlds = 0
@@ -88,7 +86,7 @@ class ProcessRanks(RanksInRank):
 
     @property
     def has_started(self) -> bool:
-        return self._world is not None
+        return self._lease is not None
 
     def start(self) -> None:
         self.case._spawn_processes()
@@ -108,15 +106,13 @@ class ProcessRanks(RanksInRank):
         usual = isolation_of(case, self.test, self.usual_isolation)
         spec = self._launch_spec(PROCESS if self._test_checks_exits else usual)
         spec = placed(spec, nodes_of(case, self.test), ranks)
-        if spec.stays:
-            self._world = pool().world_for(spec, lambda spec: start_world(spec, proc, ranks))
-        elif spec.has_examples:
-            self._own_world = StayingWorld.start(spec, lambda spec: start_world(spec, proc, ranks))
-            self._world = self._own_world.world
-        else:
-            self._world = start_world(spec.in_world(self._new_world_folder()), proc, ranks)
-        self._stays = spec.stays
-        case.processes = self._world.processes
+        self._lease = pool().lease(
+            spec,
+            lambda spec: start_world(spec, proc, ranks),
+            store_address(ranks),
+            self._new_world_folder,
+        )
+        case.processes = self._lease.world.processes
 
     def _end_earlier_world(self) -> None:
         """End the ranks that the test has started before: the last ones are those that count.
@@ -124,7 +120,7 @@ class ProcessRanks(RanksInRank):
         A `setUp` that calls `_spawn_processes()` where its base class has done so is common.
         """
         self._verdict = None
-        if self._world is None:
+        if self._lease is None:
             return
         self.end_world()
         # A rendezvous over the file must not find what the earlier ranks wrote to it.
@@ -208,8 +204,8 @@ class ProcessRanks(RanksInRank):
         return type(self.case)._check_return_codes is not check_return_codes
 
     def run_examples(self, fn: Callable[[], Any]) -> None:
-        assert self._world is not None
-        world = ProcessWorld(self._world, self._restart, self._store_file)
+        assert self._lease is not None
+        world = ProcessWorld(self._lease.world, self._restart, self._store_file)
         with as_no_fault_of_the_test(self.case):
             self._await_examples(world)
         try:
@@ -234,13 +230,15 @@ class ProcessRanks(RanksInRank):
         """Have new ranks in the place of those that an example has ended."""
         self.end_world()
         self.case._start_processes(_Factory())
-        assert self._world is not None
-        self._await_examples(ProcessWorld(self._world, self._restart, self._store_file))
-        return self._world
+        assert self._lease is not None
+        world = self._lease.world
+        self._await_examples(ProcessWorld(world, self._restart, self._store_file))
+        return world
 
     def _await_verdict(self, fn: Callable[[], Any]) -> tuple[Verdict, Leaks]:
         """See the ranks through to their ends; returns the verdict, and what they left running."""
-        assert self._world is not None
+        assert self._lease is not None
+        world = self._lease.world
         limits = Limits(
             start_s=settings.START_TIMEOUT_S.value(),
             body_s=self.timeout_s,
@@ -248,13 +246,13 @@ class ProcessRanks(RanksInRank):
             deadlock_s=settings.DEADLOCK_S.value(),
         )
         rule = self._exit_rule(fn)
-        supervisor = Supervisor(self._world, limits, rule)
-        with tracks.left_behind(supervisor, self._world.logs, rule, self.case._testMethodName):
+        supervisor = Supervisor(world, limits, rule)
+        with tracks.left_behind(supervisor, world.logs, rule, self.case._testMethodName):
             verdict = judge(supervisor.run(), rule)
         show_warnings(supervisor.ranks)
         running: list[Leftover] = []
-        if not self._stays:
-            running = self._world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
+        if not self._lease.stays:
+            running = world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
         self._expectations = {rank.rank: rank.expectations for rank in supervisor.ranks}
         imported = imported_by(supervisor.ranks)
         if len(imported) >= _WORTH_LEARNING:
@@ -273,23 +271,16 @@ class ProcessRanks(RanksInRank):
 
     def end_world(self) -> None:
         """End the ranks if they still run (a later part of setUp failed, say)."""
-        world, self._world, self.case.processes = self._world, None, []
-        own, self._own_world = self._own_world, None
-        if world is not None and self._stays:
-            pool().take_back(world)
-        elif own is not None:
-            own.end()
-        elif world is not None:
-            world.end(grace_s=0.0)
-            world.end_leftovers()
-            world.close()
+        lease, self._lease, self.case.processes = self._lease, None, []
+        if lease is not None:
+            lease.end()
 
     def kept_folder(self, verdict: Verdict) -> str:
         self._keep = settings.KEEP_FOLDERS.value() and verdict.is_trouble
         if not self._keep or self._folder is None:
             return ""
-        if self._world is not None:
-            copy_logs(self._world.folder, str(self._folder))
+        if self._lease is not None:
+            copy_logs(self._lease.world.folder, str(self._folder))
         return str(folders.kept_path(self._folder))
 
     def _remove_folder(self) -> None:

@@ -1,15 +1,18 @@
-"""The worlds whose ranks stay between tests: kept, handed out, recycled, ended in bounded time.
+"""Lends worlds to tests: fresh ones, and ones whose ranks stay for several tests.
 
-A world is handed to any test that asks for the same number of ranks in the same surroundings,
-whatever its class, and only after every rank has proved that the last test has left nothing.
+A world that stays is lent to any test that asks for the same number of ranks in the same
+surroundings, whatever its class, and only after every rank has proved that the last test has left
+nothing.
 """
 
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from harness.diagnosis.words import count
@@ -17,9 +20,10 @@ from harness.model import settings
 from harness.model.spec import LaunchSpec
 from harness.ranks import folders
 from harness.ranks.leftovers import LEAVING_S
-from harness.ranks.torchrun.cluster import store_for_staying_worlds
-from harness.ranks.watch.supervisor import TERM_GRACE_S
-from harness.ranks.world import World
+from harness.ranks.stores import serve
+from harness.ranks.world import TERM_GRACE_S, World
+
+Start = Callable[[LaunchSpec], World]
 
 # Idle ranks cost memory only; how many may wait for a test of their size to come again.
 _MAX_IDLE_RANKS = 32
@@ -40,8 +44,23 @@ def surroundings(spec: LaunchSpec) -> object:
     return (spec.world_size, nodes, spec.threads, spec.sys_path, spec.argv, environ)
 
 
+@dataclass(frozen=True)
+class Lease:
+    """A world lent to one test.
+
+    Attributes:
+        world: its ranks.
+        stays: whether the ranks may run other tests after this one.
+        end: gives the world back, whatever state it is in: it waits for the next test, or ends.
+    """
+
+    world: World
+    stays: bool
+    end: Callable[[], None]
+
+
 class StayingWorld:
-    """A world in the pool's hands.
+    """Ranks that run several tests, or the examples of one, and the store of their groups.
 
     Attributes:
         world: the ranks.
@@ -59,12 +78,12 @@ class StayingWorld:
         self.last_test = ""
 
     @classmethod
-    def start(cls, spec: LaunchSpec, new: Callable[[LaunchSpec], World]) -> StayingWorld:
-        """A new world for the test; `new` starts it."""
-        store = store_for_staying_worlds()
+    def start(cls, spec: LaunchSpec, start: Start, store_host: str) -> StayingWorld:
+        """Start a world for the test."""
+        store = serve(host=store_host)
         folder = str(folders.new_test_folder("world"))
         try:
-            world = new(spec.in_world(folder, store.port))
+            world = start(spec.in_world(folder, store.port))
         except BaseException:
             folders.remove(folder)
             raise
@@ -106,20 +125,38 @@ class WorldPool:
 
     def __init__(self) -> None:
         self._idle: list[StayingWorld] = []  # the last one used is last
-        self._lent: dict[int, StayingWorld] = {}
+        self._lent: list[StayingWorld] = []
         self.pid = os.getpid()
 
-    def world_for(self, spec: LaunchSpec, new: Callable[[LaunchSpec], World]) -> World:
-        """Have a test run by a world that stays, one that waits or a new one.
+    def lease(
+        self,
+        spec: LaunchSpec,
+        start: Start,
+        store_host: str,
+        folder: Callable[[], str],
+    ) -> Lease:
+        """Lend a world to a test and have its ranks run it.
 
         Args:
             spec: the test, with an empty `world_folder`.
-            new: starts a world for the spec.
+            start: starts a world for the spec.
+            store_host: the address of this machine on which ranks that stay find their store.
+            folder: makes the folder of a world that serves this test alone.
         """
-        key = surroundings(spec)
-        staying = self._take(key)
+        if spec.stays:
+            staying = self._staying_world(spec, start, store_host)
+            return Lease(staying.world, True, functools.partial(self._take_back, staying))
+        if spec.has_examples:
+            staying = StayingWorld.start(spec, start, store_host)
+            return Lease(staying.world, False, staying.end)
+        world = start(spec.in_world(folder()))
+        return Lease(world, False, world.end_at_once)
+
+    def _staying_world(self, spec: LaunchSpec, start: Start, store_host: str) -> StayingWorld:
+        """Return a world that waits for a test like this, or a new one."""
+        staying = self._take(surroundings(spec))
         if staying is None:
-            staying = StayingWorld.start(spec, new)
+            staying = StayingWorld.start(spec, start, store_host)
             # Registered last, so run first at the exit: while there are still fork servers.
             atexit.unregister(self.close)
             atexit.register(self.close)
@@ -127,8 +164,8 @@ class WorldPool:
             staying.world.run(spec.in_world(staying.world.folder, staying.store.port))
         staying.tests += 1
         staying.last_test = spec.test_id
-        self._lent[id(staying.world)] = staying
-        return staying.world
+        self._lent.append(staying)
+        return staying
 
     def _take(self, key: object) -> StayingWorld | None:
         for staying in reversed(self._idle):
@@ -139,9 +176,9 @@ class WorldPool:
                 staying.end()
         return None
 
-    def take_back(self, world: World) -> None:
-        """A test is over: keep its world if it may run another, else end it."""
-        staying = self._lent.pop(id(world))
+    def _take_back(self, staying: StayingWorld) -> None:
+        """Keep the world of a test that is over if it may run another; otherwise end it."""
+        self._lent.remove(staying)
         if not staying.may_run_another:
             staying.end()
             return
@@ -157,7 +194,7 @@ class WorldPool:
         """End all worlds; in a fork of the process whose they are, nothing."""
         if os.getpid() != self.pid:
             return
-        for staying in [*self._idle, *self._lent.values()]:
+        for staying in [*self._idle, *self._lent]:
             staying.end()
         self._idle.clear()
         self._lent.clear()

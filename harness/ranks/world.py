@@ -32,6 +32,8 @@ from harness.ranks.stores import LOOPBACK, serve
 # After KILL, the kernel needs a moment to take a process down; one in uninterruptible sleep may
 # need for ever, and the harness must not.
 _REAP_S = 5.0
+#: Seconds between TERM and KILL. Only exit handlers of the test's own could use more.
+TERM_GRACE_S = 0.1
 # What is longer goes through a file: a rank that does not listen must not keep its parent waiting
 # for room in the channel.
 _MAX_IN_CHANNEL = 32 * 1024
@@ -210,6 +212,12 @@ class World:
         for handle in living:
             handle.signal_group(signal.SIGKILL)
         return _await_exit(living, Deadline.after(_REAP_S))
+
+    def end_at_once(self) -> None:
+        """End the ranks and what they have left running, and give back the descriptors."""
+        self.end(grace_s=0.0)
+        self.end_leftovers()
+        self.close()
 
     def end_leftovers(self, grace_s: float = 0.0) -> list[Leftover]:
         """End what the ranks, which must have ended, have left running; returns what it was.

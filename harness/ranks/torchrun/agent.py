@@ -32,8 +32,7 @@ from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.messages import FROM_RANK_0, fault_of
 from harness.ranks.torchrun.process_changes import Surroundings
 from harness.ranks.torchrun.world import tails_of
-from harness.ranks.watch.supervisor import TERM_GRACE_S
-from harness.ranks.world import World
+from harness.ranks.world import TERM_GRACE_S, World
 
 # After it has been told to end, how long rank 0 may take to say with which code.
 _LEAVING_S = 5.0

@@ -14,7 +14,7 @@ from harness.model.torchrun_environ import GivenPlace
 from harness.ranks.descriptors import readable
 from harness.ranks.launch.environment import rank_threads
 from harness.ranks.launch.launcher import ProcessFactory
-from harness.ranks.stores import LOOPBACK, serve
+from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun.gathering import Member, interface_of
 from harness.ranks.torchrun.links import ANY_ADDRESS, Link
 from harness.ranks.torchrun.peer import Peer
@@ -202,6 +202,6 @@ def start_world(spec: LaunchSpec, factory: ProcessFactory, ranks: GivenRanks | N
     return World.start(spec, factory) if ranks is None else ranks.start(spec, factory)
 
 
-def store_for_staying_worlds() -> Any:
-    """A store that ranks can reach, wherever they are."""
-    return serve(host=_current.store_address if _current is not None else LOOPBACK)
+def store_address(ranks: GivenRanks | None) -> str:
+    """The address of this machine on which ranks reach its stores, wherever they are."""
+    return LOOPBACK if ranks is None else ranks.store_address

@@ -26,7 +26,7 @@ from harness.ranks.watch.meetings import Answer, Meetings
 from harness.ranks.watch.terminal import Terminal
 from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank, are_in_step
 from harness.ranks.watch.where_answers import RankInquiry
-from harness.ranks.world import World
+from harness.ranks.world import TERM_GRACE_S, World
 
 # After the first fault, peers usually fail of the same cause within milliseconds, and their own
 # words are worth more than "was ended". It is also what a fault costs, so it is short.
@@ -37,8 +37,6 @@ ECHO_GRACE_S = 2.0
 # At a deadline nobody is in a hurry any more, and a rank may need its turn on a busy machine to
 # say where it is; those that have answered are not waited for.
 ANSWER_GRACE_S = 2.0
-# Between TERM and KILL. Only exit handlers of the test's own could use more.
-TERM_GRACE_S = 0.1
 
 
 _SETTLED = (Phase.GONE, *WAITING)
