@@ -18,6 +18,9 @@ from collections.abc import Iterable, Iterator
 
 from harness.model.clock import Deadline
 
+#: The terminal of this process's session, if it has one.
+TERMINAL = "/dev/tty"
+
 
 class OwnDescriptor:
     """A descriptor that the harness needs in a process that runs tests, until it is closed.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from typing import Any
 
 from harness.model.clock import now
 from harness.model.outcome import Ended, Lost
 from harness.ranks.channel import Message
+
+#: Makes a rank write its stacks to its file, whoever holds the GIL. Tests are free to use the
+#: ordinary signals, so it is a real-time signal where there are any.
+STACKS_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 2) - 2
 
 
 class RankHandle(ABC):

@@ -13,8 +13,7 @@ from harness.model.clock import Deadline, now
 from harness.model.outcome import Ended, Lost
 from harness.ranks import folders
 from harness.ranks.channel import FrameReader, FrameWriter, Message
-from harness.ranks.child.listener import STACKS_SIGNAL
-from harness.ranks.handle import RankHandle
+from harness.ranks.handle import STACKS_SIGNAL, RankHandle
 from harness.ranks.launch import quit_key
 from harness.ranks.launch.start_method import SpawnedProcess
 from harness.ranks.leftovers import ranks_at_work

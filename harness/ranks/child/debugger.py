@@ -11,8 +11,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from harness.ranks.child.rank_pipe import RankPipe
-
-TERMINAL = "/dev/tty"
+from harness.ranks.descriptors import TERMINAL
 
 
 def attach(pipe: RankPipe, rank: int) -> None:

@@ -19,11 +19,8 @@ from typing import Any
 from harness.diagnosis import snapshot
 from harness.model.evidence import Snapshot
 from harness.ranks.channel import FrameReader, Message
+from harness.ranks.handle import STACKS_SIGNAL
 from harness.ranks.progress import Progress
-
-#: What makes a rank write its stacks to its stacks file, GIL or no GIL. Tests are free to use the
-#: ordinary signals, so it is a real-time one where there are any.
-STACKS_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 2) - 2
 
 
 def register_stacks_signal(path: str) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 
-from harness.ranks.child.debugger import TERMINAL
+from harness.ranks.descriptors import TERMINAL
 
 _NONE = "there is no terminal to talk to: run this test alone, from a terminal, in the foreground"
 
