@@ -12,10 +12,11 @@ from typing import Any
 
 from harness.model.clock import Deadline
 from harness.model.evidence import Group, Snapshot
-from harness.model.outcome import Passed, spoken_to_data
+from harness.model.outcome import Passed
 from harness.model.spec import LaunchSpec
 from harness.model.verdict import USUAL_EXIT, VerdictKind, judge
 from harness.ranks import folders
+from harness.ranks.messages import AtMeeting, FromRank, Goodbye, Ready, Report, to_data
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.gathering import Member
@@ -27,7 +28,7 @@ from harness.ranks.watch.supervisor import Limits, Supervisor
 
 _LIMIT_S = 120.0
 # What a rank of a test with one collective says of its process group.
-_SNAPSHOT = Snapshot(groups={"0": Group((0,), "default_pg", 300.0)}).to_data()
+_SNAPSHOT = Snapshot(groups={"0": Group((0,), "default_pg", 300.0)})
 
 
 def cpu_of_rank_0(size: int, tests: int) -> float:
@@ -134,14 +135,13 @@ def _answer(link: Link, message: dict[str, Any]) -> None:
         link.send({"kind": "answer", "number": message["number"], "value": []})
     elif kind == "start":
         link.send({"kind": "started", "world": message["world"], "pid": 1})
-        _say(link, message, {"kind": "hello"})
-        _say(link, message, {"kind": "meet", "label": "init_process_group", "value": ""})
+        _say(link, message, Ready())
+        _say(link, message, AtMeeting("init_process_group", ""))
     elif kind == "order":  # they have met
-        outcome = {"kind": "outcome", "outcome": spoken_to_data(Passed()), "snapshot": _SNAPSHOT}
-        _say(link, message, outcome)
-        _say(link, message, {"kind": "goodbye", "imported": []})
+        _say(link, message, Report(Passed(), snapshot=_SNAPSHOT))
+        _say(link, message, Goodbye(()))
         link.send({"kind": "exited", "world": message["world"], "code": 0, "why": ""})
 
 
-def _say(link: Link, about: dict[str, Any], message: dict[str, Any]) -> None:
-    link.send({"kind": "rank", "world": about["world"], "message": message})
+def _say(link: Link, about: dict[str, Any], message: FromRank) -> None:
+    link.send({"kind": "rank", "world": about["world"], "message": to_data(message)})

@@ -1,12 +1,9 @@
-"""What a rank was doing at one moment: stacks, collectives, the call that it waits in. Plain data.
-
-A rank takes a snapshot of itself and sends it as JSON; `to_data` and `from_data` are the two ends.
-"""
+"""What a rank was doing at one moment: stacks, collectives, the call that it waits in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.model.outcome import Place
@@ -129,9 +126,6 @@ class Snapshot:
         """The number of the last collective issued in a group; 0 if there was none."""
         return max((c.seq for c in self.collectives if c.group == group), default=0)
 
-    def to_data(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -158,34 +152,3 @@ class Evidence:
         if self.snapshot is not None and (self.answered or not self.stacks):
             return self.snapshot.threads
         return self.stacks
-
-
-def snapshot_from_data(data: Mapping[str, Any]) -> Snapshot:
-    """The inverse of `Snapshot.to_data`. Raises KeyError or TypeError on anything else."""
-    waiting = data["waiting"]
-    return Snapshot(
-        threads=tuple(ThreadStack(t["name"], _stack(t["frames"])) for t in data["threads"]),
-        collectives=tuple(_collective(item) for item in data["collectives"]),
-        groups={
-            name: Group(tuple(group["ranks"]), group["description"], group["timeout_s"])
-            for name, group in data["groups"].items()
-        },
-        waiting=Waiting(**{**waiting, "peers": tuple(waiting["peers"])}) if waiting else None,
-        cpu_s=data["cpu_s"],
-        is_runnable=data["is_runnable"],
-    )
-
-
-def _collective(data: Mapping[str, Any]) -> Collective:
-    return Collective(
-        **{
-            **data,
-            "sizes": tuple(tuple(size) for size in data["sizes"]),
-            "dtypes": tuple(data["dtypes"]),
-            "frames": _stack(data["frames"]),
-        }
-    )
-
-
-def _stack(frames: list[dict[str, Any]]) -> Stack:
-    return tuple(Place(**frame) for frame in frames)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -26,15 +25,6 @@ class Remarks:
     events: dict[str, Any] = field(default_factory=dict)
     targets: dict[str, float] = field(default_factory=dict)
     returned: str = ""
-
-    def to_data(self) -> dict[str, Any]:
-        """As data that JSON can carry."""
-        return asdict(self)
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Remarks:
-        """The inverse of `to_data`."""
-        return cls(**data)
 
 
 @dataclass

@@ -8,8 +8,9 @@ exception behind it was made of.
 from __future__ import annotations
 
 import signal
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,11 @@ class Problem:
         return f"{self.type_name}: {first[0]}" if first else self.type_name
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(msgspec.Struct, frozen=True, tag=True):
     """The body ran to its end, said so, and the process then exited with 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(msgspec.Struct, frozen=True, tag=True):
     """The body asked to be skipped.
 
     Attributes:
@@ -108,15 +107,13 @@ class Skipped:
     is_xfail: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True, tag=True):
     """Assertions failed, and nothing worse happened."""
 
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(msgspec.Struct, frozen=True, tag=True):
     """At least one of the problems is not an assertion."""
 
     problems: tuple[Problem, ...]
@@ -228,38 +225,3 @@ def is_worse(outcome: Spoken, than: Spoken) -> bool:
 def outcome_of_problems(problems: tuple[Problem, ...]) -> Failed | Raised:
     """What a body with these problems, at least one, adds up to."""
     return (Failed if all(p.is_assertion for p in problems) else Raised)(problems)
-
-
-def spoken_to_data(outcome: Spoken) -> dict[str, Any]:
-    """An outcome that a rank reports, as data that JSON can carry."""
-    return {"kind": type(outcome).__name__, **asdict(outcome)}
-
-
-def spoken_from_data(data: dict[str, Any]) -> Spoken:
-    """The inverse of `spoken_to_data`. Raises KeyError or TypeError on anything else."""
-    fields = dict(data)
-    kind = fields.pop("kind")
-    if kind in {"Failed", "Raised"}:
-        problems = tuple(_problem_from_data(item) for item in fields["problems"])
-        return Failed(problems) if kind == "Failed" else Raised(problems)
-    if kind == "Skipped":
-        return Skipped(fields["reason"], fields["is_xfail"])
-    if kind == "Passed":
-        return Passed()
-    raise KeyError(f"not an outcome that a rank can report: {kind!r}")
-
-
-def _problem_from_data(data: dict[str, Any]) -> Problem:
-    place, subtest, missing = data["where"], data["subtest"], data["missing"]
-    return Problem(
-        **{
-            **data,
-            "where": Place(**place) if place else None,
-            "subtest": _subtest_from_data(subtest) if subtest else None,
-            "missing": MissingName(**missing) if missing else None,
-        }
-    )
-
-
-def _subtest_from_data(data: dict[str, Any]) -> SubTest:
-    return SubTest(data["message"], tuple((name, value) for name, value in data["params"]))

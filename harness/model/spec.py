@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.model.errors import WorldSizeError
@@ -83,16 +83,6 @@ class LaunchSpec:
     def in_world(self, folder: str, store_port: int = 0) -> LaunchSpec:
         """The same test in a world with this folder and this store on the loopback address."""
         return replace(self, world_folder=folder, store_port=store_port)
-
-    def to_data(self) -> dict[str, Any]:
-        """The spec as data that JSON can carry."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
-    @classmethod
-    def from_data(cls, data: dict[str, Any]) -> LaunchSpec:
-        """The inverse of `to_data`."""
-        sequences = ("sys_path", "argv", "node_sizes", "sources")
-        return cls(**{**data, **{name: tuple(data[name]) for name in sequences}})
 
 
 def check_world_size(value: object, owner: str) -> int:

@@ -11,7 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -33,10 +33,6 @@ class IssuedWarning:
     text: str
     file: str
     line: int
-
-    def to_data(self) -> dict[str, Any]:
-        """As data that JSON can carry; `IssuedWarning(**data)` is the inverse."""
-        return asdict(self)
 
 
 def category_name(category: type) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.model.clock import now
 from harness.model.outcome import Ended, Lost
 from harness.ranks.channel import Message
+from harness.ranks.messages import ToRank
 
 #: Makes a rank write its stacks to its file, whoever holds the GIL. Tests are free to use the
 #: ordinary signals, so it is a real-time signal where there are any.
@@ -104,7 +105,7 @@ class RankHandle(ABC):
         """
 
     @abstractmethod
-    def ask(self, message: Message) -> bool:
+    def ask(self, message: ToRank) -> bool:
         """Put a question to the rank, if it still listens; one that does not is not waited for."""
 
     @abstractmethod

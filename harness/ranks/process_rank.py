@@ -18,6 +18,7 @@ from harness.ranks.launch import quit_key
 from harness.ranks.launch.start_method import SpawnedProcess
 from harness.ranks.leftovers import ranks_at_work
 from harness.ranks.live_output import LiveStream
+from harness.ranks.messages import ToRank, to_data
 from harness.ranks.outside_view import process_state
 
 _PAUSE_S = 0.03
@@ -120,8 +121,8 @@ class OwnRank(RankHandle):
         with contextlib.suppress(OSError):
             self._writer.send_frame(frame)
 
-    def ask(self, message: Message) -> bool:
-        return self._writer.send_at_once(message)
+    def ask(self, message: ToRank) -> bool:
+        return self._writer.send_at_once(to_data(message))
 
     def written_stacks(self, deadline: Deadline) -> str:
         """What faulthandler writes of the rank's threads, whoever holds the GIL; empty if nothing.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,19 +11,20 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from typing_extensions import Self
 
 from harness.model import settings
 from harness.model.clock import Deadline, now
 from harness.model.spec import LaunchSpec
 from harness.ranks import folders
-from harness.ranks.channel import Message, encode
 from harness.ranks.child.main import rank_main
 from harness.ranks.handle import RankHandle
 from harness.ranks.launch.launcher import ProcessFactory
 from harness.ranks.leftovers import Leftover, LeftoverWatch
 from harness.ranks.live_output import live_streams
 from harness.ranks.logs import WorldLogs, empty, make_logs, stacks_path
+from harness.ranks.messages import Leave, NoMoreExamples, RunExample, RunTest, ToRank, frame
 from harness.ranks.outside_view import Look, Wish, look_at
 from harness.ranks.process_rank import OwnRank
 from harness.ranks.stores import LOOPBACK, serve
@@ -36,7 +36,7 @@ _REAP_S = 5.0
 TERM_GRACE_S = 0.1
 # What is longer goes through a file: a rank that does not listen must not keep its parent waiting
 # for room in the channel.
-_MAX_IN_CHANNEL = 32 * 1024
+_MAX_IN_CHANNEL = 24 * 1024
 _VALUES = "values-of-the-example"
 
 
@@ -111,38 +111,34 @@ class World:
         for handle in self.handles:
             self._run_again(handle, spec)
 
-    def go_on(self, order: Message) -> None:
-        """Tell ranks that wait for it what to do next.
-
-        Args:
-            order: what; its `values`, if it has any, are bytes as base64, and may be large.
-        """
+    def go_on(self, order: RunExample | NoMoreExamples) -> None:
+        """Tell ranks of a property test, which wait for it, what to do next."""
         self._are_busy()
-        order = self._with_short_values(order)
+        if isinstance(order, RunExample):
+            order = self._with_short_values(order)
         for handle in self.own_handles:
             self._order(handle, order)
 
     def _are_busy(self) -> None:
         self.is_idle = self.awaits_example = self.is_clean = False
 
-    def _with_short_values(self, order: Message) -> Message:
+    def _with_short_values(self, order: RunExample) -> RunExample:
         path = Path(self.folder, _VALUES)
         path.unlink(missing_ok=True)  # of the order before
-        if len(order.get("values", "")) <= _MAX_IN_CHANNEL:
+        if order.values is None or len(order.values) <= _MAX_IN_CHANNEL:
             return order
-        path.write_bytes(base64.b64decode(order["values"]))
-        rest = {name: value for name, value in order.items() if name != "values"}
-        return {**rest, "values_file": str(path)}
+        path.write_bytes(order.values)
+        return msgspec.structs.replace(order, values=None, values_file=str(path))
 
     def _run_again(self, handle: RankHandle, spec: LaunchSpec) -> None:
-        self._order(handle, {"kind": "run", "spec": spec.to_data()})
+        self._order(handle, RunTest(spec))
 
-    def _order(self, handle: RankHandle, order: Message) -> None:
+    def _order(self, handle: RankHandle, order: ToRank) -> None:
         handle.is_new = False
         handle.pass_on_output()
         empty(self.folder, handle.rank)
         handle.asked_s = now()
-        handle.order(encode(order))
+        handle.order(frame(order))
 
     def _with_store(self, spec: LaunchSpec) -> LaunchSpec:
         """The spec with a store of the test's own, where ranks look for one as under torchrun."""
@@ -177,7 +173,7 @@ class World:
             those that did not leave with 0.
         """
         for handle in self.handles:
-            handle.ask({"kind": "leave"})
+            handle.ask(Leave())
         _await_exit(self.handles, Deadline.after(limit_s))
         odd = [handle for handle in self.handles if handle.exit_code != 0]
         self.end(grace_s)

@@ -76,7 +76,7 @@ class Garbage(MultiProcessTestCase):
         self.garbage(struct.pack(">Q", 2) + b"[]")
 
     def test_no_outcome(self):
-        body = b'{"kind": "outcome", "outcome": 5}'
+        body = b'{"kind": "Report", "outcome": 5}'
         self.garbage(struct.pack(">Q", len(body)) + body)
 
 

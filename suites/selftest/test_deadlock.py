@@ -16,7 +16,6 @@ from harness.model.evidence import (
     Snapshot,
     ThreadStack,
     Waiting,
-    snapshot_from_data,
 )
 from harness.model.outcome import Place
 from suites.samples import slow
@@ -196,10 +195,6 @@ class TestParting(unittest.TestCase):
         )
         parting = find_parting({0: one, 1: replace(one, collectives=())})
         self.assertEqual(parting.description, "a")
-
-    def test_snapshots_on_the_wire(self):
-        snapshot = rank(call("barrier", 1), peers=(1,), timeout_s=3.0)
-        self.assertEqual(snapshot_from_data(snapshot.to_data()), snapshot)
 
 
 # As short as makes sense: it is looked at fifteen times in each of the tests.

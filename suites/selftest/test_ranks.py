@@ -22,6 +22,16 @@ from harness.ranks.child import listener as child_listener
 from harness.ranks.descriptors import OwnDescriptor, readable
 from harness.ranks.launch import process
 from harness.ranks.launch.preload_plan import foreseen
+from harness.ranks.messages import (
+    ConnectingAnswer,
+    ConnectingRequest,
+    FromRank,
+    Leave,
+    MayLeave,
+    MeetingAnswer,
+    ToRank,
+    frame,
+)
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.peer import Peer, gather
@@ -215,17 +225,18 @@ class TestReaders(unittest.TestCase):
 
     def test_the_listener_of_a_rank(self):
         """Orders that come together with questions."""
-        sent: list[dict] = []
+        sent: list[FromRank] = []
+        said: list[ToRank] = [MeetingAnswer(0, ("x" * 300,)), MayLeave(), Leave()]
+        frames = b"".join(map(frame, said))
         orders = child_listener.start(
             self.ours.fileno(), sent.append, lambda: self.fail("nobody asked"), lambda: None
         )
-        question = encode({"kind": "connecting", "number": 7})
-        self.theirs.sendall(question + self.frames)
-        self.assertEqual([orders.get(timeout=60) for _ in self.MESSAGES], self.MESSAGES)
-        self.assertEqual([message["number"] for message in sent], [7])
-        for _ in self.in_bytes():
-            pass
-        self.assertEqual([orders.get(timeout=60) for _ in self.MESSAGES], self.MESSAGES)
+        self.theirs.sendall(frame(ConnectingRequest(7)) + frames)
+        self.assertEqual([orders.get(timeout=60) for _ in said], said)
+        self.assertEqual(sent, [ConnectingAnswer(7, value=False)])
+        for byte in frames:
+            self.theirs.sendall(bytes([byte]))
+        self.assertEqual([orders.get(timeout=60) for _ in said], said)
         self.theirs.shutdown(socket.SHUT_RDWR)
         self.assertIsNone(orders.get(timeout=60))
 

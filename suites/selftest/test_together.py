@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 
 from harness import RanksDiedError, RanksRaisedError, RanksTimedOutError, run_on_ranks
-from harness.ranks.watch.meetings import Answer, Meetings
+from harness.ranks.messages import MeetingAnswer
+from harness.ranks.watch.meetings import Meetings
 from suites.samples import together
 from suites.selftest.support import CommandTestCase, run_case
 
@@ -19,12 +20,19 @@ class TestMeetings(unittest.TestCase):
         meetings = Meetings(2)
         self.assertEqual(meetings.come(1, "here", "b"), {})
         self.assertEqual(
-            meetings.come(0, "here", "a"), dict.fromkeys((0, 1), Answer(0, ("a", "b")))
+            meetings.come(0, "here", "a"), dict.fromkeys((0, 1), MeetingAnswer(0, ("a", "b")))
         )
         self.assertEqual(meetings.come(0, "there", "c"), {})
 
+    def test_what_all_bring_alike_travels_once(self):
+        meetings = Meetings(3)
+        for rank in (0, 1):
+            meetings.come(rank, "here", "same")
+        answer = meetings.come(2, "here", "same")[0]
+        self.assertEqual((answer.values, answer.all_values), (("same",), ("same",) * 3))
+
     def test_alone(self):
-        self.assertEqual(Meetings(1).come(0, "here", "a"), {0: Answer(0, ("a",))})
+        self.assertEqual(Meetings(1).come(0, "here", "a"), {0: MeetingAnswer(0, ("a",))})
 
     def test_somebody_leaves(self):
         meetings = Meetings(3)
@@ -36,9 +44,9 @@ class TestMeetings(unittest.TestCase):
     def test_called_off(self):
         meetings = Meetings(2)
         self.assertEqual(meetings.come(0, "here", ""), {})
-        self.assertEqual(meetings.call_off("the end"), {0: Answer(0, error="the end")})
+        self.assertEqual(meetings.call_off("the end"), {0: MeetingAnswer(0, error="the end")})
         # Nor may a rank that comes afterwards wait: nobody will call the meeting off again.
-        self.assertEqual(meetings.come(1, "here", ""), {1: Answer(0, error="the end")})
+        self.assertEqual(meetings.come(1, "here", ""), {1: MeetingAnswer(0, error="the end")})
 
     def test_somebody_comes_elsewhere(self):
         meetings = Meetings(3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import typing
 import unittest
 
@@ -16,15 +14,12 @@ from harness.model.outcome import (
     Lost,
     Outcome,
     Passed,
-    Place,
     Problem,
     Raised,
     Sabotaged,
     Skipped,
     SubTest,
     TimedOut,
-    spoken_from_data,
-    spoken_to_data,
 )
 from harness.model.rank_report import RankReport, Tail
 from harness.model.verdict import TEST_FAULTS, ExitRule, VerdictKind, by_subtest, is_echo, judge
@@ -218,18 +213,3 @@ class TestSubTests(unittest.TestCase):
         (part,) = by_subtest(verdict).values()
         self.assertIs(part.kind, VerdictKind.RAISED)
         self.assertEqual(part.culprits, (1,))
-
-
-class TestOnTheWire(unittest.TestCase):
-    def test_everything_a_rank_can_say_arrives(self):
-        place = Place("f.py", 3, "test", 1)
-        odd = dataclasses.replace(error("\x00 \U0001f600 \n"), where=place)
-        sub = assertion("m", SubTest(None, (("i", "1"),)))
-        for outcome in (Passed(), Skipped("why"), Failed((sub,)), Raised((odd, sub))):
-            data = json.loads(json.dumps(spoken_to_data(outcome)))
-            self.assertEqual(spoken_from_data(data), outcome)
-
-    def test_what_no_rank_can_say_is_refused(self):
-        for kind in ("Killed", "Lost", "Nonsense"):
-            with self.assertRaises(KeyError):
-                spoken_from_data({"kind": kind})

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness.model import settings
 from harness.model.example import Remarks
 from harness.model.verdict import ExitRule, Verdict, judge
+from harness.ranks.messages import NoMoreExamples, RunExample
 from harness.ranks.watch.rank_warnings import RankWarnings
 from harness.ranks.watch.supervisor import Limits, Supervisor
 from harness.ranks.world import World
@@ -95,21 +95,20 @@ class ProcessWorld:
         self._number += 1
         file_name = f"{self._file_name}.{self._number}"
         os.close(os.open(file_name, os.O_CREAT | os.O_WRONLY, 0o600))
-        order: dict[str, Any] = {
-            "kind": "example",
-            "number": self._number,
-            "file_name": file_name,
-            "fresh_group": self._fresh_group,
-            "wants_notes": question.wants_notes,
-            "values": base64.b64encode(question.values).decode("ascii"),
-        }
+        order = RunExample(
+            number=self._number,
+            file_name=file_name,
+            fresh_group=self._fresh_group,
+            wants_notes=question.wants_notes,
+            values=question.values,
+        )
         try:
             return self._see_through(order, question)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(file_name)
 
-    def _see_through(self, order: dict[str, Any], question: Question) -> Answer:
+    def _see_through(self, order: RunExample, question: Question) -> Answer:
         self._world.go_on(order)
         verdict, remarks = self._verdict(
             Limits(
@@ -135,7 +134,7 @@ class ProcessWorld:
     def finish(self) -> None:
         """Have ranks that are up end the test as any other."""
         if self.is_up:
-            self._world.go_on({"kind": "no more examples"})
+            self._world.go_on(NoMoreExamples())
 
 
 class ThreadWorlds:

@@ -29,11 +29,11 @@ def serve(pipe: RankPipe, run: Callable[[str], None]) -> None:
     """
     pipe.await_examples()
     while (order := pipe.next_example()) is not None:
-        store.begin_part(order["number"])
-        if order["fresh_group"]:
+        store.begin_part(order.number)
+        if order.fresh_group:
             kept_group.destroy_all()
         kept_group.hide()
-        _run_one(pipe, lambda: run(order["file_name"]))
+        _run_one(pipe, lambda: run(order.file_name))
         pipe.end_example()
     pipe.report(Passed())
 

@@ -13,13 +13,24 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from harness.diagnosis import snapshot
 from harness.model.evidence import Snapshot
-from harness.ranks.channel import FrameReader, Message
+from harness.model.timeline import CollectiveSpan
+from harness.ranks.channel import FrameReader
 from harness.ranks.handle import STACKS_SIGNAL
+from harness.ranks.messages import (
+    ConnectingAnswer,
+    ConnectingRequest,
+    FromRank,
+    SnapshotAnswer,
+    SnapshotRequest,
+    ToRank,
+    WhereAnswer,
+    WhereRequest,
+    to_rank,
+)
 from harness.ranks.progress import Progress
 
 
@@ -39,12 +50,12 @@ LOOK_MS = 500
 
 
 #: What the parent says that is for the main thread; None once it says no more.
-Orders = queue.SimpleQueue[Message | None]
+Orders = queue.SimpleQueue[ToRank | None]
 
 
 def start(
     fd: int,
-    send: Callable[[Message], None],
+    send: Callable[[FromRank], None],
     progress: Callable[[], Progress],
     look: Callable[[], None],
 ) -> Orders:
@@ -67,7 +78,7 @@ def start(
 
 def _listen(
     fd: int,
-    send: Callable[[Message], None],
+    send: Callable[[FromRank], None],
     orders: Orders,
     progress: Callable[[], Progress],
     look: Callable[[], None],
@@ -75,30 +86,42 @@ def _listen(
     reader = FrameReader(fd)
     poller = select.poll()
     poller.register(fd, select.POLLIN)
-    while not reader.closed:
-        # The kernel says nothing of a descriptor that is closed while somebody waits for it.
-        poller.poll(LOOK_MS)
-        look()
-        for message in reader.read():
-            if message["kind"] == "snapshot":
-                send(_answer(message))
-            elif message["kind"] == "where":
-                send(_where(progress()))
-            elif message["kind"] == "connecting":
-                send({**message, "value": _is_connecting()})
-            else:
-                orders.put(message)
+    try:
+        while not reader.closed:
+            # The kernel says nothing of a descriptor that is closed while somebody waits for it.
+            poller.poll(LOOK_MS)
+            look()
+            for message in reader.read():
+                _handle_message(to_rank(message), send, orders, progress)
+    except ValueError as error:
+        print(f"harness: cannot read what the parent has sent: {error}", file=sys.stderr)
     orders.put(None)
 
 
-def _answer(question: Message) -> Message:
+def _handle_message(
+    message: ToRank,
+    send: Callable[[FromRank], None],
+    orders: Orders,
+    progress: Callable[[], Progress],
+) -> None:
+    match message:
+        case SnapshotRequest():
+            send(_snapshot(message))
+        case WhereRequest():
+            send(_where(progress()))
+        case ConnectingRequest(number):
+            send(ConnectingAnswer(number, _is_connecting()))
+        case _:
+            orders.put(message)
+
+
+def _snapshot(request: SnapshotRequest) -> SnapshotAnswer:
     try:
-        taken = snapshot.take(question["full"]).to_data()
+        taken = snapshot.take(request.full)
     except Exception as error:  # a test may have replaced anything we look at
         print(f"harness: no snapshot: {error!r}", file=sys.stderr)
         taken = None
-    answer = {"kind": "snapshot", "round": question["round"], "snapshot": taken}
-    return {**answer, "spans": spans()} if question.get("spans") else answer
+    return SnapshotAnswer(request.round, taken, spans() if request.spans else ())
 
 
 def _is_connecting() -> bool:
@@ -108,22 +131,17 @@ def _is_connecting() -> bool:
         return False
 
 
-def _where(progress: Progress) -> Message:
+def _where(progress: Progress) -> WhereAnswer:
     try:
         taken = snapshot.take_lightly()
     except Exception:  # a test may have replaced anything we look at
         taken = Snapshot()
-    return {
-        "kind": "where",
-        "phase": progress.phase,
-        "since_s": progress.since_s,
-        "snapshot": taken.to_data(),
-    }
+    return WhereAnswer(progress.phase, progress.since_s, taken)
 
 
-def spans(settled: bool = False) -> list[dict[str, Any]]:
-    """The collectives of this process over time, as data; see `snapshot.spans`."""
+def spans(settled: bool = False) -> tuple[CollectiveSpan, ...]:
+    """Return the collectives of this process over time; see `snapshot.spans`."""
     try:
-        return [asdict(span) for span in snapshot.spans(settled)]
+        return tuple(snapshot.spans(settled))
     except Exception:  # a test may have replaced anything we look at
-        return []
+        return ()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TypeVar
 
 from harness.diagnosis import snapshot
 from harness.model import settings
@@ -28,17 +26,42 @@ from harness.model.outcome import (
     Skipped,
     Spoken,
     is_worse,
-    spoken_to_data,
 )
 from harness.model.spec import LaunchSpec
 from harness.model.timeline import EXIT, SET_UP
 from harness.model.warning_data import IssuedWarning
-from harness.ranks.channel import FrameWriter, Message, encode
+from harness.ranks.channel import FrameWriter
 from harness.ranks.child import listener, torch_state
 from harness.ranks.descriptors import OwnDescriptor, told_of_lost
+from harness.ranks.messages import (
+    AtMeeting,
+    Exits,
+    FromRank,
+    Goodbye,
+    Leave,
+    MayLeave,
+    MeetingAnswer,
+    NoMoreExamples,
+    PhaseBegun,
+    Ready,
+    Report,
+    RunExample,
+    RunTest,
+    Sabotage,
+    TerminalAnswer,
+    TerminalRequest,
+    TextProduced,
+    ToRank,
+    Waits,
+    WaitsForExample,
+    WarningShown,
+    frame,
+)
 from harness.ranks.problems import problem_of
 from harness.ranks.process_exit import PATIENCE_S, leave_if_fork_of
 from harness.ranks.progress import Progress
+
+_Order = TypeVar("_Order", bound=ToRank)
 
 _current: RankPipe | None = None
 
@@ -100,7 +123,7 @@ class RankPipe:
 
     def _tell_phase(self) -> None:
         progress = self.progress
-        self._send({"kind": "phase", "name": progress.phase, "at_s": progress.since_s})
+        self._send(PhaseBegun(progress.phase, progress.since_s))
 
     def hello(self) -> None:
         """The rank is up: its class is found and the body is about to start.
@@ -113,7 +136,7 @@ class RankPipe:
             self._orders = listener.start(
                 fd, self._send, lambda: self.progress, self._end_if_cut_off
             )
-            self._send({"kind": "hello"})
+            self._send(Ready())
 
     def report(self, outcome: Spoken) -> None:
         """Say what became of the body. The first report counts, or the first that is not good."""
@@ -122,12 +145,11 @@ class RankPipe:
             self.outcome = outcome
             self.enter(EXIT)
             is_good = isinstance(outcome, Passed | Skipped)
-            message = self._outcome_message(outcome, is_good)
             self._waits_to_leave = is_good and self._has_groups_to_destroy()
-            message["waits"] = self._waits_to_leave
+            message = self._report(outcome, is_good)
             if is_good and not self._waits_to_leave and self.goes_on:
                 # Nothing is left to do that could hang: it can go with what comes right after.
-                self._held = encode(message)
+                self._held = frame(message)
             else:
                 self._send(message)
 
@@ -139,28 +161,26 @@ class RankPipe:
         """Wait until no peer needs this rank's connections any more; see `leave_gate`."""
         if self._waits_to_leave:
             self._waits_to_leave = False
-            self._await("may_leave", PATIENCE_S)
+            with contextlib.suppress(queue.Empty):
+                self._await(MayLeave, PATIENCE_S)
 
-    def _outcome_message(self, outcome: Spoken, is_good: bool) -> Message:
-        # A rank that stays can be asked for the rest, should its peers turn out to wait for it.
-        message: Message = {"kind": "outcome", "outcome": spoken_to_data(outcome)}
+    def _report(self, outcome: Spoken, is_good: bool) -> Report:
         if is_good and self.example is not None:
-            message["snapshot"] = None  # its process group goes at once, and so do its peers' waits
+            taken = None  # its process group goes at once, and so do its peers' waits
+        elif is_good and self.stays:
+            # It can be asked for the rest, should its peers turn out to wait for it.
+            taken = _taken(snapshot.take_groups)
         else:
-            everything = partial(snapshot.take, issued_where=not is_good)
-            message["snapshot"] = _taken(
-                snapshot.take_groups if is_good and self.stays else everything
-            )
-        if self._keeps_time:
-            message["spans"] = listener.spans(settled=is_good)
-        return message
+            taken = _taken(partial(snapshot.take, issued_where=not is_good))
+        spans = listener.spans(settled=is_good) if self._keeps_time else ()
+        return Report(outcome, self._waits_to_leave, taken, spans)
 
     def leaving(self, request: SystemExit) -> None:
         """Somebody called sys.exit(); say where, in case nothing else was reported."""
         if self.outcome is None:
             self.enter(EXIT)
             place = problem_of((SystemExit, request, request.__traceback__)).where
-            self._send({"kind": "leaving", "where": asdict(place) if place else None})
+            self._send(Exits(place))
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
         """Wait for all ranks to come here, and learn what each has brought.
@@ -173,28 +193,28 @@ class RankPipe:
             PeerLeftError: if a rank has ended its test, or has come to another meeting.
         """
         number, self._meetings = self._meetings, self._meetings + 1
-        self._send({"kind": "meet", "label": label, "value": value})
-        answer = self._await("met")
-        while answer["number"] != number:  # of a meeting that a signal's handler has left
-            answer = self._await("met")
-        if answer["error"]:
-            raise PeerLeftError(answer["error"])
-        return tuple(answer["values"] * answer["count"])
+        self._send(AtMeeting(label, value))
+        answer = self._await(MeetingAnswer)
+        while answer.number != number:  # of a meeting that a signal's handler has left
+            answer = self._await(MeetingAnswer)
+        if answer.error:
+            raise PeerLeftError(answer.error)
+        return answer.all_values
 
     def take_terminal(self) -> None:
         """Wait until this rank has the parent's terminal. Raises RuntimeError if it cannot."""
-        self._send({"kind": "terminal", "wanted": True})
-        error = self._await("terminal")["error"]
+        self._send(TerminalRequest(True))
+        error = self._await(TerminalAnswer).error
         if error:
             raise RuntimeError(f"breakpoint(): {error}")
 
     def give_terminal_back(self) -> None:
         """This rank does not need the terminal any more."""
-        self._send({"kind": "terminal", "wanted": False})
+        self._send(TerminalRequest(False))
 
     def tell_expectation(self, expectation: Expectation) -> None:
         """The body has produced a text where it expects one, and texts are accepted."""
-        self._send({"kind": "expectation", "expectation": asdict(expectation)})
+        self._send(TextProduced(expectation))
 
     def tell_warning(self, issued: IssuedWarning) -> None:
         """The test has warned of something, and the filters have it shown.
@@ -202,7 +222,7 @@ class RankPipe:
         Python warns in the middle of anything, of sending too (when it collects garbage, or handles
         a signal), so nothing is waited for here: what cannot be sent goes with the next message.
         """
-        self._warnings.append(encode({"kind": "warning", "warning": issued.to_data()}))
+        self._warnings.append(frame(WarningShown(issued)))
         if os.getpid() == self._pid and self._sending.acquire(blocking=False):
             try:
                 self._send_frames(b"")
@@ -211,27 +231,28 @@ class RankPipe:
 
     def sabotage(self, deed: str) -> None:
         """Something is about to be done to this rank on purpose: "kill" or "stop"."""
-        self._send({"kind": "sabotage", "deed": deed})
+        self._send(Sabotage(deed))
 
-    def _await(self, kind: str, limit_s: float | None = None) -> dict[str, Any]:
-        """What the parent says next that is of this kind; empty if it says nothing in time.
+    def _await(self, kind: type[_Order], limit_s: float | None = None) -> _Order:
+        """Wait until the parent sends a message of this kind, and return it.
 
         If the parent has gone, this process goes too.
+
+        Raises:
+            queue.Empty: if none comes in time.
         """
         limit = NEVER if limit_s is None else Deadline.after(limit_s)
-        with contextlib.suppress(queue.Empty):
-            while (order := self._next_order(limit)) is not None:
-                if order["kind"] == kind:
-                    return order
-            raise PeerLeftError("the parent has gone")
-        return {}
+        while (order := self._next_order(limit)) is not None:
+            if isinstance(order, kind):
+                return order
+        raise PeerLeftError("the parent has gone")
 
     @property
     def goes_on(self) -> bool:
         """Whether this process runs something else after the present body."""
         return self.stays or self.example is not None
 
-    def _next_order(self, limit: Deadline = NEVER) -> Message | None:
+    def _next_order(self, limit: Deadline = NEVER) -> ToRank | None:
         """Wait for what the parent says next; None if it has gone.
 
         This is the one place where a rank waits for its parent. It mostly has no deadline of its
@@ -258,58 +279,56 @@ class RankPipe:
             is_clean: whether another test may follow.
             imported: the modules that the test has imported.
         """
-        self._send({"kind": "parked", **_at_rest(left, is_clean, imported)})
+        self._send(Waits(tuple(left), is_clean, torch_state.positions(), imported))
 
     def await_examples(self) -> None:
         """All is ready for the first example of a property test."""
         self.outcome = Passed()
-        self._send(self._outcome_message(self.outcome, is_good=True))
+        self._send(self._report(self.outcome, is_good=True))
         self.end_example()
 
-    def next_example(self) -> Message | None:
+    def next_example(self) -> RunExample | None:
         """Wait for the next example; None if there are no more.
 
         Raises:
             SystemExit: if the rank shall leave.
         """
-        while (order := self._next_order()) is not None and order["kind"] != "leave":
-            if order["kind"] == "example":
+        while (order := self._next_order()) is not None and not isinstance(order, Leave):
+            if isinstance(order, RunExample):
                 self._begin_example(order)
                 return order
-            if order["kind"] == "no more examples":
+            if isinstance(order, NoMoreExamples):
                 self.outcome = self.example = None
                 return None
             # Else an answer that the example before has not waited for.
         self.stays = False  # or the outcome of the last example would have it wait for a test
         raise SystemExit(0)
 
-    def _begin_example(self, order: Message) -> None:
+    def _begin_example(self, order: RunExample) -> None:
         self.outcome, self._meetings = None, 0
-        if "values" in order:
-            values = base64.b64decode(order["values"])
-        else:
-            with open(order["values_file"], "rb") as file:
+        values = order.values
+        if values is None:
+            with open(order.values_file, "rb") as file:
                 values = file.read()
-        self.example = Example(values, order["wants_notes"])
+        self.example = Example(values, order.wants_notes)
         snapshot.begin()
 
     def end_example(self) -> None:
         """The process group of the example is down, or is kept; the rank waits for the next one."""
         remarks = Remarks() if self.example is None else self.example.remarks
-        rest = _at_rest([], True, ())
-        self._send({"kind": "awaits example", **rest, "remarks": remarks.to_data()})
+        self._send(WaitsForExample(torch_state.positions(), remarks))
 
     def next_spec(self) -> LaunchSpec | None:
         """Wait for the next test; None if the rank shall leave."""
-        while (order := self._next_order()) is not None and order["kind"] != "leave":
-            if order["kind"] == "run":
-                return LaunchSpec.from_data(order["spec"])
+        while (order := self._next_order()) is not None and not isinstance(order, Leave):
+            if isinstance(order, RunTest):
+                return order.spec
             # Else an answer that the test before has not waited for.
         return None
 
     def goodbye(self, imported: tuple[str, ...]) -> None:
         """The process group is down and exit handlers have run; the process is about to exit."""
-        self._send({"kind": "goodbye", "imported": imported})
+        self._send(Goodbye(imported))
 
     def send(self, text: object) -> None:
         """For tests written against PyTorch's harness, which send a traceback as text."""
@@ -319,12 +338,12 @@ class RankPipe:
     def close(self) -> None:
         """PyTorch's harness closes the pipe after the body; here it stays open until the exit."""
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: FromRank) -> None:
         if os.getpid() != self._pid:
             return  # a fork that the test has made is not the rank, though it runs on as if it were
         # The lock is for the listener's answers. If the parent has gone, so will this process.
         with self._sending:
-            self._send_frames(encode(message))
+            self._send_frames(frame(message))
 
     def _send_frames(self, frames: bytes) -> None:
         held, self._held = self._held, b""
@@ -342,18 +361,9 @@ class RankPipe:
             os._exit(1)
 
 
-def _at_rest(left: list[str], is_clean: bool, imported: tuple[str, ...]) -> Message:
-    return {
-        "left": left,
-        "is_clean": is_clean,
-        "positions": torch_state.positions(),
-        "imported": imported,
-    }
-
-
-def _taken(take: Callable[[], Snapshot]) -> dict[str, Any] | None:
+def _taken(take: Callable[[], Snapshot]) -> Snapshot | None:
     """What this rank has called so far: its peers may be waiting for what it never called."""
     try:
-        return take().to_data()
+        return take()
     except Exception:  # a test may have replaced anything we look at
         return None

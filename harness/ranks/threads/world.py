@@ -24,10 +24,11 @@ from harness.model.errors import PeerLeftError
 from harness.model.evidence import Evidence, Snapshot, Waiting
 from harness.model.outcome import Deadlocked, Ended, TimedOut
 from harness.model.rank_report import RankReport
+from harness.ranks.messages import MeetingAnswer
 from harness.ranks.threads.rank import RankEnded, RankThread
 from harness.ranks.threads.waits import registered, wait_of
 from harness.ranks.watch import where
-from harness.ranks.watch.meetings import Answer, Meetings
+from harness.ranks.watch.meetings import Meetings
 
 # After the first fault, what peers may take to come to an end by themselves.
 _PEER_GRACE_S = 2.0
@@ -57,7 +58,7 @@ class ThreadWorld:
         self._at_fault: dict[int, Snapshot] | None = None
         self._lock = threading.Lock()
         self._meetings = Meetings(size)
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, MeetingAnswer] = {}
         self._answered = threading.Condition()
         self._began_s = 0.0
         self._ended = False
@@ -109,14 +110,14 @@ class ThreadWorld:
             answer = self._answers.pop(rank)
         if answer.error:
             raise PeerLeftError(answer.error)
-        return answer.values
+        return answer.all_values
 
     def leaves(self, rank: int) -> None:
         """A rank will come to no more meetings."""
         with self._answered:
             self._tell(self._meetings.leave(rank))
 
-    def _tell(self, answers: dict[int, Answer]) -> None:
+    def _tell(self, answers: dict[int, MeetingAnswer]) -> None:
         self._answers.update(answers)
         self._answered.notify_all()
 

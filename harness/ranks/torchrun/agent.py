@@ -15,6 +15,8 @@ from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any
 
+import msgspec
+
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.spec import LaunchSpec
@@ -26,6 +28,7 @@ from harness.ranks.descriptors import readable
 from harness.ranks.handle import RankHandle
 from harness.ranks.launch.environment import launch_environ, rank_threads
 from harness.ranks.launch.launcher import launcher
+from harness.ranks.messages import NoMoreExamples, RunExample, to_rank
 from harness.ranks.outside_view import Wish
 from harness.ranks.torchrun.gathering import interface_of
 from harness.ranks.torchrun.links import Link
@@ -204,13 +207,14 @@ class Keeper:
         changes = data.pop("changes")
         surroundings = self._base.changed_by(changes)
         temp = folders.temp_folder(kept.folder)
-        spec = LaunchSpec.from_data(
+        spec = msgspec.convert(
             {
                 **data,
                 "environ": launch_environ(temp, surroundings.environ, self._interface),
                 "cwd": surroundings.cwd,
                 "sys_path": surroundings.sys_path,
-            }
+            },
+            LaunchSpec,
         )
         on_this_host = spec.world_size
         if spec.has_real_nodes:
@@ -228,7 +232,9 @@ class Keeper:
             kept.world.run(spec)
 
     def _do_go_on(self, message: Message, kept: _Kept) -> None:
-        kept.world.go_on(message["message"])
+        order = to_rank(message["message"])
+        assert isinstance(order, RunExample | NoMoreExamples)
+        kept.world.go_on(order)
 
     def _do_order(self, message: Message, kept: _Kept) -> None:
         if kept.handle is not None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from harness.model.clock import Deadline, now
 from harness.model.outcome import Ended, Lost
 from harness.model.spec import LaunchSpec
 from harness.ranks.channel import Message, encode, wrapped
 from harness.ranks.handle import RankHandle
+from harness.ranks.messages import ToRank, frame
 from harness.ranks.torchrun.peer import Peer, gather
 
 # How long a process may take to answer that is at nothing else.
@@ -133,8 +136,8 @@ class RemoteRank(RankHandle):
     def order(self, frame: bytes) -> None:
         self.peer.link.send_frame(wrapped(frame, kind="order", world=self._world))
 
-    def ask(self, message: Message) -> bool:
-        self.order(encode(message))
+    def ask(self, message: ToRank) -> bool:
+        self.order(frame(message))
         return not self.peer.is_lost
 
     def state(self) -> str:
@@ -152,7 +155,7 @@ class RemoteRank(RankHandle):
 
 def frame_of(spec: LaunchSpec, changes: Mapping[str, Any]) -> bytes:
     """A launch spec for other processes, with what is to be changed of their surroundings."""
-    data = spec.to_data()
+    data = msgspec.to_builtins(spec, enc_hook=repr)
     del data["environ"], data["cwd"], data["sys_path"]
     return encode({**data, "changes": changes})
 

@@ -13,11 +13,11 @@ from typing import Any
 from harness.model.clock import Deadline
 from harness.model.rank_report import Tail
 from harness.model.spec import LaunchSpec
-from harness.ranks.channel import Message, encode
 from harness.ranks.handle import RankHandle
 from harness.ranks.launch.launcher import ProcessFactory
 from harness.ranks.leftovers import Leftover
 from harness.ranks.logs import STREAMS, WorldLogs
+from harness.ranks.messages import NoMoreExamples, RunExample, frame
 from harness.ranks.outside_view import NATIVE_LIMIT_S, Look, Wish
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.peer import Peer, gather
@@ -129,11 +129,11 @@ class GivenWorld(World):
         else:
             super()._run_again(handle, self._own_spec(spec))
 
-    def go_on(self, order: Message) -> None:
+    def go_on(self, order: RunExample | NoMoreExamples) -> None:
         self._logs.forget()
-        frame = encode(order)
+        sent = frame(order)
         for handle in self._remote:
-            handle.go_on(frame)
+            handle.go_on(sent)
         super().go_on(order)
 
     def _frame(self, spec: LaunchSpec) -> bytes:

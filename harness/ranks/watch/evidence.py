@@ -15,6 +15,7 @@ from harness.model import settings
 from harness.model.evidence import Evidence, ThreadStack
 from harness.model.outcome import Ended, Killed, Passed
 from harness.model.rank_report import RankReport
+from harness.ranks.messages import SnapshotRequest
 from harness.ranks.outside_view import Wish
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 from harness.ranks.world import World
@@ -48,9 +49,7 @@ class Interrogator:
         """
         # Never the same twice: a rank that stays may answer late, in the middle of the next test.
         self._round = next(_rounds)
-        question = {"kind": "snapshot", "full": full, "round": self._round}
-        if full and settings.TIMELINE.value():
-            question["spans"] = True
+        question = SnapshotRequest(self._round, full, spans=full and settings.TIMELINE.value())
         for rank in self._living():
             rank.handle.ask(question)
         return self._round

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Sequence
 
 from harness.model.clock import NEVER, Deadline
-from harness.ranks.channel import encode
+from harness.ranks.messages import ConnectingRequest, MayLeave, frame
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 
 # Most ranks end together, so the first question can wait.
@@ -68,10 +68,10 @@ class LeaveGate:
         self._question = next(_numbers)
         self.deadline = Deadline.after(_NEXT_S)
         for rank in self._running:
-            rank.handle.ask({"kind": "connecting", "number": self._question})
+            rank.handle.ask(ConnectingRequest(self._question))
 
     def _let_go(self, waiting: Sequence[WatchedRank]) -> None:
         for rank in waiting:
             rank.waits_to_leave = False
-            rank.handle.order(encode({"kind": "may_leave"}))
+            rank.handle.order(frame(MayLeave()))
         self._question, self.deadline = None, NEVER

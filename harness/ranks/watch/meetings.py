@@ -7,31 +7,9 @@ so that nobody waits for a rank that will not come.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.diagnosis.words import rank_list
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a rank is told that has come to a meeting.
-
-    Attributes:
-        number: which meeting of the rank's it is, from 0.
-        values: what each rank has brought, by rank.
-        error: why there is no meeting; empty if there is.
-    """
-
-    number: int
-    values: tuple[str, ...] = ()
-    error: str = ""
-
-    def to_data(self) -> dict[str, Any]:
-        """As data that JSON can carry; what all have brought alike is in it once."""
-        is_same = len(set(self.values)) == 1
-        values = self.values[:1] if is_same else self.values
-        count = len(self.values) if is_same else 1
-        return {"number": self.number, "values": values, "count": count, "error": self.error}
+from harness.ranks.messages import MeetingAnswer
 
 
 @dataclass
@@ -54,7 +32,7 @@ class Meetings:
         self._gone: set[int] = set()
         self._called_off = ""
 
-    def come(self, rank: int, label: str, value: str) -> dict[int, Answer]:
+    def come(self, rank: int, label: str, value: str) -> dict[int, MeetingAnswer]:
         """A rank comes to its next meeting.
 
         Args:
@@ -84,20 +62,20 @@ class Meetings:
             return {}
         del self._open[number]
         values = tuple(meeting.values[r] for r in range(self._size))
-        return dict.fromkeys(range(self._size), Answer(number, values))
+        return dict.fromkeys(range(self._size), _answer(number, values))
 
-    def leave(self, rank: int) -> dict[int, Answer]:
+    def leave(self, rank: int) -> dict[int, MeetingAnswer]:
         """A rank will come no more; returns who is to be told what."""
         self._gone.add(rank)
-        answers: dict[int, Answer] = {}
+        answers: dict[int, MeetingAnswer] = {}
         for number, meeting in list(self._open.items()):
             answers.update(self._call_off(number, self._absence(meeting)))
         return answers
 
-    def call_off(self, error: str) -> dict[int, Answer]:
+    def call_off(self, error: str) -> dict[int, MeetingAnswer]:
         """Nobody is to wait from now on; returns who is to be told what."""
         self._called_off = error
-        answers: dict[int, Answer] = {}
+        answers: dict[int, MeetingAnswer] = {}
         for number in list(self._open):
             answers.update(self._call_off(number, error))
         return answers
@@ -106,6 +84,13 @@ class Meetings:
         missing = [rank for rank in sorted(self._gone) if rank not in meeting.values]
         return f"{rank_list(missing)} ended the test without coming to {meeting.label}"
 
-    def _call_off(self, number: int, error: str) -> dict[int, Answer]:
+    def _call_off(self, number: int, error: str) -> dict[int, MeetingAnswer]:
         meeting = self._open.pop(number)
-        return {rank: Answer(number, error=error) for rank in meeting.values}
+        return {rank: MeetingAnswer(number, error=error) for rank in meeting.values}
+
+
+def _answer(number: int, values: tuple[str, ...]) -> MeetingAnswer:
+    """What all have brought alike is in the answer once."""
+    if len(set(values)) == 1:
+        return MeetingAnswer(number, values[:1], len(values))
+    return MeetingAnswer(number, values)

@@ -15,14 +15,14 @@ from harness.model.clock import NEVER, Deadline, Suspensions, now
 from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.rank_report import RankReport
 from harness.model.verdict import ExitRule, is_echo
-from harness.ranks.channel import encode
 from harness.ranks.descriptors import readable
 from harness.ranks.handle import RankHandle
+from harness.ranks.messages import MeetingAnswer, TerminalAnswer, frame
 from harness.ranks.watch import where
 from harness.ranks.watch.deadlock_watch import DeadlockWatch
 from harness.ranks.watch.evidence import Interrogator
 from harness.ranks.watch.leave_gate import LeaveGate
-from harness.ranks.watch.meetings import Answer, Meetings
+from harness.ranks.watch.meetings import Meetings
 from harness.ranks.watch.terminal import Terminal
 from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank, are_in_step
 from harness.ranks.watch.where_answers import RankInquiry
@@ -194,7 +194,7 @@ class Supervisor:
 
     def _let_meet(self, rank: WatchedRank) -> None:
         """Take the rank's news to the meetings of the ranks."""
-        answers: dict[int, Answer] = {}
+        answers: dict[int, MeetingAnswer] = {}
         for label, value in rank.arrivals:
             answers.update(self._meetings.come(rank.rank, label, value))
         rank.arrivals.clear()
@@ -202,7 +202,7 @@ class Supervisor:
             answers.update(self._meetings.leave(rank.rank))
         # Most often it is one answer for all, with something from each of them in it.
         distinct = {id(answer): answer for answer in answers.values()}
-        frames = {key: encode({"kind": "met", **a.to_data()}) for key, a in distinct.items()}
+        frames = {key: frame(answer) for key, answer in distinct.items()}
         for told, answer in answers.items():
             self.ranks[told].handle.order(frames[id(answer)])
 
@@ -246,7 +246,7 @@ class Supervisor:
             self._terminal.leave(rank.rank)
         while (lent := self._terminal.lend()) is not None:
             told, error = lent
-            self.ranks[told].handle.order(encode({"kind": "terminal", "error": error}))
+            self.ranks[told].handle.order(frame(TerminalAnswer(error)))
         if self._terminal.in_use and self._paused_s is None:
             self._paused_s = now()
         elif not self._terminal.in_use and self._paused_s is not None:

@@ -7,9 +7,11 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
+from typing_extensions import assert_never
+
 from harness.diagnosis.words import grouped, rank_list
 from harness.model.clock import now
-from harness.model.evidence import Snapshot, snapshot_from_data
+from harness.model.evidence import Snapshot
 from harness.model.example import Remarks
 from harness.model.expectation import Expectation
 from harness.model.outcome import (
@@ -23,13 +25,30 @@ from harness.model.outcome import (
     Skipped,
     Spoken,
     is_worse,
-    spoken_from_data,
 )
 from harness.model.skips import skip_reason_of_exit
 from harness.model.timeline import CollectiveSpan
 from harness.model.warning_data import IssuedWarning
-from harness.ranks.channel import Message
 from harness.ranks.handle import RankHandle
+from harness.ranks.messages import (
+    AtMeeting,
+    ConnectingAnswer,
+    Exits,
+    FromRank,
+    Goodbye,
+    PhaseBegun,
+    Ready,
+    Report,
+    Sabotage,
+    SnapshotAnswer,
+    TerminalRequest,
+    TextProduced,
+    Waits,
+    WaitsForExample,
+    WarningShown,
+    WhereAnswer,
+    from_rank,
+)
 from harness.ranks.progress import Progress
 
 
@@ -49,7 +68,7 @@ WAITING = (Phase.PARKED, Phase.BETWEEN_EXAMPLES)
 
 
 # Answers of the rank's listener, which say nothing of what the test does.
-_NO_NEWS = frozenset({"snapshot", "where", "connecting"})
+_NO_NEWS = (SnapshotAnswer, WhereAnswer, ConnectingAnswer)
 
 
 class WatchedRank:
@@ -81,7 +100,7 @@ class WatchedRank:
         self.snapshot: Snapshot | None = None
         self.answered_round = 0
         self.is_sought = False
-        self.position: Message | None = None
+        self.position: WhereAnswer | None = None
         self.progress = Progress(handle.asked_s)
         self.spans: tuple[CollectiveSpan, ...] = ()
         self.ended_s: float | None = None
@@ -102,11 +121,12 @@ class WatchedRank:
         news = False
         for message in self.handle.messages():
             try:
-                self._hear(message)
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                self._settle_unreadable(f"{message!r:.200} ({type(error).__name__}: {error})")
+                heard = from_rank(message)
+            except ValueError as error:
+                self._settle_unreadable(f"{message!r:.200} ({error})")
                 return True
-            news = news or message["kind"] not in _NO_NEWS
+            self._handle_message(heard)
+            news = news or not isinstance(heard, _NO_NEWS)
         if self.handle.fault and self.phase is not Phase.GONE:
             self._settle_unreadable(self.handle.fault)
             return True
@@ -121,65 +141,70 @@ class WatchedRank:
             )
         )
 
-    def _hear(self, message: Message) -> None:
-        kind = message["kind"]
-        if kind == "hello":
-            self.phase = Phase.RUNNING
-        elif kind == "outcome":
-            self.phase = Phase.LEAVING
-            self.waits_to_leave = message.get("waits", False)
-            spoken = spoken_from_data(message["outcome"])
-            if self.spoken is None or is_worse(spoken, self.spoken):
-                self.spoken, self.spoken_at_s = spoken, now()
-            self._keep_snapshot(message)
-        elif kind == "snapshot":
-            self.answered_round = message["round"]
-            self._keep_snapshot(message)
-        elif kind == "phase":
-            self.progress.enter(message["name"], message["at_s"])
-        elif kind == "where":
-            self.position, self.is_sought = message, False
-        elif kind == "connecting":
-            self.is_connecting = (message["number"], message["value"])
-        elif kind == "leaving":
-            self.left_from = Place(**message["where"]) if message["where"] else None
-        elif kind == "goodbye":
-            self.imported = tuple(message["imported"])
-            self.said_goodbye = True
-        elif kind == "parked":
-            self._wait(Phase.PARKED, message)
-        elif kind == "awaits example":
-            self._wait(Phase.BETWEEN_EXAMPLES, message)
-            self.remarks = Remarks.from_data(message["remarks"])
-        elif kind == "meet":
-            self.arrivals.append((message["label"], message["value"]))
-        elif kind == "terminal":
-            self.terminal_wishes.append(message["wanted"])
-        elif kind == "expectation":
-            self.expectations.append(Expectation(**message["expectation"]))
-        elif kind == "warning":
-            self.warnings.append(IssuedWarning(**message["warning"]))
-        elif kind == "sabotage":
-            self.sabotage = message["deed"]
+    def _handle_message(self, message: FromRank) -> None:
+        match message:
+            case Ready():
+                self.phase = Phase.RUNNING
+            case Report():
+                self._take_report(message)
+            case SnapshotAnswer():
+                self.answered_round = message.round
+                self._keep_snapshot(message)
+            case PhaseBegun(name, at_s):
+                self.progress.enter(name, at_s)
+            case WhereAnswer():
+                self.position, self.is_sought = message, False
+            case ConnectingAnswer(number, value):
+                self.is_connecting = (number, value)
+            case Exits(where):
+                self.left_from = where
+            case Goodbye(imported):
+                self.imported = imported
+                self.said_goodbye = True
+            case Waits():
+                self.left, self.is_clean = message.left, message.is_clean
+                self.imported = message.imported
+                self._wait(Phase.PARKED, message.positions)
+            case WaitsForExample():
+                self.left, self.is_clean, self.imported = (), True, ()
+                self.remarks = message.remarks
+                self._wait(Phase.BETWEEN_EXAMPLES, message.positions)
+            case AtMeeting(label, value):
+                self.arrivals.append((label, value))
+            case TerminalRequest(wanted):
+                self.terminal_wishes.append(wanted)
+            case TextProduced(expectation):
+                self.expectations.append(expectation)
+            case WarningShown(warning):
+                self.warnings.append(warning)
+            case Sabotage(deed):
+                self.sabotage = deed
+            case _:
+                assert_never(message)
 
-    def _wait(self, phase: Phase, message: Message) -> None:
+    def _take_report(self, report: Report) -> None:
+        self.phase = Phase.LEAVING
+        self.waits_to_leave = report.waits
+        if self.spoken is None or is_worse(report.outcome, self.spoken):
+            self.spoken, self.spoken_at_s = report.outcome, now()
+        self._keep_snapshot(report)
+
+    def _wait(self, phase: Phase, positions: dict[str, int]) -> None:
         self.phase, self.ended_s = phase, now()
-        self.imported = tuple(message["imported"])
-        self.left = tuple(message["left"])
-        self.is_clean = message["is_clean"]
-        self.positions = message["positions"]
+        self.positions = positions
         if self.spoken is not None:
             self.settle(self.spoken, self.spoken_at_s)
 
-    def _keep_snapshot(self, message: Message) -> None:
-        if message.get("spans"):
-            self.spans = tuple(CollectiveSpan(**span) for span in message["spans"])
-        if message["snapshot"] is None:
+    def _keep_snapshot(self, message: Report | SnapshotAnswer) -> None:
+        if message.spans:
+            self.spans = message.spans
+        taken = message.snapshot
+        if taken is None:
             # Nothing is known of where it is now; the last snapshot would be taken for an answer.
             self.snapshot = self.snapshot if self.spoken is not None else None
             return
-        taken = snapshot_from_data(message["snapshot"])
-        if self.spoken is not None and message["kind"] == "snapshot" and self.snapshot is not None:
+        is_leaving = self.spoken is not None and isinstance(message, SnapshotAnswer)
+        if is_leaving and self.snapshot is not None:
             # While a rank leaves, its process group goes; what it had called by the end of its
             # body is what its peers may wait for.
             called = self.snapshot.collectives or taken.collectives

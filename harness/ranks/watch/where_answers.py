@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from harness.diagnosis.position import Position, position_of_rank, table
 from harness.diagnosis.words import state
 from harness.model.clock import NEVER, Deadline, now
-from harness.model.evidence import snapshot_from_data
+from harness.ranks.messages import WhereRequest
 from harness.ranks.watch import where
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 
@@ -71,7 +71,7 @@ class RankInquiry:
         for rank in filter(_can_answer, self._ranks):
             rank.position = None
             if not rank.is_sought:
-                rank.is_sought = rank.handle.ask({"kind": "where"})
+                rank.is_sought = rank.handle.ask(WhereRequest())
 
     def _answer(self, text: str | None) -> None:
         for answer in self._open:
@@ -108,5 +108,4 @@ def _position(rank: WatchedRank) -> Position:
     if rank.position is None:
         return Position(who, f"does not answer ({rank.handle.state() or 'gone'})")
     told = rank.position
-    snapshot = snapshot_from_data(told["snapshot"])
-    return position_of_rank(rank.rank, told["phase"], told["since_s"], snapshot)
+    return position_of_rank(rank.rank, told.phase, told.since_s, told.snapshot)

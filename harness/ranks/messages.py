@@ -1,0 +1,318 @@
+"""What a rank and its parent say to each other: every message, typed, and its JSON.
+
+A message is a frozen struct; its `kind` in JSON is the name of its class.
+
+    parent                       rank
+    starts it            ->      Ready, then the body runs
+                         <-      Report: what the body came to
+    MayLeave             ->      (only if the report says that the rank waits for it)
+                         <-      Goodbye: it exits; or, if it stays,
+                         <-      Waits, or WaitsForExample in a property test
+    RunTest, RunExample  ->      the next body runs; Leave or NoMoreExamples ends this
+
+Everything else may come at any time while the body runs. A message whose name ends in `Request` is
+answered by the one whose name ends in `Answer`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from harness.model.evidence import Snapshot
+from harness.model.example import Remarks
+from harness.model.expectation import Expectation
+from harness.model.outcome import Place, Spoken
+from harness.model.spec import LaunchSpec
+from harness.model.timeline import CollectiveSpan
+from harness.model.warning_data import IssuedWarning
+from harness.ranks import channel
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="kind", tag=True):
+    """The base of all messages."""
+
+
+# From a rank to its parent
+
+
+class Ready(_Message, frozen=True):
+    """The rank is up: its class is found, and the body is about to start.
+
+    A rank that has run a test before does not say it again.
+    """
+
+
+class PhaseBegun(_Message, frozen=True):
+    """The rank has entered a phase; sent only for timelines.
+
+    Attributes:
+        name: the phase.
+        at_s: when, on the rank's clock.
+    """
+
+    name: str
+    at_s: float
+
+
+class Report(_Message, frozen=True):
+    """What the body has come to; the first report counts, or the first that is not good.
+
+    Attributes:
+        outcome: what it has come to.
+        waits: whether the rank waits for `MayLeave` before it closes its connections.
+        snapshot: what the rank was doing; None if that is not known or of no use.
+        spans: its collectives over time; empty without timelines.
+    """
+
+    outcome: Spoken
+    waits: bool = False
+    snapshot: Snapshot | None = None
+    spans: tuple[CollectiveSpan, ...] = ()
+
+
+class Exits(_Message, frozen=True):
+    """The body has called `sys.exit()`, at `where`, and has reported nothing."""
+
+    where: Place | None
+
+
+class AtMeeting(_Message, frozen=True):
+    """The rank waits until all ranks have come here; answered by `MeetingAnswer`.
+
+    Attributes:
+        label: what the meeting is.
+        value: what this rank brings.
+    """
+
+    label: str
+    value: str
+
+
+class TerminalRequest(_Message, frozen=True):
+    """The rank wants the parent's terminal for a debugger, or gives it back."""
+
+    wanted: bool
+
+
+class TextProduced(_Message, frozen=True):
+    """The body has produced a text where it expects one, and texts are accepted."""
+
+    expectation: Expectation
+
+
+class WarningShown(_Message, frozen=True):
+    """The test has warned of something, and the filters have it shown."""
+
+    warning: IssuedWarning
+
+
+class Sabotage(_Message, frozen=True):
+    """Something is about to be done to this rank on purpose: "kill" or "stop"."""
+
+    deed: str
+
+
+class Waits(_Message, frozen=True):
+    """The test is over; the rank waits for another one.
+
+    Attributes:
+        left: what the test has left behind, in words.
+        is_clean: whether another test may follow.
+        positions: how many collectives it has called on each group that stays.
+        imported: the modules that the test has imported.
+    """
+
+    left: tuple[str, ...]
+    is_clean: bool
+    positions: dict[str, int]
+    imported: tuple[str, ...]
+
+
+class WaitsForExample(_Message, frozen=True):
+    """The rank waits for the next example; `remarks` are those of the last one."""
+
+    positions: dict[str, int]
+    remarks: Remarks
+
+
+class Goodbye(_Message, frozen=True):
+    """The process group is down, exit handlers have run, and the process is about to exit."""
+
+    imported: tuple[str, ...]
+
+
+class SnapshotAnswer(_Message, frozen=True):
+    """What the rank is doing; `snapshot` is None if it cannot tell."""
+
+    round: int
+    snapshot: Snapshot | None
+    spans: tuple[CollectiveSpan, ...] = ()
+
+
+class WhereAnswer(_Message, frozen=True):
+    """Where the rank is.
+
+    Attributes:
+        phase: the phase of the test.
+        since_s: since when it has been in it, on the rank's clock.
+        snapshot: what it is doing.
+    """
+
+    phase: str
+    since_s: float
+    snapshot: Snapshot
+
+
+class ConnectingAnswer(_Message, frozen=True):
+    """Whether the rank is bringing up a process group."""
+
+    number: int
+    value: bool
+
+
+FromRank = (
+    Ready
+    | PhaseBegun
+    | Report
+    | Exits
+    | AtMeeting
+    | TerminalRequest
+    | TextProduced
+    | WarningShown
+    | Sabotage
+    | Waits
+    | WaitsForExample
+    | Goodbye
+    | SnapshotAnswer
+    | WhereAnswer
+    | ConnectingAnswer
+)
+
+
+# From the parent to a rank
+
+
+class RunTest(_Message, frozen=True):
+    """Run another test."""
+
+    spec: LaunchSpec
+
+
+class RunExample(_Message, frozen=True):
+    """Run the test's body with another example.
+
+    Attributes:
+        number: counts the examples of the test.
+        file_name: the empty file that a FileStore may use.
+        fresh_group: whether the process group of the last example must not be used again.
+        wants_notes: whether somebody will read the body's notes.
+        values: the arguments, pickled; None if they are in `values_file`.
+        values_file: where they are if they are large.
+    """
+
+    number: int
+    file_name: str
+    fresh_group: bool
+    wants_notes: bool
+    values: bytes | None
+    values_file: str = ""
+
+
+class NoMoreExamples(_Message, frozen=True):
+    """End the property test as any other test."""
+
+
+class Leave(_Message, frozen=True):
+    """Exit; there is nothing more to run."""
+
+
+class MayLeave(_Message, frozen=True):
+    """No peer needs this rank's connections any more."""
+
+
+class MeetingAnswer(_Message, frozen=True):
+    """How a meeting has ended.
+
+    Attributes:
+        number: which meeting of the rank's test it is, from 0.
+        values: what each rank has brought, by rank; if all have brought the same, it is here once.
+        count: how often `values` are to be repeated.
+        error: why there is no meeting; empty if there is.
+    """
+
+    number: int
+    values: tuple[str, ...] = ()
+    count: int = 1
+    error: str = ""
+
+    @property
+    def all_values(self) -> tuple[str, ...]:
+        """What each rank has brought, by rank."""
+        return self.values * self.count
+
+
+class TerminalAnswer(_Message, frozen=True):
+    """The rank has the terminal, unless there is an error."""
+
+    error: str
+
+
+class SnapshotRequest(_Message, frozen=True):
+    """Say what you are doing.
+
+    Attributes:
+        round: the number of the question, to be repeated in the answer.
+        full: also say where each collective was issued.
+        spans: also send the collectives over time.
+    """
+
+    round: int
+    full: bool
+    spans: bool = False
+
+
+class WhereRequest(_Message, frozen=True):
+    """Say where you are."""
+
+
+class ConnectingRequest(_Message, frozen=True):
+    """Say whether you are bringing up a process group."""
+
+    number: int
+
+
+ToRank = (
+    RunTest
+    | RunExample
+    | NoMoreExamples
+    | Leave
+    | MayLeave
+    | MeetingAnswer
+    | TerminalAnswer
+    | SnapshotRequest
+    | WhereRequest
+    | ConnectingRequest
+)
+
+
+def to_data(message: FromRank | ToRank) -> channel.Message:
+    """Return a message as data that JSON can carry; what JSON does not know is its `repr()`."""
+    data: dict[str, Any] = msgspec.to_builtins(message, enc_hook=repr)
+    return data
+
+
+def frame(message: FromRank | ToRank) -> bytes:
+    """Return a message as a frame for a channel."""
+    return channel.encode(to_data(message))
+
+
+def from_rank(data: channel.Message) -> FromRank:
+    """Return the message of a rank. Raises ValueError if the data is none."""
+    return msgspec.convert(data, FromRank)
+
+
+def to_rank(data: channel.Message) -> ToRank:
+    """Return the message of a parent. Raises ValueError if the data is none."""
+    return msgspec.convert(data, ToRank)
