@@ -19,9 +19,9 @@ from harness.model.marks import RANKS
 from harness.model.spec import check_world_size
 from harness.model.verdict import judge
 from harness.ranks import expectations
+from harness.ranks.threads import tracks
 from harness.ranks.threads.rank import current_rank
 from harness.ranks.threads.world import ThreadWorld
-from harness.ranks.watch.tracks import threads_left_behind
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -129,7 +129,7 @@ class ThreadRanks(Ranks):
 
 def see_through(world: ThreadWorld, limit_s: float, case: Any) -> None:
     """Wait for the ranks, at most for so many seconds, and raise what they add up to."""
-    with as_no_fault_of_the_test(case), threads_left_behind(world, case._testMethodName):
+    with as_no_fault_of_the_test(case), tracks.left_behind(world, case._testMethodName):
         reports = world.wait(limit_s, settings.DEADLOCK_S.value())
     report_stuck_threads(case, [thread.name for thread in world.running()])
     raise_verdict(case, judge(reports))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import unittest
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.model import settings
 from harness.model.clock import now
@@ -33,10 +33,30 @@ from harness.ranks.progress import Progress
 from harness.ranks.threads.ledger import TERMINATED
 
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+
     from harness.ranks.threads.generators import RankGenerators
-    from harness.ranks.threads.world import ThreadWorld
+    from harness.ranks.threads.groups import ThreadedGroups
 
 _GOOD = (Passed, Skipped)
+
+
+class World(Protocol):
+    """What a rank needs of its world, which is a `ThreadWorld`.
+
+    Attributes:
+        groups: the process groups of the world's ranks.
+        news: takes the number of each rank that has come to its end.
+    """
+
+    groups: ThreadedGroups
+    news: SimpleQueue[int]
+
+    def meet(self, rank: int, label: str, value: str = "") -> tuple[str, ...]: ...
+
+    def leaves(self, rank: int) -> None: ...
+
+    def let_go(self) -> None: ...
 
 
 class RankEnded(SystemExit):
@@ -50,7 +70,7 @@ class RankThread(threading.Thread):
         self,
         rank: int,
         body: Callable[[int], None],
-        world: ThreadWorld,
+        world: World,
         generators: RankGenerators,
     ) -> None:
         # A daemon: one that hangs must not keep the process alive.

@@ -15,7 +15,6 @@ from harness.model.rank_report import RankReport
 from harness.model.timeline import CollectiveSpan, RankTrack
 from harness.model.verdict import ExitRule, judge
 from harness.ranks.logs import WorldLogs
-from harness.ranks.threads.world import ThreadWorld
 from harness.ranks.watch.supervisor import Supervisor
 from harness.ranks.watch.watched_rank import WatchedRank
 
@@ -51,36 +50,19 @@ def left_behind(
         yield
     finally:
         if settings.TIMELINE.value():
-            told = _Told(supervisor.reports(), rule, test)
-            tracks = [_track_of_process(rank, told, logs) for rank in supervisor.ranks]
+            endings = Endings(supervisor.reports(), rule, test)
+            tracks = [_track_of_process(rank, endings, logs) for rank in supervisor.ranks]
             timeline.leave(_with_completions(tracks))
 
 
-@contextlib.contextmanager
-def threads_left_behind(world: ThreadWorld, test: str = "") -> Iterator[None]:
-    """The same for ranks that are threads."""
-    try:
-        yield
-    finally:
-        if settings.TIMELINE.value():
-            told = _Told(world.reports(), ExitRule(), test)
-            timeline.leave(
-                tuple(
-                    told.on(
-                        RankTrack(
-                            thread.rank,
-                            pid=None,
-                            phases=thread.progress.phases(thread.ended_s or now()),
-                            collectives=world.groups.ledger.spans(thread.rank),
-                        )
-                    )
-                    for thread in world.threads
-                )
-            )
+class Endings:
+    """What has become of each rank, for its track.
 
-
-class _Told:
-    """What the reports say of each rank."""
+    Args:
+        reports: what is known of the ranks.
+        rule: the exit codes that the test means to end with.
+        test: name of the test method.
+    """
 
     def __init__(self, reports: Sequence[RankReport], rule: ExitRule, test: str) -> None:
         self._reports = {report.rank: report for report in reports}
@@ -108,13 +90,13 @@ def _reason(outcome: Outcome) -> str:
     return outcome.reason if isinstance(outcome, Skipped) else explain(outcome)
 
 
-def _track_of_process(rank: WatchedRank, told: _Told, logs: WorldLogs) -> RankTrack:
+def _track_of_process(rank: WatchedRank, endings: Endings, logs: WorldLogs) -> RankTrack:
     rank.handle.pass_on_output()  # to the log file, if the rank does not write it itself
-    limit = _PASSED_BYTES if told.passed(rank.rank) else _OTHERS_BYTES
+    limit = _PASSED_BYTES if endings.passed(rank.rank) else _OTHERS_BYTES
     stdout, stderr = (logs.end(rank.rank, stream, limit) for stream in ("stdout", "stderr"))
     phases = rank.progress.phases(rank.ended_s or now())
     track = RankTrack(rank.rank, rank.handle.pid, phases, rank.spans, stdout=stdout, stderr=stderr)
-    return told.on(track)
+    return endings.on(track)
 
 
 def _with_completions(tracks: Sequence[RankTrack]) -> tuple[RankTrack, ...]:

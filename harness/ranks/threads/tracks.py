@@ -1,0 +1,41 @@
+"""From thread ranks that have run a test to their tracks in a timeline."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from harness.model import settings, timeline
+from harness.model.clock import now
+from harness.model.timeline import RankTrack
+from harness.model.verdict import ExitRule
+from harness.ranks.threads.world import ThreadWorld
+from harness.ranks.watch.tracks import Endings
+
+
+@contextlib.contextmanager
+def left_behind(world: ThreadWorld, test: str = "") -> Iterator[None]:
+    """Leave the tracks of the ranks, however the block inside ends, if timelines are wanted.
+
+    Args:
+        world: the ranks.
+        test: name of the test method.
+    """
+    try:
+        yield
+    finally:
+        if settings.TIMELINE.value():
+            endings = Endings(world.reports(), ExitRule(), test)
+            timeline.leave(
+                tuple(
+                    endings.on(
+                        RankTrack(
+                            thread.rank,
+                            pid=None,
+                            phases=thread.progress.phases(thread.ended_s or now()),
+                            collectives=world.groups.ledger.spans(thread.rank),
+                        )
+                    )
+                    for thread in world.threads
+                )
+            )
