@@ -11,12 +11,11 @@ from harness.cases.ranks_of_test import Ranks, ranks_of
 from harness.cases.require_torch import require_distributed
 from harness.cases.seeding import set_rng_seed
 from harness.cases.world_mixin import WorldTestMixin
-from harness.model.example import Example
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import PROCESS
 from harness.ranks.body import run_body
-from harness.ranks.child import kept_group, rank_pipe, store
+from harness.ranks.child import kept_group, store
 from harness.ranks.child.rank_pipe import RankPipe
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -38,9 +37,6 @@ class RanksInRank(Ranks):
         """Run a test of the class in this process, as this rank."""
         test_class._run(rank, test_name, file_name, pipe, **kwargs)
 
-    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        return rank_pipe.current().meet(label, value)
-
     def hand_out(self, name: str, data: bytes) -> None:
         store.hand_out(name, data)
 
@@ -49,9 +45,6 @@ class RanksInRank(Ranks):
 
     def take_back(self, name: str) -> None:
         store.take_back(name)
-
-    def example(self) -> Example | None:
-        return rank_pipe.current().example
 
     def seed(self) -> None:
         set_rng_seed()

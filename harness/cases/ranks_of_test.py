@@ -22,6 +22,7 @@ from harness.model.errors import WorldSizeError
 from harness.model.example import Example
 from harness.model.marks import RANKS
 from harness.model.verdict import Verdict
+from harness.ranks import this_rank
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -116,7 +117,7 @@ class Ranks:
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
         """Wait until all ranks call this; return the value of each, by rank."""
-        raise NotImplementedError
+        return this_rank.current().meet(label, value)
 
     def hand_out(self, name: str, data: bytes) -> None:
         """Give data to all ranks of this test."""
@@ -132,7 +133,7 @@ class Ranks:
 
     def example(self) -> Example | None:
         """Return the example of a property test that the body is to run; None if it has none."""
-        raise NotImplementedError
+        return this_rank.current().example
 
     def seed(self) -> None:
         """Seed the rank's generators."""

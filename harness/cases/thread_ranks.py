@@ -108,9 +108,6 @@ class ThreadRanks(Ranks):
 
     # In a rank
 
-    def meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        return current_rank().meet(label, value)
-
     def hand_out(self, name: str, data: bytes) -> None:
         current_rank().groups.handed_out[name] = data
 
@@ -119,9 +116,6 @@ class ThreadRanks(Ranks):
 
     def take_back(self, name: str) -> None:
         del current_rank().groups.handed_out[name]
-
-    def example(self) -> Example | None:
-        return current_rank().example
 
     def seed(self) -> None:
         current_rank().seed()

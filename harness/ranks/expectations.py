@@ -8,15 +8,13 @@ literal is replaced in ranks, and only while texts are accepted: its TestCase, P
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import expecttest
 
 from harness.model.expectation import Expectation, is_accepting
-from harness.ranks.child import rank_pipe
-from harness.ranks.threads.rank import RankThread
+from harness.ranks import this_rank
 
 Tell = Callable[[Expectation], None]
 
@@ -31,14 +29,10 @@ def install() -> None:
 
 def teller() -> Tell | None:
     """Where the calling rank tells what it has produced; None if the caller is no rank."""
-    thread = threading.current_thread()
-    if isinstance(thread, RankThread):
-        return thread.expectations.append if thread.example is None else _compare
-    try:
-        pipe = rank_pipe.current()
-    except RuntimeError:
+    rank = this_rank.find()
+    if rank is None:
         return None
-    return pipe.tell_expectation if pipe.example is None else _compare
+    return rank.tell_expectation if rank.example is None else _compare
 
 
 def _compare(expectation: Expectation) -> None:

@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.cases.ranks_of_test import ranks_of
 from harness.model.errors import ChaosError, SettingError
-from harness.ranks.child import rank_pipe
+from harness.ranks import this_rank
+from harness.ranks.child.rank_pipe import RankPipe
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -166,5 +167,7 @@ def _do(deed: _Deed) -> None:
     if deed.verb == "delay":
         time.sleep(deed.seconds)
         return
-    rank_pipe.current().sabotage(deed.verb)
+    pipe = this_rank.current()
+    assert isinstance(pipe, RankPipe)  # the decorators refuse ranks that are threads
+    pipe.sabotage(deed.verb)
     os.kill(os.getpid(), signal.SIGKILL if deed.verb == "kill" else signal.SIGSTOP)

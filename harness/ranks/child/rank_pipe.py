@@ -30,6 +30,7 @@ from harness.model.outcome import (
 from harness.model.spec import LaunchSpec
 from harness.model.timeline import EXIT, SET_UP
 from harness.model.warning_data import IssuedWarning
+from harness.ranks import this_rank
 from harness.ranks.channel import FrameWriter
 from harness.ranks.child import listener, torch_state
 from harness.ranks.descriptors import OwnDescriptor, told_of_lost
@@ -63,15 +64,6 @@ from harness.ranks.progress import Progress
 
 _Order = TypeVar("_Order", bound=ToRank)
 
-_current: RankPipe | None = None
-
-
-def current() -> RankPipe:
-    """The channel of the rank that this process is. Raises RuntimeError if it is none."""
-    if _current is None or _current._pid != os.getpid():
-        raise RuntimeError("this can only be called in a rank of a test, while its body runs")
-    return _current
-
 
 class RankPipe:
     """The rank's end of the channel; the `pipe` that the `_run` and `run_test` hooks are given.
@@ -103,8 +95,8 @@ class RankPipe:
 
     def begin(self, stays: bool) -> None:
         """A test begins: nothing of the one before counts any more."""
-        global _current
-        _current, self.stays, self.outcome = self, stays, None
+        this_rank.set_for_process(self)
+        self.stays, self.outcome = stays, None
         self.example = None
         self._meetings = 0
         self._waits_to_leave = False

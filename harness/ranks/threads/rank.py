@@ -27,6 +27,7 @@ from harness.model.outcome import (
 from harness.model.pytest_outcomes import skip_of
 from harness.model.skips import skip_reason_of_exit
 from harness.model.timeline import EXIT, SET_UP
+from harness.ranks import this_rank
 from harness.ranks.problems import problem_of
 from harness.ranks.process_exit import exit_code_of
 from harness.ranks.progress import Progress
@@ -118,6 +119,10 @@ class RankThread(threading.Thread):
         """Wait for all ranks to come here, and learn what each has brought."""
         return self._world.meet(self.rank, label, value)
 
+    def tell_expectation(self, expectation: Expectation) -> None:
+        """The body has produced a text where it expects one, and texts are accepted."""
+        self.expectations.append(expectation)
+
     def blame(self, outcome: TimedOut | Deadlocked) -> None:
         """The rank, which still runs, has taken too long."""
         with self._lock:
@@ -136,6 +141,7 @@ class RankThread(threading.Thread):
         return True
 
     def run(self) -> None:
+        this_rank.set_for_thread(self)
         self.progress.enter(SET_UP)
         try:
             with self._generators.in_use():
