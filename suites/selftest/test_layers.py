@@ -23,8 +23,43 @@ BESIDE = {
     **{facade: [*ROOMS, *FACADES] for facade in FACADES},
 }
 # Beyond the order: the runner knows unittest only, and cases reach it through run_tests() alone.
-NEVER = {("runner", "cases")}
-ALSO = {("harness.cases.running", "runner")}
+NEVER = {("runner", "cases"), ("ranks", "strategies"), ("cases", "strategies")}
+ALSO = {
+    ("harness.cases.running", "runner"),
+    # The name of the module that a drop-in run imports first; nothing imports it by this.
+    ("harness.ranks.launch.preload_plan", "dropin"),
+    # The fork server imports the test classes before it forks.
+    ("harness.ranks.launch.launcher", "cases"),
+    # Compares the name of the main module with it.
+    ("harness.model.invocation", "__main__"),
+    # Looks into sys.modules whether the module is there.
+    ("harness._hypothesis_plugin", "cases"),
+}
+
+# Inside ranks, a folder may import these; "" is what lies beside the folders, which all may import.
+RANKS_ROOMS = {
+    "": {"launch"},
+    "launch": set(),
+    "watch": {"launch"},
+    "threads": {"watch"},
+    "child": {"launch"},
+    "torchrun": {"launch", "watch"},
+}
+# Who may import from ranks/torchrun: what starts the ranks of a test, and the runner's own part.
+ABOVE_TORCHRUN = {"harness.cases.process_ranks", "harness.runner.torchrun"}
+# What runs in the parent imports nothing of ranks/child but the entry of a rank.
+CHILD_ENTRY = "harness.ranks.child.main"
+STARTS_RANKS = {"harness.ranks.world", "harness.ranks.launch.launcher"}
+# Methods of test classes run in ranks, so the modules of these classes may import more.
+IN_RANKS = {
+    "harness.cases.classes",
+    "harness.cases.continuous_mixin",
+    "harness.cases.decorators.chaos",
+    "harness.cases.process_mixin_in_rank",
+    "harness.cases.properties.property_tests",
+    "harness.cases.properties.under_hypothesis",
+    "harness.cases.world_mixin",
+}
 WITHOUT_TORCH = ["harness", "harness.model", "harness.runner"]
 
 
@@ -36,15 +71,26 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imported_by(path: Path) -> set[str]:
-    """The modules of the package that a file imports, at any depth."""
+def imported_by(source: str) -> set[str]:
+    """The names of modules that a source imports, at any depth, or has in a string.
+
+    A module's name in a string is as good as an import: `import_module()` takes it, and so does the
+    list of what the fork server imports.
+    """
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.update({node.value} & _modules)
+    return names
+
+
+def ours(names: set[str]) -> set[str]:
+    """Those of the package."""
     return {name for name in names if name.split(".")[0] == "harness"}
 
 
@@ -53,15 +99,49 @@ def room_of(module: str) -> str:
     return parts[1] if len(parts) > 1 else "__init__"
 
 
+def ranks_room_of(module: str) -> str | None:
+    """The folder inside ranks; "" for what lies beside the folders, None elsewhere."""
+    parts = module.split(".")
+    if room_of(module) != "ranks" or len(parts) < 3:
+        return None
+    return parts[2] if parts[2] in RANKS_ROOMS else ""
+
+
+def may_import_of_ranks(importer: str, module: str) -> bool:
+    """Whether a module may import another, if that is in a folder of ranks."""
+    own, room = ranks_room_of(importer), ranks_room_of(module)
+    if not room or own == room or room_of(importer) == "bench":
+        return True
+    if room == "torchrun":
+        return importer in ABOVE_TORCHRUN
+    if room == "child":
+        is_entry = module.startswith(CHILD_ENTRY) and importer in STARTS_RANKS
+        return is_entry or importer in IN_RANKS
+    return own is None or room in RANKS_ROOMS[own]
+
+
 def may_import(importer: str, room: str) -> bool:
     own = room_of(importer)
+    if (importer, room) in ALSO:
+        return True
     if own in BESIDE:
         return room in {own, "_version", "__init__", *BESIDE[own]}
-    if room in {own, "_version", "__init__"} or (importer, room) in ALSO:
+    if room in {own, "_version", "__init__"}:
         return True
     if (own, room) in NEVER or room not in ROOMS:
         return False
     return ROOMS.index(room) < ROOMS.index(own)
+
+
+def is_of_child(module: str) -> bool:
+    return ranks_room_of(module) == "child"
+
+
+def is_torch(module: str) -> bool:
+    return module.split(".")[0] == "torch"
+
+
+_modules = set(modules())
 
 
 class TestLayers(unittest.TestCase):
@@ -73,10 +153,28 @@ class TestLayers(unittest.TestCase):
         wrong = [
             f"{importer} imports {name}"
             for importer, path in modules().items()
-            for name in imported_by(path)
+            for name in ours(imported_by(path.read_text()))
             if not may_import(importer, room_of(name))
         ]
         self.assertEqual(wrong, [])
+
+    def test_imports_inside_ranks(self):
+        wrong = [
+            f"{importer} imports {name}"
+            for importer, path in modules().items()
+            for name in ours(imported_by(path.read_text()))
+            if not may_import_of_ranks(importer, name)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_no_exception_is_for_nothing(self):
+        """Each module that may import more than others does."""
+        of_child = {
+            importer
+            for importer, path in modules().items()
+            if any(map(is_of_child, ours(imported_by(path.read_text()))))
+        }
+        self.assertLessEqual(IN_RANKS | STARTS_RANKS, of_child)
 
     def test_the_check_would_find_a_wrong_import(self):
         self.assertFalse(may_import("harness.model.clock", "ranks"))
@@ -84,6 +182,28 @@ class TestLayers(unittest.TestCase):
         self.assertFalse(may_import("harness.cases.testcase", "runner"))
         self.assertTrue(may_import("harness.cases.running", "runner"))
         self.assertTrue(may_import("harness.runner.main", "ranks"))
+        for importer, module in (
+            ("harness.ranks.pool", "harness.ranks.torchrun.cluster"),
+            ("harness.ranks.pool", "harness.ranks.watch.supervisor"),
+            ("harness.ranks.watch.supervisor", "harness.ranks.child.state"),
+            ("harness.ranks.launch.launcher", "harness.ranks.child.state"),
+            ("harness.cases.process_ranks", "harness.ranks.child.main"),
+            ("harness.runner.main", "harness.ranks.torchrun.cluster"),
+        ):
+            self.assertFalse(may_import_of_ranks(importer, module), (importer, module))
+        self.assertTrue(may_import_of_ranks("harness.ranks.world", CHILD_ENTRY))
+
+    def test_every_way_to_import_is_seen(self):
+        for source in (
+            "import harness.model.clock",
+            "from harness.model import clock",
+            "from harness.model.clock import now",
+            "def f():\n    import_module('harness.model.clock')",
+            "PRELOAD = ['harness.model.clock']",
+        ):
+            self.assertIn("harness.model.clock", imported_by(source), source)
+        for source in ("import torch.nn", "from torch import nn", "from torch.nn import Linear"):
+            self.assertTrue(any(map(is_torch, imported_by(source))), source)
 
     def test_facades_only_re_export(self):
         for facade in FACADES:
@@ -109,7 +229,7 @@ class TestLayers(unittest.TestCase):
 
     def test_model_never_imports_torch(self):
         for path in (PACKAGE / "model").glob("*.py"):
-            self.assertNotIn("import torch", path.read_text(), path.name)
+            self.assertFalse(any(map(is_torch, imported_by(path.read_text()))), path.name)
 
 
 class TestEveryModuleAlone(unittest.TestCase):
