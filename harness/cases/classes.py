@@ -1,4 +1,4 @@
-"""`DistributedTestBase`: rank tests that name a device and get the process group that suits it."""
+"""The classes that tests inherit from, under PyTorch's names: a mixin each, above `TestCase`."""
 
 from __future__ import annotations
 

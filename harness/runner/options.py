@@ -1,4 +1,4 @@
-"""What the user asked for, as one frozen value."""
+"""What the user asked for, as one frozen value, and how many tests and ranks run at once."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Assertions with state of their own: tensors compared, texts that tests expect."""
+"""Assertions with state of their own: comparison of tensors, texts that tests expect."""

@@ -1,4 +1,7 @@
-"""What a test says of itself: by a decorator of its method, or by its class, in an attribute."""
+"""Isolation, nodes and time limit of a test: by decorator, class attribute, or setting.
+
+A decorator of the method beats an attribute of the class, which beats the setting.
+"""
 
 from __future__ import annotations
 

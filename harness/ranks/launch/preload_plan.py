@@ -1,4 +1,9 @@
-"""What a fork server has to import before it may fork ranks, and what it answers."""
+"""What a fork server imports before it may fork ranks, and what it answers.
+
+torch imports its heaviest modules when they are first used, which for fresh ranks would be in every
+rank of every test. So the plan contains what the test's source suggests will be used. A wrong guess
+costs time only, and what was not foreseen is learnt from the ranks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Making a new process what its parent wants: environment, folder, path, arguments, output."""
+"""What a new process applies to itself: environment, folder, path, arguments, output, scheduling.
+
+It also ties itself to its parent here: when the parent is gone, whatever ended it, the kernel ends
+the process too.
+"""
 
 from __future__ import annotations
 

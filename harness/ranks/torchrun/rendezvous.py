@@ -1,6 +1,7 @@
-"""How a process of a given world comes to rank 0: it finds it, connects, and both prove themselves.
+"""How a process that torchrun or srun has started finds rank 0, and joins its world.
 
-Nothing that comes from the other end is believed before it has proved that it is rank 0's.
+Rank 0 publishes its address in torchrun's store, or listens on the port that all were told. Nothing
+that comes from the other end is believed before it has proved that it is rank 0's.
 """
 
 from __future__ import annotations

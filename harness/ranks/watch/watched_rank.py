@@ -1,4 +1,13 @@
-"""One rank as the supervisor sees it: its phase, what it has said, what became of it."""
+"""One rank as the supervisor sees it: its phase, what it has said, what became of it.
+
+    STARTING -Ready-> RUNNING -Report-> LEAVING -exit-> GONE
+                         ^                 |
+                         |               Waits, WaitsForExample
+                      next test            v
+                      or example <- PARKED, BETWEEN_EXAMPLES
+
+A process that exits is GONE from any phase. The first outcome that is settled stands.
+"""
 
 from __future__ import annotations
 

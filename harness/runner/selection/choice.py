@@ -1,4 +1,4 @@
-"""Which of the tests that the names mean are run after all, and in which order."""
+"""Choose the tests that run, their order, and how often each runs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,6 @@
-"""Run tests in several processes at once: the pool of workers, its schedule, one worker."""
+"""Run tests in several processes at once.
+
+`schedule` decides what runs next and where: pure bookkeeping, no process and no clock. `crew` is
+the loop that starts workers, hands out tests and replaces workers that die. `worker` is one worker
+as the runner sees it; `worker_main` is what runs in it. Read `schedule` first.
+"""
