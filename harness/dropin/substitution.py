@@ -1,6 +1,6 @@
 """Puts our ranks in the place of PyTorch's, for test files and helpers that import PyTorch's names.
 
-The only place in the project that changes what belongs to others. PyTorch's TestCase stays the base
+PyTorch's TestCase stays the base
 class, so that its `assertEqual` and its policies hold; what is exchanged is how a test gets ranks,
 and the decorators that decide whether it needs any.
 """
