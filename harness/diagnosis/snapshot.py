@@ -18,14 +18,12 @@ from typing import Any
 
 from harness.diagnosis import recorder
 from harness.diagnosis.sources import is_machinery, is_torch
+from harness.diagnosis.waits import wait_of
 from harness.model.clock import Deadline
 from harness.model.evidence import Collective, Group, Snapshot, Stack, ThreadStack, Waiting
 from harness.model.outcome import Place
+from harness.model.own_thread import is_own
 from harness.model.timeline import CollectiveSpan
-
-#: Threads of the harness itself in a rank; left out of every account.
-LISTENER, LIFELINE, GLOO = "harness-listener", "harness-lifeline", "harness-gloo"
-OWN_THREADS = frozenset({LISTENER, LIFELINE, GLOO})
 
 _MAX_FRAMES = 60
 
@@ -156,7 +154,7 @@ def stack_of_caller() -> Stack:
 
 def _threads(frames: dict[int, FrameType]) -> Iterator[ThreadStack]:
     main = threading.main_thread()
-    others = [t for t in threading.enumerate() if t is not main and t.name not in OWN_THREADS]
+    others = [t for t in threading.enumerate() if t is not main and not is_own(t)]
     for thread in (main, *others):
         frame = frames.get(thread.ident or 0)
         if frame is not None:
@@ -253,9 +251,9 @@ _PLAIN_WAIT = re.compile(r"\.wait\(\s*\)")
 
 def _waiting(frame: FrameType) -> Waiting | None:
     """The call in which the main thread waits for other ranks; None if it may do anything else."""
-    meeting = _meeting(frame)
-    if meeting is not None:
-        return Waiting("meeting", meeting)
+    registered = wait_of(threading.main_thread())
+    if registered is not None:
+        return registered
     run = list(_torch_frames(frame))
     if not run:
         # The user's own work.wait(). With arguments it may be a wait that is meant to end.
@@ -269,15 +267,6 @@ def _waiting(frame: FrameType) -> Waiting | None:
             return Waiting(name, name, _peers(inner, name))
         if name in _RENDEZVOUS:
             return _rendezvous(inner)
-    return None
-
-
-def _meeting(frame: FrameType | None) -> str | None:
-    """What the ranks meet for, if the thread waits in a meeting of the harness's own."""
-    while frame is not None and (_is_ours(frame) or frame.f_code.co_filename == threading.__file__):
-        if frame.f_code.co_name == "meet":
-            return str(frame.f_locals["label"])
-        frame = frame.f_back
     return None
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.diagnosis.sources import is_foreign, is_hypothesis, is_machinery, is_torch
-from harness.model import settings
+from harness.model import own_thread, settings
 from harness.model.evidence import ThreadStack
 from harness.model.invocation import short_path
 from harness.model.outcome import Place
@@ -57,12 +57,8 @@ _OF_A_DUMP = ("Thread 0x", "Current thread 0x", "  File ", "  ...", "  <", "Exte
 
 
 def _is_own(frames: Iterable[Place]) -> bool:
-    """Whether a stack is of a thread that the harness started: its functions tell."""
-    return any(f.function in _OWN_FUNCTIONS and is_machinery(f.file) for f in frames)
-
-
-# What the harness's threads in a rank run (harness.ranks.child.listener, child_lifeline).
-_OWN_FUNCTIONS = frozenset({"_listen", "_end_with_parent", "let_go"})
+    """Whether a stack is of one of the harness's own threads."""
+    return any(frame.file == own_thread.FILE for frame in frames)
 
 
 def shown_stack(frames: Sequence[Place], test: str = "") -> list[str]:

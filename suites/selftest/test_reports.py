@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shlex
 import signal
+import tempfile
+import threading
 import unittest
 from unittest import mock
 
@@ -12,6 +15,7 @@ from harness.cases.decorators import overrides
 from harness.cases.decorators.overrides import timeout, timeout_of
 from harness.diagnosis import native
 from harness.diagnosis.report import describe, headline
+from harness.diagnosis.snapshot import take
 from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
 from harness.diagnosis.words import rank_list, shortened
 from harness.model import rerun
@@ -37,6 +41,7 @@ from harness.model.outcome import (
     Skipped,
     TimedOut,
 )
+from harness.model.own_thread import OwnThread
 from harness.model.rank_report import RankReport, Tail
 from harness.model.verdict import judge
 
@@ -160,6 +165,11 @@ Current thread 0x00007f2 [MainThread] (most recent call first):
 """
 
 
+def names(stack: ThreadStack) -> list[str]:
+    """The functions of a stack."""
+    return [frame.function for frame in stack.frames]
+
+
 class TestStacks(unittest.TestCase):
     def test_main_thread_first(self):
         main, other = parse_faulthandler(DUMP)
@@ -172,6 +182,36 @@ class TestStacks(unittest.TestCase):
         )
         stacks = parse_faulthandler(crashed, current_first=True)
         self.assertEqual([s.name for s in stacks], ["straggler", "MainThread"])
+
+    def test_own_threads_are_left_out_and_others_of_their_names_are_not(self):
+        go_on = threading.Event()
+        arrived = threading.Barrier(3)
+
+        def wait_for_the_test() -> None:
+            arrived.wait()
+            go_on.wait()
+
+        threads = [
+            OwnThread(wait_for_the_test, (), "harness-listener"),
+            threading.Thread(target=wait_for_the_test, name="harness-listener"),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            arrived.wait(60)
+            with tempfile.TemporaryFile("w+") as file:
+                faulthandler.dump_traceback(file, all_threads=True)
+                file.seek(0)
+                dumped = parse_faulthandler(file.read())
+            taken = take(issued_where=False)
+        finally:
+            go_on.set()
+        for thread in threads:
+            thread.join()
+        found = [stack for stack in taken.threads if "wait_for_the_test" in names(stack)]
+        self.assertEqual([stack.name for stack in found], ["harness-listener"])
+        # A dump of Python 3.11 does not have the names of threads.
+        self.assertEqual(sum("wait_for_the_test" in names(stack) for stack in dumped), 1)
 
     def test_nothing(self):
         self.assertEqual(parse_faulthandler(""), ())

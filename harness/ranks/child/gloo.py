@@ -20,12 +20,11 @@ and the first of them that is destroyed ends the loop of all.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.diagnosis.snapshot import GLOO
 from harness.model import settings
+from harness.model.own_thread import OwnThread
 from harness.ranks.descriptors import open_files
 
 # Groups that are going down at a time; each has threads and descriptors until it is gone.
@@ -88,7 +87,7 @@ class _Closing:
     def __init__(self, backends: list[Any], files: Mapping[str, str]) -> None:
         self.test = _test
         self._files = files
-        self._thread = threading.Thread(target=let_go, args=(backends,), name=GLOO, daemon=True)
+        self._thread = OwnThread(let_go, (backends,), "harness-gloo")
         self._thread.start()
 
     @property

@@ -11,12 +11,12 @@ import queue
 import select
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from harness.diagnosis import snapshot
 from harness.model.evidence import Snapshot
+from harness.model.own_thread import OwnThread
 from harness.model.timeline import CollectiveSpan
 from harness.ranks.channel import FrameReader
 from harness.ranks.handle import STACKS_SIGNAL
@@ -71,7 +71,7 @@ def start(
     """
     orders: Orders = queue.SimpleQueue()
     arguments = (fd, send, orders, progress, look)
-    thread = threading.Thread(target=_listen, args=arguments, name=snapshot.LISTENER, daemon=True)
+    thread = OwnThread(_listen, arguments, "harness-listener")
     thread.start()
     return orders
 

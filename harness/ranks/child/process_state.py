@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from harness.diagnosis.snapshot import OWN_THREADS
+from harness.model.own_thread import is_own
 from harness.ranks.child import kept_group
 from harness.ranks.descriptors import open_files
 
@@ -88,7 +88,7 @@ def _arithmetic() -> Mapping[str, str]:
 
 
 def threads() -> Mapping[str, Any]:
-    return {repr(t.name): True for t in threading.enumerate() if t.name not in OWN_THREADS}
+    return {repr(t.name): True for t in threading.enumerate() if not is_own(t)}
 
 
 def processes() -> Mapping[str, Any]:

@@ -13,10 +13,11 @@ from multiprocessing.connection import Connection
 from typing import TypeVar
 
 from harness.diagnosis import snapshot
+from harness.diagnosis.waits import registered
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline
 from harness.model.errors import PeerLeftError
-from harness.model.evidence import Snapshot
+from harness.model.evidence import Snapshot, Waiting
 from harness.model.example import Example, Remarks
 from harness.model.expectation import Expectation
 from harness.model.outcome import (
@@ -185,13 +186,17 @@ class RankPipe:
             PeerLeftError: if a rank has ended its test, or has come to another meeting.
         """
         number, self._meetings = self._meetings, self._meetings + 1
-        self._send(AtMeeting(label, value))
-        answer = self._await(MeetingAnswer)
-        while answer.number != number:  # of a meeting that a signal's handler has left
+        with registered(Waiting("meeting", label), self._has_order):
+            self._send(AtMeeting(label, value))
             answer = self._await(MeetingAnswer)
+            while answer.number != number:  # of a meeting that a signal's handler has left
+                answer = self._await(MeetingAnswer)
         if answer.error:
             raise PeerLeftError(answer.error)
         return answer.all_values
+
+    def _has_order(self) -> bool:
+        return self._orders is not None and not self._orders.empty()
 
     def take_terminal(self) -> None:
         """Wait until this rank has the parent's terminal. Raises RuntimeError if it cannot."""

@@ -12,12 +12,11 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing import process
 from multiprocessing.connection import wait
 
-from harness.diagnosis.snapshot import LIFELINE
+from harness.model.own_thread import OwnThread
 
 
 def become(
@@ -98,7 +97,7 @@ def attach() -> int | None:
         if not wait([fd], 0):
             return fd
     # Elsewhere, or if the parent went before the kernel was asked to watch it.
-    threading.Thread(target=_end_with_parent, args=(fd,), name=LIFELINE, daemon=True).start()
+    OwnThread(_end_with_parent, (fd,), "harness-lifeline").start()
     return fd
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch.testing._internal.distributed import multi_threaded_pg as torchs
 
+from harness.diagnosis.waits import registered
 from harness.model.evidence import Waiting
 from harness.ranks.threads.ledger import TERMINATED
-from harness.ranks.threads.waits import registered
 
 # The member, by its rank in the group, whose thread does the work for all, as in torch's class.
 WORKER = 0

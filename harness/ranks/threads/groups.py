@@ -29,10 +29,10 @@ from torch.testing._internal.distributed import multi_threaded_pg as torchs
 from torch.utils import _pytree as pytree
 
 from harness.diagnosis.snapshot import stack_of_caller
+from harness.diagnosis.waits import registered
 from harness.model.evidence import Group, Waiting
 from harness.ranks.threads.collectives import WORKER, ThreadCollective, WorkFailedError
 from harness.ranks.threads.ledger import TERMINATED, Call, Ledger
-from harness.ranks.threads.waits import registered
 
 _numbers = itertools.count(1)
 

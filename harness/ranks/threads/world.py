@@ -17,6 +17,7 @@ from dataclasses import replace
 from harness.diagnosis import deadlock
 from harness.diagnosis.position import Position, position_of_rank, table
 from harness.diagnosis.snapshot import take_of_thread
+from harness.diagnosis.waits import registered, wait_of
 from harness.diagnosis.words import state
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
@@ -26,7 +27,6 @@ from harness.model.outcome import Deadlocked, Ended, TimedOut
 from harness.model.rank_report import RankReport
 from harness.ranks.messages import MeetingAnswer
 from harness.ranks.threads.rank import RankEnded, RankThread
-from harness.ranks.threads.waits import registered, wait_of
 from harness.ranks.watch import where
 from harness.ranks.watch.meetings import Meetings
 

@@ -10,7 +10,6 @@ import _thread
 import contextlib
 import os
 import queue
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Protocol
 
 from harness.diagnosis import snapshot
 from harness.diagnosis.position import position_of_process, table
+from harness.model.own_thread import OwnThread
 from harness.ranks.descriptors import OwnDescriptor
 
 #: How long a witness may take to answer. It gives mute ranks a second; the rest is for a machine
@@ -92,7 +92,7 @@ class _Attendant:
                 _thread.start_new_thread(self._start, ())
 
     def _start(self) -> None:
-        threading.Thread(target=self._serve, name="harness-whereabouts", daemon=True).start()
+        OwnThread(self._serve, (), "harness-where").start()
 
     def _serve(self) -> None:
         while self._questions.get():

@@ -1,4 +1,4 @@
-"""What each thread rank waits for: registered before the thread blocks, read for snapshots."""
+"""What ranks wait for: registered before a thread blocks, read for snapshots."""
 
 from __future__ import annotations
 
