@@ -49,6 +49,7 @@ from .model.errors import (
     MismatchedCollectivesError,
     PeerLeftError,
     ProcessLeakError,
+    ProcessLeakWarning,
     PropertyError,
     RanksDeadlockedError,
     RanksDiedError,
@@ -56,15 +57,16 @@ from .model.errors import (
     RanksError,
     RanksFailedError,
     RanksRaisedError,
+    RanksSpawnedWarning,
     RanksTimedOutError,
     SettingError,
     StateLeakError,
+    StateLeakWarning,
+    ThreadLeakWarning,
+    WorldExitWarning,
     WorldSizeError,
 )
 from .model.marks import serial, uses_resources
-from .ranks.launch.launcher import RanksSpawnedWarning
-from .ranks.leftovers import ProcessLeakWarning, StateLeakWarning, ThreadLeakWarning
-from .ranks.pool import WorldExitWarning
 from .ranks.stores import create_tcp_store, file_store, hash_store, tcp_store
 
 __version__: str

@@ -20,6 +20,7 @@ from harness.model.errors import (
     BodyNotRunError,
     HarnessError,
     ProcessLeakError,
+    ProcessLeakWarning,
     RanksDeadlockedError,
     RanksDiedError,
     RanksDisagreeError,
@@ -27,6 +28,8 @@ from harness.model.errors import (
     RanksRaisedError,
     RanksTimedOutError,
     StateLeakError,
+    StateLeakWarning,
+    ThreadLeakWarning,
 )
 from harness.model.outcome import (
     Deadlocked,
@@ -41,12 +44,7 @@ from harness.model.outcome import (
 from harness.model.rank_report import RankReport
 from harness.model.rerun import command_for
 from harness.model.verdict import TEST_FAULTS, Verdict, VerdictKind, by_subtest
-from harness.ranks.leftovers import (
-    Leftover,
-    ProcessLeakWarning,
-    StateLeakWarning,
-    ThreadLeakWarning,
-)
+from harness.ranks.leftovers import Leftover
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 

@@ -1,4 +1,4 @@
-"""Every exception that the harness raises: who raises it, and what to do about it.
+"""Every exception that the harness raises, and every category of warnings that it issues.
 
 The verdict of a rank test is one of the `Ranks…Error` classes. They all derive from `RuntimeError`,
 which PyTorch's harness raises, so code that catches it works here, too. Where an assertion of the
@@ -113,3 +113,23 @@ class ExampleValueError(PropertyError, TypeError):
 
 class FlakyExampleError(RanksError):
     """An example of a property test failed, and did not fail when it was run again."""
+
+
+class WorldExitWarning(UserWarning):
+    """Ranks that stayed for several tests did not end as they should, or left something running."""
+
+
+class ThreadLeakWarning(UserWarning):
+    """A thread rank could not be ended and still runs."""
+
+
+class StateLeakWarning(UserWarning):
+    """A test has left its ranks other than it found them, so they do not stay for another test."""
+
+
+class ProcessLeakWarning(UserWarning):
+    """A test has passed, but a process that it started was still running."""
+
+
+class RanksSpawnedWarning(UserWarning):
+    """Ranks are started as fresh interpreters, seconds each, because forking is not safe."""

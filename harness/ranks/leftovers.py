@@ -56,18 +56,6 @@ class Leftover:
         return f"{owner} left process {self.pid}{where} behind: {self.command}"
 
 
-class ThreadLeakWarning(UserWarning):
-    """A thread rank could not be ended and still runs."""
-
-
-class StateLeakWarning(UserWarning):
-    """A test has left its ranks other than it found them, so they do not stay for another test."""
-
-
-class ProcessLeakWarning(UserWarning):
-    """A test has passed, but a process that it started was still running."""
-
-
 #: The processes of all worlds of this process; each is the leader of its process group.
 ranks_at_work: set[int] = set()
 

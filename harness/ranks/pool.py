@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.diagnosis.words import count
 from harness.model import settings
+from harness.model.errors import WorldExitWarning
 from harness.model.spec import LaunchSpec
 from harness.ranks import folders
 from harness.ranks.leftovers import LEAVING_S
@@ -31,10 +32,6 @@ _MAX_IDLE_WORLDS = 4
 
 # What differs from test to test and is applied by each rank anew.
 _OF_THE_TEST = frozenset({"TMPDIR", "PYTEST_CURRENT_TEST"})
-
-
-class WorldExitWarning(UserWarning):
-    """Ranks that stayed for several tests did not end as they should, or left something running."""
 
 
 def surroundings(spec: LaunchSpec) -> object:

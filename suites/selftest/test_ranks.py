@@ -547,7 +547,8 @@ class TestForkSafety(unittest.TestCase):
         self.assertIn("(ModuleNotFoundError: No module named 'no'): correct it", told)
 
     def test_the_reason_is_shown_once(self):
-        from harness.ranks.launch.launcher import Launcher, RanksSpawnedWarning
+        from harness.model.errors import RanksSpawnedWarning
+        from harness.ranks.launch.launcher import Launcher
 
         launcher = Launcher()
         with warnings.catch_warnings(record=True) as caught:

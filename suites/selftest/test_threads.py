@@ -11,8 +11,7 @@ import torch
 import torch.distributed as dist
 
 from harness.cases.thread_mixin import spawn_threads_and_init_comms
-from harness.model.errors import HookSignatureError, SettingError
-from harness.ranks.leftovers import ThreadLeakWarning
+from harness.model.errors import HookSignatureError, SettingError, ThreadLeakWarning
 from suites.samples import threaded
 from suites.selftest.support import run_case
 

@@ -10,8 +10,8 @@ import warnings
 from unittest import mock
 
 from harness import run_on_ranks
+from harness.model.errors import StateLeakWarning
 from harness.model.warning_data import current_filters, set_filters
-from harness.ranks.leftovers import StateLeakWarning
 from suites.samples import warns
 from suites.selftest.support import CommandTestCase, run_case
 

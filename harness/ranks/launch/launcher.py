@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.model import settings
 from harness.model.clock import Deadline
+from harness.model.errors import RanksSpawnedWarning
 from harness.model.module_sources import sources_of
 from harness.ranks import folders
 from harness.ranks.launch.adopted_server import AdoptedServer
@@ -38,10 +39,6 @@ _BASE_MODULES = (
     "harness.cases.classes",
     "harness.ranks.child.main",
 )
-
-
-class RanksSpawnedWarning(UserWarning):
-    """Ranks are started as fresh interpreters, seconds each, because forking is not safe."""
 
 
 class Launcher:
