@@ -29,6 +29,7 @@ from typing import NoReturn, TextIO
 from harness.model import invocation, settings
 from harness.model.clock import now
 from harness.model.errors import HarnessError
+from harness.model.own_thread import OwnThread
 from harness.model.temporarily import changed
 from harness.ranks import folders
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
@@ -154,7 +155,7 @@ class _Worker:
         self._orders: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         # From the start: the supervisor of a test looks for questions only if somebody may ask.
         where.attend(lambda text: self._send({"kind": "where", "text": text}))
-        listener = threading.Thread(target=self._listen, name="harness-worker", daemon=True)
+        listener = OwnThread(self._listen, (), "harness-worker")
         listener.start()
         change_in_forks([signal.SIGTERM], self._let_go_in_a_fork)
 
