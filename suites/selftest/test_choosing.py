@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hypothesis
 from _pytest.mark.expression import Expression
-from hypothesis import given, reject
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.model.clock import now
@@ -146,7 +146,7 @@ class TestExpressions(unittest.TestCase):
         )
         self.assertEqual(matcher(pattern)(test_id), expected)
 
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.settings(max_examples=1000, deadline=None)
     @given(
         st.lists(st.sampled_from(["a", "B", "and", "or", "not", "(", ")", " ", "  "])).map("".join),
         st.text("ab ", max_size=5),
@@ -155,9 +155,9 @@ class TestExpressions(unittest.TestCase):
         try:
             expression = Expression.compile(pattern)
         except SyntaxError:  # in pytest 9, also its own error of usage
-            reject()
+            return  # most texts; rejecting them would fail Hypothesis's health check
         if not pattern.strip():
-            reject()  # to pytest, an expression that nothing matches
+            return  # to pytest, an expression that nothing matches
         expected = expression.evaluate(lambda name, **_: name.lower() in test_id.lower())
         self.assertEqual(matcher(pattern)(test_id), expected)
 
