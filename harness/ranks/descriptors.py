@@ -20,6 +20,8 @@ from harness.model.clock import Deadline
 
 #: The terminal of this process's session, if it has one.
 TERMINAL = "/dev/tty"
+#: How soon a process notices that a test has closed its channel and goes on, in milliseconds.
+LOOK_MS = 500
 
 
 class OwnDescriptor:

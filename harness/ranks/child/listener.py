@@ -19,6 +19,7 @@ from harness.model.evidence import Snapshot
 from harness.model.own_thread import OwnThread
 from harness.model.timeline import CollectiveSpan
 from harness.ranks.channel import FrameReader
+from harness.ranks.descriptors import LOOK_MS
 from harness.ranks.handle import STACKS_SIGNAL
 from harness.ranks.messages import (
     ConnectingAnswer,
@@ -44,9 +45,6 @@ def register_stacks_signal(path: str) -> None:
 
 
 _pipes: list[Any] = []
-
-#: How soon a process notices that a test has closed its channel and goes on.
-LOOK_MS = 500
 
 
 #: What the parent says that is for the main thread; None once it says no more.

@@ -33,8 +33,7 @@ from harness.model.own_thread import OwnThread
 from harness.model.temporarily import changed
 from harness.ranks import folders
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
-from harness.ranks.child import listener as child_listener
-from harness.ranks.descriptors import OwnDescriptor, lost_descriptors, told_of_lost
+from harness.ranks.descriptors import LOOK_MS, OwnDescriptor, lost_descriptors, told_of_lost
 from harness.ranks.launch import import_effects, open_files, process, quit_key
 from harness.ranks.launch.launcher import launcher
 from harness.ranks.launch.preload import forget_exit_handlers_of_the_server, plan_of_this_server
@@ -185,7 +184,7 @@ class _Worker:
         poller.register(self._connection.fileno(), select.POLLIN)
         while not reader.closed:
             # The kernel says nothing of a descriptor that is closed while somebody waits for it.
-            poller.poll(child_listener.LOOK_MS)
+            poller.poll(LOOK_MS)
             if not self._channel.is_intact:
                 self._record_closed_channel()
             for message in reader.read():
