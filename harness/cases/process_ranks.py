@@ -173,7 +173,7 @@ class ProcessRanks(RanksInRank):
             return reason
         size = check_world_size(self.case.world_size, type(self.case).__qualname__)
         if size > ranks.size:
-            return f"needs {size} ranks; the world that was given has {ranks.size}"
+            return f"needs {size} ranks; torchrun started only {ranks.size}"
         return None
 
     def join(self, fn: Callable[[], Any]) -> None:

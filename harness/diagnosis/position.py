@@ -86,7 +86,9 @@ def position_of_process(snapshot: Snapshot) -> Position:
     own = next((frame for frame in frames if not is_foreign(frame.file)), None)
     if own is None:
         in_test = any(frame.function == "run" and frame.file == _CASE for frame in frames)
-        return Position("main thread", "begins or ends a test" if in_test else "is in no test")
+        return Position(
+            "main thread", "is setting up or tearing down a test" if in_test else "is in no test"
+        )
     doing = f"waits in {awaited(snapshot)}" if snapshot.waiting is not None else "runs"
     return Position("main thread", doing, shown_place(own))
 

@@ -121,8 +121,8 @@ def _parting_line(parting: Parting) -> str:
     where = f"collective {parting.seq} of {group}"
     absent = [rank for rank, call in parting.calls.items() if call is None]
     if parting.is_mismatch:
-        return f"{rank_list(sorted(parting.calls))} part at {where}"
-    return f"{rank_list(absent)} never came to {where}"
+        return f"{rank_list(sorted(parting.calls))} diverge at {where}"
+    return f"{rank_list(absent)} never reached {where}"
 
 
 def _parting_rows(parting: Parting) -> Iterator[str]:

@@ -29,7 +29,7 @@ _MAX_TEXT = 6000
 def explain(outcome: Outcome) -> str:
     """An outcome, told in a line."""
     if isinstance(outcome, Passed):
-        return "passed, though it was meant to exit otherwise"
+        return "passed, but the test expected another exit code"
     if isinstance(outcome, Skipped):
         return f"skipped: {outcome.reason}"
     if isinstance(outcome, Failed | Raised):
@@ -42,7 +42,7 @@ def explain(outcome: Outcome) -> str:
     if isinstance(outcome, TimedOut):
         return _explain_timeout(outcome)
     if isinstance(outcome, Deadlocked):
-        return "waits for what can no longer come"
+        return "waits for something that can no longer happen"
     if isinstance(outcome, Lost):
         return f"lost: {outcome.reason}"
     if isinstance(outcome, Ended):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-#: Set to have tests take what they produce for what they expect from now on (expecttest's name).
+#: Set to update the texts that tests expect (expecttest's name).
 ACCEPT_VARIABLE = "EXPECTTEST_ACCEPT"
 
 

@@ -180,7 +180,7 @@ TIMEOUT_S = Setting(
     "DISTRIBUTED_TESTS_DEFAULT_TIMEOUT",
     300.0,
     seconds,
-    "Seconds that the body of a rank test may take. Starting the ranks is not counted.",
+    "Time limit for the body of a rank test, in seconds. Starting the ranks does not count.",
 )
 START_TIMEOUT_S = Setting(
     "HARNESS_START_TIMEOUT",

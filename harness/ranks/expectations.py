@@ -51,7 +51,7 @@ def _tell_or_compare(
     expect_filters: dict[str, str] | None = None,
     **kwargs: Any,
 ) -> None:
-    """expecttest's `assert_expected_inline`, which see."""
+    """Stand in for expecttest's `assert_expected_inline`."""
     tell = teller() if is_accepting() else None
     if tell is None:
         _theirs(actual, expect, skip + 1, pos=pos, expect_filters=expect_filters, **kwargs)

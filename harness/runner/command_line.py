@@ -93,13 +93,13 @@ def parse(argv: Sequence[str], prog: str) -> Options:
 
 
 def _add_selection(parser: Parser) -> None:
-    group = parser.add_argument_group("which tests, and in which order")
+    group = parser.add_argument_group("Select and order tests")
     group.add_argument(
         "names",
         nargs="*",
         type=arguments.name,
         metavar="NAME",
-        help="what to run (default: all suites)",
+        help="tests to run (default: all suites)",
     )
     group.add_argument(
         "-k",
@@ -108,28 +108,30 @@ def _add_selection(parser: Parser) -> None:
         default=[],
         metavar="PATTERN",
         dest="patterns",
-        help="only tests whose name contains PATTERN or matches it as a wildcard, whatever the "
-        "case; several of these with and, or, not and parentheses are an expression; may be "
-        "repeated",
+        help="run only tests whose name contains PATTERN, or matches it as a wildcard; case does "
+        "not matter; combine patterns with and, or, not and parentheses; may be repeated",
     )
     group.add_argument(
-        "--list", action="store_true", dest="list_only", help="print the names of the tests only"
+        "--list",
+        action="store_true",
+        dest="list_only",
+        help="print the names of the tests, and run nothing",
     )
     group.add_argument(
-        "--rerun-failed", action="store_true", help="only tests that failed when they ran last"
+        "--rerun-failed", action="store_true", help="run only tests that failed last time"
     )
     group.add_argument(
-        "--failed-first", action="store_true", help="tests that failed when they ran last go first"
+        "--failed-first", action="store_true", help="run tests that failed last time first"
     )
     group.add_argument(
         "--shard",
         type=arguments.shard,
         metavar="K/N",
-        help="only the Kth of N parts, which take about as long as each other going by past runs; "
-        "auto: the part that a Slurm array, torchrun, srun, GitLab, CircleCI or Buildkite says",
+        help="run the Kth of N parts of about equal duration, judged by past runs; auto: take K "
+        "and N from a Slurm array, torchrun, srun, GitLab, CircleCI or Buildkite",
     )
     group.add_argument(
-        "--shuffle", action="store_true", help="run in a random order, which hangs on the seed"
+        "--shuffle", action="store_true", help="run in random order, determined by --seed"
     )
     group.add_argument(
         "--repeat", type=arguments.positive, default=1, metavar="N", help="run every test N times"
@@ -139,39 +141,38 @@ def _add_selection(parser: Parser) -> None:
         type=arguments.seconds,
         dest="stress_s",
         metavar="SECONDS",
-        help="go on running all of them, again and again, for so long",
+        help="repeat the selected tests until SECONDS have passed",
     )
 
 
 def _add_execution(parser: Parser) -> None:
-    group = parser.add_argument_group("how they run")
+    group = parser.add_argument_group("Run tests")
     group.add_argument(
         "-j",
         "--jobs",
         type=arguments.jobs,
         metavar="N",
-        help="how many tests run at once, each in a worker process (default: twice the cores, at "
-        "most 16; 1 with --torch-checkout); 0 runs all in this process, where a debugger can "
-        "follow",
+        help="run N tests at once, each in a worker process (default: twice the cores, at most 16; "
+        "1 with --torch-checkout); 0 runs all tests in this process, where a debugger can follow",
     )
     group.add_argument(
         "--max-ranks",
         type=arguments.positive,
         metavar="N",
-        help="how many ranks may be alive at once (default: 8 a core); a test that needs more runs "
-        "without others that have ranks",
+        help="have at most N ranks alive at once (default: 8 per core); a test that needs more "
+        "runs while no other test has ranks",
     )
     group.add_argument(
         "--devices",
         type=arguments.device_list,
         metavar="LIST",
-        help="devices (GPUs) to hand out to tests, separated by commas (default: all there are)",
+        help="devices (GPUs) that tests may use, separated by commas (default: all)",
     )
     group.add_argument(
         "--isolation",
         choices=ISOLATIONS,
-        help="how much of a world a test shares with the one before it: nothing, its processes, or "
-        f"these and their process group (default: {settings.ISOLATION.default})",
+        help="what a test shares with the one before it: nothing (process), the processes (group), "
+        f"or these and their process group (none) (default: {settings.ISOLATION.default})",
     )
     group.add_argument(
         "--seed",
@@ -182,16 +183,16 @@ def _add_execution(parser: Parser) -> None:
     group.add_argument(
         "--accept",
         action="store_true",
-        help="have tests take what they produce for what they expect: assertExpectedInline edits "
-        "their source, assertExpected writes its file",
+        help="update the texts that tests expect: assertExpectedInline edits the source, "
+        "assertExpected writes its file",
     )
     group.add_argument(
         "--retries",
         type=arguments.natural,
         default=0,
         metavar="N",
-        help="try a test that fails up to N times more, in a fresh process with fresh ranks; one "
-        "that passes then is flaky",
+        help="retry a failing test up to N times, in a fresh process with fresh ranks; if it then "
+        "passes, it is flaky",
     )
     group.add_argument(
         "--flaky",
@@ -199,13 +200,13 @@ def _add_execution(parser: Parser) -> None:
         dest="flaky_fails",
         default=False,
         action=_Flaky,
-        help="whether a flaky test fails the run (default: pass)",
+        help="whether flaky tests pass or fail the run (default: pass)",
     )
     group.add_argument(
         "--insecure-world",
         action="store_true",
-        help="under torchrun or srun, let the processes come together without a secret: whoever "
-        "can connect to rank 0's host can then run code as you (docs/scaling.md)",
+        help="under torchrun or srun, let processes join without a secret; anybody who can connect "
+        "to rank 0's host can then run code as you (docs/scaling.md)",
     )
 
 
@@ -220,7 +221,7 @@ def add_max_skips(parser: argparse._ActionsContainer) -> None:
 
 
 def _add_limits(parser: Parser) -> None:
-    group = parser.add_argument_group("when to stop")
+    group = parser.add_argument_group("Stop a test or the run")
     group.add_argument("-f", "--failfast", action="store_true", help="stop at the first failure")
     group.add_argument(
         "--maxfail",
@@ -235,37 +236,36 @@ def _add_limits(parser: Parser) -> None:
         type=arguments.seconds,
         metavar="SECONDS",
         dest="timeout_s",
-        help="what the body of a rank test may take, where neither the test nor its class says "
-        f"(default: {settings.TIMEOUT_S.default:g}); its ranks' stacks are reported, then they are "
-        "ended",
+        help="time limit for the body of a rank test, unless the test or its class has one "
+        f"(default: {settings.TIMEOUT_S.default:g}); the failure shows the ranks' stacks",
     )
     group.add_argument(
         "--test-timeout",
         type=arguments.seconds,
         metavar="SECONDS",
         dest="test_timeout_s",
-        help="what any test may take in all, with ranks or without; where it was is reported, then "
-        "its worker is ended (default: no limit)",
+        help="time limit for a whole test, with or without ranks; the report says where the "
+        "test was (default: no limit)",
     )
     group.add_argument(
         "--run-timeout",
         type=arguments.seconds,
         metavar="SECONDS",
         dest="run_timeout_s",
-        help="after so long, end what runs, start nothing more, report, and fail (default: no "
-        "limit)",
+        help="time limit for the whole run: running tests are ended, the others do not start, and "
+        "the run fails (default: no limit)",
     )
 
 
 def _add_output(parser: Parser) -> None:
-    group = parser.add_argument_group("what is shown and written")
-    group.add_argument("-v", "--verbose", action="store_true", help="a line for every test")
+    group = parser.add_argument_group("Show and report")
+    group.add_argument("-v", "--verbose", action="store_true", help="print a line for every test")
     group.add_argument(
         "-s",
         action="store_true",
         dest="live_output",
-        help="show what tests and ranks print while they run, each line of a rank's with its rank "
-        "in front; one test at a time unless -j says otherwise",
+        help="show the output of tests and ranks while they run, each line with its rank; runs one "
+        "test at a time unless -j is given",
     )
     group.add_argument(
         "--slow-after",
@@ -273,31 +273,31 @@ def _add_output(parser: Parser) -> None:
         default=Options.slow_s,
         metavar="SECONDS",
         dest="slow_s",
-        help=f"point out tests that run for longer (default: {Options.slow_s:g}; 0 for never)",
+        help=f"report tests that run longer than this (default: {Options.slow_s:g}; 0: never)",
     )
     for name, told in {
-        "--junit": "write a report in JUnit's XML",
-        "--html": "write a report as one HTML file, with pictures of the ranks",
+        "--junit": "write a report in JUnit XML",
+        "--html": "write a report as one HTML file, with timelines of the ranks",
         "--trace": "write a trace for Perfetto or chrome://tracing",
-        "--records": "write all that is known of the run, for merge-reports",
+        "--records": "write all data of the run, for merge-reports",
     }.items():
         group.add_argument(name, type=arguments.path, metavar="PATH", help=told)
     group.add_argument(
         "--history",
         type=arguments.path,
         metavar="PATH",
-        help="file of the durations and outcomes of past runs (default: in your cache folder)",
+        help="the file with durations and outcomes of past runs (default: in your cache folder)",
     )
     group.add_argument(
         "--no-history",
         action="store_false",
         dest="keeps_history",
-        help="neither read nor write that file",
+        help="do not read or write the history",
     )
 
 
 def _add_torchs(parser: Parser) -> None:
-    group = parser.add_argument_group("tests for PyTorch's own harness")
+    group = parser.add_argument_group("Run tests for PyTorch's own harness")
     group.add_argument(
         "--torch-checkout",
         type=arguments.path,
@@ -329,10 +329,10 @@ def _contradictions(options: Options) -> list[tuple[bool, str]]:
             options.accept and (options.jobs or 0) > 1,
             "--accept edits test files, which only one test at a time may do: leave out -j",
         ),
-        (alone and options.retries > 0, "--retries needs worker processes, which -j 0 has not"),
+        (alone and options.retries > 0, "--retries needs worker processes; -j 0 has none"),
         (
             alone and options.test_timeout_s is not None,
-            "--test-timeout needs worker processes, which -j 0 has not",
+            "--test-timeout needs worker processes; -j 0 has none",
         ),
         (
             options.repeat > 1 and options.stress_s is not None,

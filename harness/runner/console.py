@@ -181,7 +181,7 @@ class Console:
                 if text.strip():
                     self.say(f"\n{name} of the test's own process:\n{text.rstrip()}")
             if len(record.earlier) > 0:
-                self.say(f"\nfailed {len(record.earlier) + 1} times out of as many")
+                self.say(f"\nfailed all {len(record.earlier) + 1} attempts")
 
     def _skips(self, run: RunResult) -> None:
         reasons = Counter(r.reason for r in run.records if r.status is Status.SKIPPED)

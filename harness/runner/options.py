@@ -26,10 +26,10 @@ class Options:
         list_only: print the names of the tests and run nothing.
         seed: seed for all tests; None for the setting's.
         timeout_s: seconds that the body of a rank test may take; None for the setting's.
-        test_timeout_s: seconds that any test may take in all; None for no limit.
+        test_timeout_s: time limit for a whole test in seconds; None for no limit.
         run_timeout_s: seconds after which the run stops; None for no limit.
         isolation: how much of a world tests share; None for the setting's.
-        accept: have tests take what they produce for what they expect.
+        accept: update the texts that tests expect.
         live_output: show what tests and ranks print while they run.
         jobs: how many tests run at once; 0 for all in the runner's own process; None for as many
             as suits the machine.
@@ -39,7 +39,7 @@ class Options:
         failed_first: what failed last time it ran before the rest.
         insecure_world: whether processes of a given world need no secret.
         shard: (K, N): only the Kth of N parts; None for all.
-        shuffle: in an order that hangs on the seed.
+        shuffle: in random order, determined by the seed.
         repeat: how often every test runs.
         stress_s: go on repeating for so many seconds; None for not.
         retries: how often a test that fails is tried again.

@@ -393,11 +393,11 @@ class HangBodies:
 
 
 class DeadlockBodies:
-    """Ranks wait for what can no longer come."""
+    """Ranks wait for something that can no longer happen."""
 
     @stuck(
         "all_reduce against broadcast",
-        "ranks 0, 1 part at collective 2 of group 'default_pg'",
+        "ranks 0, 1 diverge at collective 2 of group 'default_pg'",
         "all_reduce   float32 [1024, 16]",
         "broadcast   float32 [1024, 16]",
         "faults.py",
@@ -414,7 +414,7 @@ class DeadlockBodies:
             dist.broadcast(x, src=0)
             dist.barrier()
 
-    @raised("the peer has finished", "rank 1 never came to collective 2", "rank 1 passed")
+    @raised("the peer has finished", "rank 1 never reached collective 2", "rank 1 passed")
     def test_peer_has_finished(self):
         self.bring_up()
         dist.barrier()

@@ -168,7 +168,7 @@ class TestRetries(CommandTestCase):
         done = self.harness("--retries", "2", "--junit", "r.xml", OUT=str(self.folder))
         self.assertEqual((done.code, done.last_line), (1, "2 passed, 1 failed, 0 skipped"))
         self.assertIn("test_flaky.TestFlaky Ff.", done.out)
-        self.assertIn("failed 3 times out of as many", done.out)
+        self.assertIn("failed all 3 attempts", done.out)
         self.assertRegex(done.out, r"flaky \(failed, then passed\):\n  .*test_fails_once")
         self.assertIn("the first time", done.out)
         xml = (self.folder / "r.xml").read_text()

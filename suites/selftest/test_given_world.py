@@ -39,7 +39,7 @@ class TestSteps(GivenWorldTestCase):
         reports = ("--junit", "j.xml", "--html", "h.html")
         ended = self.run_world(2, SAMPLES, "-k", names, *reports)
         self.assertIn("2 given ranks on 1 host: ", ended.out)
-        self.assertRegex(ended.out, r"1  needs 64 ranks; the world that was given has 2")
+        self.assertRegex(ended.out, r"1  needs 64 ranks; torchrun started only 2")
         self.assertEqual(ended.processes[0].last_line, "20 passed, 0 failed, 1 skipped", ended.out)
         self.assertEqual(ended.codes, [0, 0])
         self.assertEqual([process.out for process in ended.processes[1:]], [""])
@@ -56,7 +56,7 @@ class TestSteps(GivenWorldTestCase):
 
     def test_a_world_of_one(self):
         ended = self.run_world(1, SAMPLES, "-k", "TestSizes or own_store")
-        self.assertIn("1  needs 2 ranks; the world that was given has 1", ended.out)
+        self.assertIn("1  needs 2 ranks; torchrun started only 1", ended.out)
         self.assertEqual(ended.processes[0].last_line, "1 passed, 0 failed, 1 skipped", ended.out)
         self.assertEqual(ended.codes, [0])
 

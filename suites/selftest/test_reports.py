@@ -76,7 +76,7 @@ def desync(size):
 class TestDesync(unittest.TestCase):
     def test_the_operations_are_named(self):
         text = describe(desync(4), "test_sync")
-        self.assertIn("ranks 0-3 part at collective 2 of group 'default_pg'", text)
+        self.assertIn("ranks 0-3 diverge at collective 2 of group 'default_pg'", text)
         self.assertIn("all_reduce   float32 [1024, 16]   /home/user/model.py:18", text)
         self.assertIn("broadcast   float32 [1024, 16]", text)
         self.assertIn("/home/user/test_model.py:44 in test_sync  (the test)", text)

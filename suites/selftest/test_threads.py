@@ -30,7 +30,7 @@ FAULTS = {
     "test_other_collective": (
         "error",
         "RanksRaisedError",
-        "collectives: ranks 0-2 part at collective 2 of group 'default_pg'",
+        "collectives: ranks 0-2 diverge at collective 2 of group 'default_pg'",
     ),
     "test_other_size": ("error", "RanksRaisedError", "all_reduce(float32 [1], SUM) on rank 0"),
     "test_other_dtype": ("error", "RanksRaisedError", "all_reduce(float64 [4], SUM) on rank 2"),
@@ -44,7 +44,7 @@ FAULTS = {
     "test_returns_early": (
         "error",
         "RanksDeadlockedError",
-        "rank 1 never came to collective 1 of group 'default_pg'",
+        "rank 1 never reached collective 1 of group 'default_pg'",
     ),
     "test_loop": ("error", "RanksTimedOutError", "in test_loop  (the test)"),
 }

@@ -127,8 +127,8 @@ class TestSabotage(unittest.TestCase):
         self.check(
             "test_never",
             "error",
-            "harness.ChaosError: rank 1 was to be hit by @kill_rank at its collective 9, but it "
-            "has called 2",
+            "harness.ChaosError: rank 1 should have been hit by @kill_rank at its collective 9, "
+            "but it made only 2",
         )
 
     def test_what_cannot_be(self):

@@ -173,7 +173,7 @@ class TestTogether(TwoHostsTestCase):
             r"rank 1 \(beta, local rank 0\): does not answer: it is in native code",
             r"rank 0 \(alpha, local rank 0\): waiting in barrier \(gloo\)",
             r"rank 1 \(beta, local rank 0\): running\n(?: .*\n)*? .*:\d+ in test_6_never_comes",
-            r"collectives: rank 1 never came to collective 1",
+            r"collectives: rank 1 never reached collective 1",
             r"rank 1 \(beta, local rank 0\) stdout \(1 line\)\n    rank 1 says this",
             r"test_3_wrong_on_one_rank\(\n    n=7,\n\)",
             r"rank 1 \(beta, local rank 0\): AssertionError",

@@ -80,7 +80,8 @@ class TestLines(unittest.TestCase):
     def test_a_process_between_a_test_and_its_ranks(self):
         case = Place(unittest.case.__file__, 1, "run")
         self.assertEqual(
-            position_of_process(snapshot(frames=(TORCH, case))).doing, "begins or ends a test"
+            position_of_process(snapshot(frames=(TORCH, case))).doing,
+            "is setting up or tearing down a test",
         )
         taken = snapshot(frames=(HERE, case))
         self.assertEqual(position_of_process(taken).where, "/x/test_model.py:41 in test_sync")
@@ -333,7 +334,11 @@ class TestHarmless(Asking):
         for seconds in ("0.3", "1"):
             with self.subTest(seconds):
                 began_s = time.monotonic()
-                words = ("RanksDeadlocked", "part at collective 2", "waiting in broadcast (gloo)")
+                words = (
+                    "RanksDeadlocked",
+                    "diverge at collective 2",
+                    "waiting in broadcast (gloo)",
+                )
                 env = {"HARNESS_DEADLOCK_AFTER": seconds}
                 self.check(timed.Timed, "test_desync", "error", *words, **env)
                 self.assertLess(time.monotonic() - began_s, COMMAND_LIMIT_S)

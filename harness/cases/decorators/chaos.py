@@ -142,8 +142,8 @@ def _doing(deed: _Deed) -> Iterator[None]:
         yield
     if counter.count < deed.at:
         raise ChaosError(
-            f"rank {deed.rank} was to be hit by @{deed.verb}_rank at its collective {deed.at}, but "
-            f"it has called {counter.count}"
+            f"rank {deed.rank} should have been hit by @{deed.verb}_rank at its collective "
+            f"{deed.at}, but it made only {counter.count}"
         )
 
 

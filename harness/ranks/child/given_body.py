@@ -54,7 +54,7 @@ def layer_of(function: Any) -> Any:
     """The function that `@given` made, below whatever decorators there are.
 
     Raises:
-        PropertyError: if it is out of sight.
+        PropertyError: if it cannot be found.
     """
     handle = function.hypothesis
     known = getattr(handle, _LAYER, None)
@@ -64,7 +64,7 @@ def layer_of(function: Any) -> Any:
     while not _is_hypothesis_own(layer):
         if not hasattr(layer, "__wrapped__"):
             raise PropertyError(
-                f"{function.__qualname__}: its @given is out of sight: decorators around it must "
+                f"cannot find the @given of {function.__qualname__}: decorators around it must "
                 "use functools.wraps(), and generated tests be made in the class's body"
             )
         layer = layer.__wrapped__

@@ -363,7 +363,7 @@ class AgentStore:
             while (told := self._read(self._store, _KEY, self._run)) is None:
                 if deadline.expired:
                     raise StartError(
-                        f"rank 0 has not said in time where it is, in torchrun's store at "
+                        f"rank 0 did not publish its address in time, in torchrun's store at "
                         f"{self._where} (HARNESS_ASSEMBLY_TIMEOUT); what the store says is signed "
                         f"with the secret of {self._secret.source}"
                     )

@@ -31,7 +31,7 @@ class Limits:
     """How long things may take.
 
     Attributes:
-        test_s: seconds that a test may take in all, its fixtures included; None for no limit.
+        test_s: time limit for a whole test, its fixtures included, in seconds; None for no limit.
         run: when the run must end.
     """
 
