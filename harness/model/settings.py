@@ -166,15 +166,15 @@ START_METHOD = Setting(
     "HARNESS_START_METHOD",
     START_METHODS[0],
     one_of(*START_METHODS),
-    "How ranks are started: `forkserver` (a fork of a process that has imported everything) or "
-    "`spawn` (a fresh interpreter for each rank).",
+    "How to start ranks: `forkserver` (fork a process that has imported everything) or `spawn` "
+    "(start a new interpreter for each rank).",
 )
 SEED = Setting(
     "HARNESS_SEED",
     1234,
     seed_number,
-    "Seed of Python's, NumPy's and torch's generators, set before every test in the parent and in "
-    "every rank.",
+    "Seed of the generators of Python, NumPy and torch. It is set before every test, in the "
+    "parent and in every rank.",
 )
 TIMEOUT_S = Setting(
     "DISTRIBUTED_TESTS_DEFAULT_TIMEOUT",
@@ -186,90 +186,87 @@ START_TIMEOUT_S = Setting(
     "HARNESS_START_TIMEOUT",
     180.0,
     seconds,
-    "Seconds that starting the ranks of one test may take, imports included.",
+    "Time limit for starting the ranks of a test, in seconds. Imports count.",
 )
 GIVEN_WORLD = Setting(
     "HARNESS_GIVEN_WORLD",
     True,
     switch,
-    "Whether the runner runs rank tests on the processes that torchrun (or srun, with torchrun's "
-    "variables) has started, if there are any. The runner sets it to 0 for what it starts.",
+    "Run rank tests on the processes that torchrun or srun started (`docs/scaling.md`). 0 starts "
+    "ranks as usual. The runner sets it to 0 for its child processes.",
 )
 ASSEMBLY_TIMEOUT_S = Setting(
     "HARNESS_ASSEMBLY_TIMEOUT",
     300.0,
     seconds,
-    "Seconds that all processes of a given world may take until they have found each other.",
+    "Time limit for all processes that torchrun started to find each other, in seconds.",
 )
 WORLD_SECRET = Setting(
     "HARNESS_WORLD_SECRET",
     "",
     str,
-    "The secret by which the processes of a given world know each other, the same for all of them; "
-    "16 characters at least. Without it, they use a file in your cache folder "
-    "(`docs/scaling.md`).",
+    "Secret that all processes of torchrun's world share, at least 16 characters. Without it, "
+    "they use a file in your cache folder (`docs/scaling.md`).",
 )
 INSECURE_WORLD = Setting(
     "HARNESS_INSECURE_WORLD",
     False,
     switch,
-    "Let a given world come together without a secret. Whoever can connect to rank 0's host can "
-    "then run code as you (`--insecure-world` sets it).",
+    "Let the processes that torchrun started join without a secret. Anybody who can connect to "
+    "rank 0's host can then run code as you. `--insecure-world` sets it.",
 )
 LINK_TIMEOUT_S = Setting(
     "HARNESS_LINK_TIMEOUT",
     20.0,
     seconds,
-    "Seconds without a sign of life after which another host of a given world is taken for lost. "
-    "The sign is the kernel's; a process that is busy or stopped is not lost.",
+    "Seconds without a sign of life before another host counts as lost. A busy or stopped process "
+    "does not: the kernel sends these signs.",
 )
 EXIT_TIMEOUT_S = Setting(
     "HARNESS_EXIT_TIMEOUT",
     10.0,
     seconds,
-    "Seconds that the ranks may take to exit once every body has finished.",
+    "Time limit for the ranks to exit after all of them have finished the test, in seconds.",
 )
 PROPERTY_TIMEOUT_S = Setting(
     "HARNESS_PROPERTY_TIMEOUT",
     600.0,
     seconds,
-    "Seconds that all examples of a property test may take together; each of them may take what "
-    "the body of a test may.",
+    "Time limit for all examples of a property test together, in seconds. Each example also has "
+    "the time limit of a test.",
 )
 SHRINK_TIMEOUT_S = Setting(
     "HARNESS_SHRINK_TIMEOUT",
     60.0,
     seconds,
-    "Seconds for which an example that fails is made smaller.",
+    "Time limit for shrinking a failing example, in seconds.",
 )
 DEADLOCK_S = Setting(
     "HARNESS_DEADLOCK_AFTER",
     1.0,
     seconds_or_zero,
-    "Seconds that all ranks of a test must have been seen stuck, each in a call that can no longer "
-    "end, before the test is ended as a deadlock. 0 leaves deadlocks to the timeout.",
+    "Seconds that all ranks of a test must be stuck, each in a call that can no longer return, "
+    "before the test ends as a deadlock. 0 leaves deadlocks to the timeout.",
 )
 LEAKS = Setting(
     "HARNESS_LEAKS",
     "warn",
     one_of("warn", "error"),
-    "What a test that passes but leaves something behind (a process; for ranks that stay, also a "
-    "thread, a file, a changed setting) gets: a warning, or an error.",
+    "How to report a test that passes but leaves a process behind: `warn` or `error`. With "
+    "isolation `group` and `none`, threads, files and changed settings count too.",
 )
 ISOLATION = Setting(
     "HARNESS_ISOLATION",
     PROCESS,
     one_of(*ISOLATIONS),
-    "How much of a world a test shares with the one before it: nothing (`process`), its processes "
-    "(`group`), or these and their process group (`none`, which is what `MultiProcContinuousTest` "
-    "does unless told otherwise).",
+    "What a test shares with the one before it: nothing (`process`), the processes (`group`), or "
+    "also their process group (`none`, the default of `MultiProcContinuousTest`).",
 )
 WORLD_TESTS = Setting(
     "HARNESS_WORLD_TESTS",
     200,
     positive_number,
-    "After how many tests ranks that stay (isolation `group` and `none`) are replaced by fresh "
-    "ones.",
+    "Number of tests after which isolation `group` and `none` replace the ranks.",
 )
 #: What the harness does differently from a plain launch of ranks. A test must not be able to tell;
 #: each can be turned off to see whether one can.
@@ -285,21 +282,22 @@ TUNING: Setting[frozenset[str]] = Setting(
     "HARNESS_TUNING",
     frozenset(TUNINGS),
     some_of(*TUNINGS),
-    "Which of the harness's optimizations are on, separated by commas; `all` or `none`. "
-    "`docs/isolation.md` describes each.",
+    "Optimizations to enable, separated by commas, or `all` or `none`. `docs/isolation.md` "
+    "describes each of them.",
 )
 PRELOAD: Setting[tuple[str, ...]] = Setting(
     "HARNESS_PRELOAD",
     (),
     names,
-    "Modules, separated by commas, that the fork server imports beside torch and the test modules.",
+    "Modules, separated by commas, that the fork server imports in addition to torch and the test "
+    "modules.",
 )
 DROPIN = Setting(
     "HARNESS_DROPIN",
     False,
     switch,
-    "Give the tests ranks of this harness where they ask for PyTorch's (`--torch-checkout` sets "
-    "it).",
+    "Run tests that were written for PyTorch's harness on ranks of this harness. "
+    "`--torch-checkout` sets it.",
 )
 FULL_TRACEBACKS = Setting(
     "HARNESS_FULL_TRACEBACKS",
@@ -311,21 +309,19 @@ LIVE_OUTPUT = Setting(
     "HARNESS_LIVE_OUTPUT",
     False,
     switch,
-    "Show what ranks print while they run, each line with its rank in front, beside keeping it for "
-    "the report of a failure.",
+    "Show the output of ranks while they run, each line with its rank. Failures still show it too.",
 )
 KEEP_FOLDERS = Setting(
     "HARNESS_KEEP_FOLDERS",
     False,
     switch,
-    "Keep the temp folder (logs, stores) of every test that did not pass, and say where it is.",
+    "Keep the temp folder (logs, stores) of every test that did not pass, and print its path.",
 )
 TIMELINE = Setting(
     "HARNESS_TIMELINE",
     False,
     switch,
-    "Have every rank say when it went from one phase of its test to the next, and what its "
-    "collectives were, for reports that show time (which set it themselves).",
+    "Record the phases and the collectives of every rank. Reports that show timelines set it.",
 )
 
 
