@@ -151,6 +151,8 @@ class Keeper:
                 self._link.fail(fault)
                 return
             self._do(message)
+            if self._code is not None:  # that was rank 0's goodbye
+                return
 
     def _do(self, message: Message) -> None:
         kind = message["kind"]

@@ -113,8 +113,8 @@ def card_from(message: Message) -> Card:
         raise ValueError(f"not a card: {message!r:.100}")
     try:
         found = Card(**card)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
+    except TypeError:  # not the parts that a card has
+        raise ValueError(f"a card of {sorted(card)!r:.100}") from None
     for name, value in card.items():
         if not _CARD_RULES[name](value):
             raise ValueError(f"{name} {value!r:.100}")
