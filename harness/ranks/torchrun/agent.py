@@ -93,6 +93,9 @@ class Keeper:
                 self._turn(bell)
         finally:
             self._end_all()
+            signal.set_wakeup_fd(-1)
+            os.close(bell)
+            os.close(ring)
         if self._code is None and not self._told_to_end:
             print(
                 f"rank {self._place.rank}: the connection to rank 0 of the given world is gone "
