@@ -23,7 +23,7 @@ from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.peer import Peer
 from harness.ranks.torchrun.process_changes import Surroundings
-from harness.ranks.torchrun.world import GivenWorld
+from harness.ranks.torchrun.world import TorchrunWorld
 from harness.ranks.watch.supervisor import Limits, Supervisor
 
 _LIMIT_S = 120.0
@@ -80,7 +80,7 @@ def _accepted(listener: socket.socket, size: int) -> list[Peer]:
 def _run(peers: list[Peer], base: Surroundings) -> None:
     folder = str(folders.new_test_folder("bench"))
     spec = _spec(len(peers), folder)
-    world = GivenWorld(
+    world = TorchrunWorld(
         folder,
         peers[0].member,
         peers,

@@ -34,11 +34,17 @@ from harness.ranks.launch.launcher import ProcessFactory, launcher
 from harness.ranks.leftovers import LEAVING_S, Leftover
 from harness.ranks.logs import copy_logs
 from harness.ranks.pool import Lease, pool
-from harness.ranks.torchrun.cluster import GivenRanks, current, placed, start_world, store_address
+from harness.ranks.torchrun.cluster import (
+    TorchrunRanks,
+    current,
+    placed,
+    start_world,
+    store_address,
+)
 from harness.ranks.watch import tracks
 from harness.ranks.watch.rank_warnings import launch_data, show_warnings
 from harness.ranks.watch.supervisor import Limits, Supervisor
-from harness.ranks.watch.watched_rank import imported_by, left_in
+from harness.ranks.watch.watched_rank import imported_by, leftovers_text
 from harness.ranks.world import World
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -163,7 +169,7 @@ class ProcessRanks(RanksInRank):
             sources=sources_of(cls.__module__),
         )
 
-    def _given_ranks(self) -> GivenRanks | None:
+    def _given_ranks(self) -> TorchrunRanks | None:
         """The ranks that torchrun has started, if there are any and the test may use them."""
         return current() if self.on_given_ranks else None
 
@@ -247,7 +253,7 @@ class ProcessRanks(RanksInRank):
         )
         rule = self._exit_rule(fn)
         supervisor = Supervisor(world, limits, rule)
-        with tracks.left_behind(supervisor, world.logs, rule, self.case._testMethodName):
+        with tracks.recording_tracks(supervisor, world.logs, rule, self.case._testMethodName):
             verdict = judge(supervisor.run(), rule)
         show_warnings(supervisor.ranks)
         running: list[Leftover] = []
@@ -260,7 +266,7 @@ class ProcessRanks(RanksInRank):
             ranks = self._given_ranks()
             if ranks is not None:
                 ranks.learn(imported)
-        return verdict, Leaks(running, left_in(supervisor.ranks))
+        return verdict, Leaks(running, leftovers_text(supervisor.ranks))
 
     def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:
         return ExitRule(

@@ -123,7 +123,7 @@ class ThreadRanks(Ranks):
 
 def see_through(world: ThreadWorld, limit_s: float, case: Any) -> None:
     """Wait for the ranks, at most for so many seconds, and raise what they add up to."""
-    with as_no_fault_of_the_test(case), tracks.left_behind(world, case._testMethodName):
+    with as_no_fault_of_the_test(case), tracks.recording_tracks(world, case._testMethodName):
         reports = world.wait(limit_s, settings.DEADLOCK_S.value())
     report_stuck_threads(case, [thread.name for thread in world.running()])
     raise_verdict(case, judge(reports))

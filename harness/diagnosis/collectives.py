@@ -12,7 +12,7 @@ Snapshots = Mapping[int, Snapshot]
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
+class Divergence:
     """The first collective of a group on which its ranks are not together.
 
     Attributes:
@@ -33,27 +33,27 @@ class Parting:
         return len({call.signature for call in self.calls.values() if call is not None}) > 1
 
 
-def find_parting(snapshots: Snapshots, broken: Container[int] = ()) -> Parting | None:
+def find_parting(snapshots: Snapshots, broken: Container[int] = ()) -> Divergence | None:
     """The earliest issued collective on which the ranks of a group part; None if there is none.
 
     Args:
         snapshots: by rank; ranks that gave none are left out of account.
         broken: ranks that raised an exception: their last collective may have done so.
     """
-    partings = [
-        parting
+    divergences = [
+        divergence
         for group in dict.fromkeys(c.group for s in snapshots.values() for c in s.collectives)
-        if (parting := _parting_of(group, snapshots, broken)) is not None
+        if (divergence := _divergence_of(group, snapshots, broken)) is not None
     ]
     # By how long ago it was issued: the first one brought the others about.
-    return max(partings, key=_age, default=None)
+    return max(divergences, key=_age, default=None)
 
 
-def _age(parting: Parting) -> float:
-    return max(call.waited_s for call in parting.calls.values() if call is not None)
+def _age(divergence: Divergence) -> float:
+    return max(call.waited_s for call in divergence.calls.values() if call is not None)
 
 
-def _parting_of(group: str, snapshots: Snapshots, broken: Container[int]) -> Parting | None:
+def _divergence_of(group: str, snapshots: Snapshots, broken: Container[int]) -> Divergence | None:
     histories = {
         rank: {c.seq: c for c in snapshot.collectives if c.group == group}
         for rank, snapshot in snapshots.items()
@@ -66,8 +66,8 @@ def _parting_of(group: str, snapshots: Snapshots, broken: Container[int]) -> Par
         failed = {
             r for r, history in histories.items() if r in broken and max(history, default=0) == seq
         }
-        if _is_parting(calls, failed):
-            return Parting(group, _description(group, snapshots), seq, calls)
+        if _is_divergence(calls, failed):
+            return Divergence(group, _description(group, snapshots), seq, calls)
     return None
 
 
@@ -76,7 +76,7 @@ def _oldest_known_by_all(histories: Sequence[Mapping[int, Collective]]) -> int:
     return max((min(history) for history in histories if history), default=1)
 
 
-def _is_parting(calls: Mapping[int, Collective | None], failed: Container[int]) -> bool:
+def _is_divergence(calls: Mapping[int, Collective | None], failed: Container[int]) -> bool:
     made = {rank: call for rank, call in calls.items() if call is not None}
     if len({call.signature for call in made.values()}) > 1:
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.diagnosis.calls import awaited, tensors_text
-from harness.diagnosis.collectives import Parting, find_parting
+from harness.diagnosis.collectives import Divergence, find_parting
 from harness.diagnosis.stacks import shown_place, shown_stack
 from harness.diagnosis.words import count, explain, grouped, rank_list, shortened, state
 from harness.model.evidence import Collective, Snapshot
@@ -107,27 +107,33 @@ def _who(verdict: Verdict, ranks: Sequence[int]) -> str:
 def _collectives_section(verdict: Verdict) -> Iterator[str]:
     snapshots = _snapshots(verdict.reports)
     broken = {r.rank for r in verdict.reports if isinstance(r.outcome, Raised)}
-    parting = find_parting(snapshots, broken) if len(snapshots) > 1 else None
-    if parting is not None:
-        yield "\n".join([f"collectives: {_parting_line(parting)}", *_parting_rows(parting)])
+    divergence = find_parting(snapshots, broken) if len(snapshots) > 1 else None
+    if divergence is not None:
+        yield "\n".join(
+            [f"collectives: {_divergence_line(divergence)}", *_divergence_rows(divergence)]
+        )
 
 
 def _snapshots(reports: Iterable[RankReport]) -> dict[int, Snapshot]:
     return {r.rank: r.evidence.snapshot for r in reports if r.evidence.snapshot is not None}
 
 
-def _parting_line(parting: Parting) -> str:
-    group = f"group {parting.description!r}" if parting.description else "a group without a name"
-    where = f"collective {parting.seq} of {group}"
-    absent = [rank for rank, call in parting.calls.items() if call is None]
-    if parting.is_mismatch:
-        return f"{rank_list(sorted(parting.calls))} diverge at {where}"
+def _divergence_line(divergence: Divergence) -> str:
+    group = (
+        f"group {divergence.description!r}" if divergence.description else "a group without a name"
+    )
+    where = f"collective {divergence.seq} of {group}"
+    absent = [rank for rank, call in divergence.calls.items() if call is None]
+    if divergence.is_mismatch:
+        return f"{rank_list(sorted(divergence.calls))} diverge at {where}"
     return f"{rank_list(absent)} never reached {where}"
 
 
-def _parting_rows(parting: Parting) -> Iterator[str]:
+def _divergence_rows(divergence: Divergence) -> Iterator[str]:
     rows = grouped(
-        (rank, _call_text(call)) for rank, call in sorted(parting.calls.items()) if call is not None
+        (rank, _call_text(call))
+        for rank, call in sorted(divergence.calls.items())
+        if call is not None
     )
     shown = rows[:_MAX_ROWS]
     width = max(len(rank_list(ranks)) for _, ranks in shown)

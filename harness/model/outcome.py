@@ -214,10 +214,10 @@ Outcome = (
 )
 
 #: Outcomes that the test's own code can produce without its process being in danger.
-Spoken = Passed | Skipped | Failed | Raised
+ReportedOutcome = Passed | Skipped | Failed | Raised
 
 
-def is_worse(outcome: Spoken, than: Spoken) -> bool:
+def is_worse(outcome: ReportedOutcome, than: ReportedOutcome) -> bool:
     """Whether something has gone wrong that had not before."""
     return isinstance(than, Passed | Skipped) and isinstance(outcome, Failed | Raised)
 

@@ -14,7 +14,7 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
-class GivenPlace:
+class TorchrunPlace:
     """One process of a given world, as its environment has it.
 
     Attributes:
@@ -51,7 +51,7 @@ class GivenPlace:
         return self.restart_count < self.max_restarts
 
 
-def given_place(environ: Mapping[str, str] | None = None) -> GivenPlace | None:
+def given_place(environ: Mapping[str, str] | None = None) -> TorchrunPlace | None:
     """The place of this process in a given world; None if there is none, or it is not to be used.
 
     Args:
@@ -67,7 +67,7 @@ def given_place(environ: Mapping[str, str] | None = None) -> GivenPlace | None:
     rank = _number(environ, "RANK", 0)
     if rank >= size:
         raise SettingError(f"RANK={rank}: must be below WORLD_SIZE={size}")
-    return GivenPlace(
+    return TorchrunPlace(
         rank=rank,
         world_size=size,
         local_rank=_number(environ, "LOCAL_RANK", 0) if environ.get("LOCAL_RANK") else rank,

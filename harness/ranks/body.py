@@ -8,7 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from harness.model.outcome import Passed, Problem, Skipped, Spoken, SubTest, outcome_of_problems
+from harness.model.outcome import (
+    Passed,
+    Problem,
+    ReportedOutcome,
+    Skipped,
+    SubTest,
+    outcome_of_problems,
+)
 from harness.model.pytest_outcomes import skip_of
 from harness.model.returned import checked
 from harness.model.timeline import BODY, TEAR_DOWN
@@ -21,7 +28,7 @@ def run_body(
     tear_down: Callable[[], None],
     enter: Callable[[str], object],
     on_problem: Callable[[Problem], None] | None = None,
-) -> Spoken:
+) -> ReportedOutcome:
     """Run the test's method once, with everything unittest gives a test around it.
 
     Sub-tests, cleanups, `skipTest` and the rest mean what they mean in any TestCase, because
@@ -104,7 +111,7 @@ class _Collector(unittest.TestResult):
         # Tests send themselves to other ranks (as RPC does), and hold on to their result meanwhile.
         return _Collector, ()
 
-    def outcome(self) -> Spoken:
+    def outcome(self) -> ReportedOutcome:
         if self.problems:
             return outcome_of_problems(tuple(self.problems))
         return Passed() if self.skip is None else self.skip

@@ -17,8 +17,8 @@ from typing import Any
 Message = dict[str, Any]
 
 #: Makes the mark of the next frame of a stream from its body.
-Seal = Callable[[bytes], bytes]
-MARK_SIZE = 32
+MacFunction = Callable[[bytes], bytes]
+MAC_SIZE = 32
 
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 18
@@ -65,11 +65,11 @@ class FrameReader:
         fault: what came that is no message; empty if nothing did.
     """
 
-    def __init__(self, fd: int, limit: int = FRAME_LIMIT, seal: Seal | None = None) -> None:
+    def __init__(self, fd: int, limit: int = FRAME_LIMIT, mac: MacFunction | None = None) -> None:
         self.fd = fd
         self.limit = limit
-        self._seal = seal
-        self._mark_size = 0 if seal is None else MARK_SIZE
+        self._mac = mac
+        self._mac_size = 0 if mac is None else MAC_SIZE
         self.closed = False
         self.error: OSError | None = None
         self.fault = ""
@@ -119,7 +119,7 @@ class FrameReader:
         if length > self.limit:
             self.fail(f"a frame of {length} bytes, where {self.limit} are the limit")
             return 0
-        return max(0, _LENGTH.size + int(length) + self._mark_size - have)
+        return max(0, _LENGTH.size + int(length) + self._mac_size - have)
 
     def _next(self) -> Message | None:
         if self._missing() or self.fault:
@@ -127,9 +127,9 @@ class FrameReader:
         (length,) = _LENGTH.unpack_from(self._buffer)
         end = _LENGTH.size + length
         body = bytes(self._buffer[_LENGTH.size : end])
-        mark = bytes(self._buffer[end : end + self._mark_size])
-        del self._buffer[: end + self._mark_size]
-        if self._seal is not None and not hmac.compare_digest(self._seal(body), mark):
+        received_mac = bytes(self._buffer[end : end + self._mac_size])
+        del self._buffer[: end + self._mac_size]
+        if self._mac is not None and not hmac.compare_digest(self._mac(body), received_mac):
             self.fail("a frame that was changed, added or repeated on the way")
             return None
         try:
@@ -165,9 +165,11 @@ class FrameWriter:
         seal: makes the mark of the next frame, from its body; None for no marks.
     """
 
-    def __init__(self, fd: int, stall_s: float | None = None, seal: Seal | None = None) -> None:
+    def __init__(
+        self, fd: int, stall_s: float | None = None, mac: MacFunction | None = None
+    ) -> None:
         self.fd = fd
-        self._seal = seal
+        self._mac = mac
         self._stall_ms = None if stall_s is None else stall_s * 1000
         self._has_stalled = False
         self._lock = threading.Lock()
@@ -186,8 +188,8 @@ class FrameWriter:
         with self._lock:
             if self._has_stalled:
                 raise TimeoutError("the reader has part of a frame")
-            if self._seal is not None:
-                frame += self._seal(frame[_LENGTH.size :])
+            if self._mac is not None:
+                frame += self._mac(frame[_LENGTH.size :])
             data = memoryview(frame)
             while data:
                 data = data[self._write(data) :]

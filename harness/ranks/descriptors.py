@@ -104,7 +104,7 @@ def lost_descriptors() -> list[OwnDescriptor]:
     return lost
 
 
-def told_of_lost(lost: Iterable[OwnDescriptor]) -> str:
+def lost_descriptors_message(lost: Iterable[OwnDescriptor]) -> str:
     """Return what to report of a test that has closed these."""
     by_use: dict[str, list[str]] = {}
     for own in lost:

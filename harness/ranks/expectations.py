@@ -32,7 +32,7 @@ def teller() -> Tell | None:
     rank = this_rank.find()
     if rank is None:
         return None
-    return rank.tell_expectation if rank.example is None else _compare
+    return rank.report_expectation if rank.example is None else _compare
 
 
 def _compare(expectation: Expectation) -> None:

@@ -23,7 +23,7 @@ import msgspec
 from harness.model.evidence import Snapshot
 from harness.model.example import Remarks
 from harness.model.expectation import Expectation
-from harness.model.outcome import Place, Spoken
+from harness.model.outcome import Place, ReportedOutcome
 from harness.model.spec import LaunchSpec
 from harness.model.timeline import CollectiveSpan
 from harness.model.warning_data import IssuedWarning
@@ -66,7 +66,7 @@ class Report(_Message, frozen=True):
         spans: its collectives over time; empty without timelines.
     """
 
-    outcome: Spoken
+    outcome: ReportedOutcome
     waits: bool = False
     snapshot: Snapshot | None = None
     spans: tuple[CollectiveSpan, ...] = ()

@@ -18,7 +18,7 @@ WRITTEN_LIMIT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class InspectionRequest:
     """What shall be learnt of a rank, beside the system's word for it.
 
     Attributes:
@@ -31,7 +31,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Inspection:
     """What was learnt of a rank.
 
     Attributes:
@@ -45,7 +45,7 @@ class Look:
     native: tuple[str, ...] = ()
 
 
-class Seen(Protocol):
+class Inspectable(Protocol):
     """A process of this machine, as far as a look needs it."""
 
     rank: int
@@ -56,20 +56,22 @@ class Seen(Protocol):
     def written_stacks(self, deadline: Deadline) -> str: ...
 
 
-def look_at(ranks: Collection[Seen], wishes: Mapping[int, Wish]) -> dict[int, Look]:
+def inspect_ranks(
+    ranks: Collection[Inspectable], requests: Mapping[int, InspectionRequest]
+) -> dict[int, Inspection]:
     """Look at ranks that are processes of this machine; by rank."""
-    chosen = [rank for rank in ranks if rank.rank in wishes]
+    chosen = [rank for rank in ranks if rank.rank in requests]
     states = {rank.rank: process_state(rank.pid) for rank in chosen}
     written = {
         rank.rank: rank.written_stacks(Deadline.after(WRITTEN_LIMIT_S))
         for rank in chosen
-        if wishes[rank.rank].stacks
+        if requests[rank.rank].stacks
     }
-    pids = {rank.pid: rank.rank for rank in chosen if rank.pid and wishes[rank.rank].native}
+    pids = {rank.pid: rank.rank for rank in chosen if rank.pid and requests[rank.rank].native}
     frames = native_frames(list(pids), NATIVE_LIMIT_S) if pids else {}
     native = {pids[pid]: found for pid, found in frames.items()}
     return {
-        rank: Look(state, written.get(rank, ""), native.get(rank, ()))
+        rank: Inspection(state, written.get(rank, ""), native.get(rank, ()))
         for rank, state in states.items()
     }
 

@@ -56,7 +56,7 @@ class Lease:
     end: Callable[[], None]
 
 
-class StayingWorld:
+class ReusableWorld:
     """Ranks that run several tests, or the examples of one, and the store of their groups.
 
     Attributes:
@@ -75,7 +75,7 @@ class StayingWorld:
         self.last_test = ""
 
     @classmethod
-    def start(cls, spec: LaunchSpec, start: Start, store_host: str) -> StayingWorld:
+    def start(cls, spec: LaunchSpec, start: Start, store_host: str) -> ReusableWorld:
         """Start a world for the test."""
         store = serve(host=store_host)
         folder = str(folders.new_test_folder("world"))
@@ -97,17 +97,17 @@ class StayingWorld:
     def end(self) -> None:
         """End the ranks; says so if those that had nothing to do any more did not end well."""
         if self.world.is_idle or self.world.awaits_example:
-            odd = self.world.dismiss(settings.EXIT_TIMEOUT_S.value(), TERM_GRACE_S)
+            odd = self.world.request_exit(settings.EXIT_TIMEOUT_S.value(), TERM_GRACE_S)
             left = self.world.end_leftovers(LEAVING_S)
             codes = [f"rank {h.rank} ended with exit code {h.exit_code}" for h in odd]
-            self._complain([*codes, *map(str, left)])
+            self._warn([*codes, *map(str, left)])
         else:
             self.world.end(grace_s=0.0)
             self.world.end_leftovers()
         self.world.close()
         folders.remove(self.world.folder)
 
-    def _complain(self, findings: list[str]) -> None:
+    def _warn(self, findings: list[str]) -> None:
         if findings:
             warnings.warn(
                 f"{'; '.join(findings)}: after {count(self.tests, 'test')}, the last of which was "
@@ -121,8 +121,8 @@ class WorldPool:
     """The worlds of this process whose ranks stay."""
 
     def __init__(self) -> None:
-        self._idle: list[StayingWorld] = []  # the last one used is last
-        self._lent: list[StayingWorld] = []
+        self._idle: list[ReusableWorld] = []  # the last one used is last
+        self._lent: list[ReusableWorld] = []
         self.pid = os.getpid()
 
     def lease(
@@ -141,58 +141,58 @@ class WorldPool:
             folder: makes the folder of a world that serves this test alone.
         """
         if spec.stays:
-            staying = self._staying_world(spec, start, store_host)
-            return Lease(staying.world, True, functools.partial(self._take_back, staying))
+            reusable = self._reusable_world(spec, start, store_host)
+            return Lease(reusable.world, True, functools.partial(self._take_back, reusable))
         if spec.has_examples:
-            staying = StayingWorld.start(spec, start, store_host)
-            return Lease(staying.world, False, staying.end)
+            reusable = ReusableWorld.start(spec, start, store_host)
+            return Lease(reusable.world, False, reusable.end)
         world = start(spec.in_world(folder()))
         return Lease(world, False, world.end_at_once)
 
-    def _staying_world(self, spec: LaunchSpec, start: Start, store_host: str) -> StayingWorld:
+    def _reusable_world(self, spec: LaunchSpec, start: Start, store_host: str) -> ReusableWorld:
         """Return a world that waits for a test like this, or a new one."""
-        staying = self._take(surroundings(spec))
-        if staying is None:
-            staying = StayingWorld.start(spec, start, store_host)
+        reusable = self._take(surroundings(spec))
+        if reusable is None:
+            reusable = ReusableWorld.start(spec, start, store_host)
             # Registered last, so run first at the exit: while there are still fork servers.
             atexit.unregister(self.close)
             atexit.register(self.close)
         else:
-            staying.world.run(spec.in_world(staying.world.folder, staying.store.port))
-        staying.tests += 1
-        staying.last_test = spec.test_id
-        self._lent.append(staying)
-        return staying
+            reusable.world.run(spec.in_world(reusable.world.folder, reusable.store.port))
+        reusable.tests += 1
+        reusable.last_test = spec.test_id
+        self._lent.append(reusable)
+        return reusable
 
-    def _take(self, key: object) -> StayingWorld | None:
-        for staying in reversed(self._idle):
-            if staying.key == key:
-                self._idle.remove(staying)
-                if staying.may_run_another:
-                    return staying
-                staying.end()
+    def _take(self, key: object) -> ReusableWorld | None:
+        for reusable in reversed(self._idle):
+            if reusable.key == key:
+                self._idle.remove(reusable)
+                if reusable.may_run_another:
+                    return reusable
+                reusable.end()
         return None
 
-    def _take_back(self, staying: StayingWorld) -> None:
+    def _take_back(self, reusable: ReusableWorld) -> None:
         """Keep the world of a test that is over if it may run another; otherwise end it."""
-        self._lent.remove(staying)
-        if not staying.may_run_another:
-            staying.end()
+        self._lent.remove(reusable)
+        if not reusable.may_run_another:
+            reusable.end()
             return
-        self._idle.append(staying)
+        self._idle.append(reusable)
         while len(self._idle) > 1 and self._is_too_much():
             self._idle.pop(0).end()
 
     def _is_too_much(self) -> bool:
-        ranks = sum(len(staying.world.handles) for staying in self._idle)
+        ranks = sum(len(reusable.world.handles) for reusable in self._idle)
         return ranks > _MAX_IDLE_RANKS or len(self._idle) > _MAX_IDLE_WORLDS
 
     def close(self) -> None:
         """End all worlds; in a fork of the process whose they are, nothing."""
         if os.getpid() != self.pid:
             return
-        for staying in [*self._idle, *self._lent]:
-            staying.end()
+        for reusable in [*self._idle, *self._lent]:
+            reusable.end()
         self._idle.clear()
         self._lent.clear()
 

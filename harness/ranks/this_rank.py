@@ -22,7 +22,7 @@ class ThisRank(Protocol):
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
         """Wait until all ranks call this; return the value of each, by rank."""
 
-    def tell_expectation(self, expectation: Expectation) -> None:
+    def report_expectation(self, expectation: Expectation) -> None:
         """Report a text that the body has produced where it expects one."""
 
 

@@ -25,7 +25,7 @@ from harness.ranks.leftovers import Leftover, LeftoverWatch
 from harness.ranks.live_output import live_streams
 from harness.ranks.logs import WorldLogs, empty, make_logs, stacks_path
 from harness.ranks.messages import Leave, NoMoreExamples, RunExample, RunTest, ToRank, frame
-from harness.ranks.outside_view import Look, Wish, look_at
+from harness.ranks.outside_view import Inspection, InspectionRequest, inspect_ranks
 from harness.ranks.process_rank import OwnRank
 from harness.ranks.stores import LOOPBACK, serve
 
@@ -148,9 +148,9 @@ class World:
         port = self._store.port
         return replace(spec, master_port=port, store_port=spec.store_port or port)
 
-    def look(self, wishes: Mapping[int, Wish]) -> dict[int, Look]:
+    def inspect(self, requests: Mapping[int, InspectionRequest]) -> dict[int, Inspection]:
         """Learn of ranks, without their help, what is wished; by rank."""
-        return look_at(self.own_handles, wishes)
+        return inspect_ranks(self.own_handles, requests)
 
     @property
     def own_handles(self) -> Sequence[OwnRank]:
@@ -162,7 +162,7 @@ class World:
         for handle in self.handles:
             handle.end_output()
 
-    def dismiss(self, limit_s: float, grace_s: float) -> list[RankHandle]:
+    def request_exit(self, limit_s: float, grace_s: float) -> list[RankHandle]:
         """Have ranks that wait leave as a test's ranks do; end those that do not.
 
         Args:

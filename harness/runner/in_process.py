@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from harness.model.clock import now
 from harness.ranks import folders
-from harness.ranks.descriptors import lost_descriptors, told_of_lost
+from harness.ranks.descriptors import lost_descriptors, lost_descriptors_message
 from harness.ranks.watch import where
 from harness.runner.ledger import Ledger, Observer
 from harness.runner.results import Status, TestRecord, Trouble
@@ -70,7 +70,7 @@ class Alone:
             is_to_stop=lambda: bool(self._signals.stopped_by),
         )
         # From the start: the supervisor of a test looks for questions only if somebody may ask.
-        where.attend(self._tell_where)
+        where.enable(self._tell_where)
         self._signals.on_question = self._signals.on_stop = where.ask
         self._signals.grace_s = _WHERE_S if self._given is None else _VERDICT_S
         with warnings_shown():
@@ -86,7 +86,7 @@ class Alone:
             finally:
                 self._signals.raise_on_interrupt(False)
                 self._signals.on_question = self._signals.on_stop = None
-                where.dismiss()
+                where.disable()
 
     def _run_all(
         self,
@@ -136,8 +136,8 @@ class Alone:
         lost = lost_descriptors()
         if lost:
             folders.lock_again()
-            where.bell()  # makes a new one where it is needed
-        told = [told_of_lost(lost)] if lost else []
+            where.wakeup()  # makes a new one where it is needed
+        told = [lost_descriptors_message(lost)] if lost else []
         return "\n\n".join([*told, *filter(None, [self._signals.take_own()])])
 
     def _tell_where(self, text: str) -> None:

@@ -15,7 +15,7 @@ from harness.model.errors import HarnessError
 from harness.model.expectation import ACCEPT_VARIABLE
 from harness.model.installed_torch import use_installed_torch
 from harness.model.misspelt_settings import tell_misspelt
-from harness.model.torchrun_environ import GivenPlace, given_place
+from harness.model.torchrun_environ import TorchrunPlace, given_place
 from harness.ranks.class_lookup import check_main
 from harness.ranks.launch.preload_plan import DROPIN_MODULE
 from harness.ranks.process_exit import end_as_an_interpreter_does, leave
@@ -87,7 +87,7 @@ def _guarded(run: Callable[[], int], prog: str) -> int:
     return code
 
 
-def _place_of_process() -> GivenPlace | None:
+def _place_of_process() -> TorchrunPlace | None:
     """The place that torchrun has given this process, whatever the run makes of it."""
     try:
         return given_place()
@@ -188,7 +188,7 @@ def _run(options: Options) -> int:
     return _carry_out(place, options, wanted)
 
 
-def _place_for(options: Options) -> GivenPlace | None:
+def _place_for(options: Options) -> TorchrunPlace | None:
     """The place of this process in a world that torchrun has given, if the run is to use it."""
     if given_place() is None:
         return None
@@ -197,7 +197,7 @@ def _place_for(options: Options) -> GivenPlace | None:
     return torchrun.place_for(options)
 
 
-def _carry_out(place: GivenPlace | None, options: Options, wanted: Wanted) -> int:
+def _carry_out(place: TorchrunPlace | None, options: Options, wanted: Wanted) -> int:
     if place is not None:
         from harness.runner import torchrun
 

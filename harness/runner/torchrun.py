@@ -18,19 +18,19 @@ from harness.model.clock import Deadline
 from harness.model.errors import HarnessError, UsageError
 from harness.model.installed_torch import torch_version
 from harness.model.spec import GIVEN_DEVICES_VARIABLE
-from harness.model.torchrun_environ import GivenPlace, forget, given_place
+from harness.model.torchrun_environ import TorchrunPlace, forget, given_place
 from harness.runner.history.code_version import code_version
 from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
 from harness.runner.torchrun_journal import Given, Journal, code_of_finished_run
 from harness.runner.workers.worker_spec import Wanted
 
 if TYPE_CHECKING:
-    from harness.ranks.torchrun.cluster import GivenRanks
+    from harness.ranks.torchrun.cluster import TorchrunRanks
     from harness.ranks.torchrun.gathering import Gathering
     from harness.ranks.torchrun.process_changes import Surroundings
 
 
-def place_for(options: Options) -> GivenPlace | None:
+def place_for(options: Options) -> TorchrunPlace | None:
     """The place of this process in a given world that the run is to use; None if there is none.
 
     Raises:
@@ -54,22 +54,22 @@ def place_for(options: Options) -> GivenPlace | None:
     return place
 
 
-def run(place: GivenPlace, options: Options, wanted: Wanted) -> int:
+def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     """Take part in the run; returns the exit code, the same in all processes.
 
     Raises:
         StartError: if the processes do not find each other.
         UsageError: if they were not started alike, or on rank 0 as `Execution.run` does.
     """
-    from harness.ranks.torchrun.agent import Keeper
+    from harness.ranks.torchrun.agent import Agent
     from harness.ranks.torchrun.gathering import Gathering
     from harness.ranks.torchrun.process_changes import Surroundings
-    from harness.ranks.torchrun.rendezvous import AgentStore, Joining, board_of, card_of
+    from harness.ranks.torchrun.rendezvous import AgentStore, Joining, board_of, join_request_of
     from harness.ranks.torchrun.world_secret import world_secret
 
     signal.signal(signal.SIGTERM, _leave)
     settings.GIVEN_WORLD.set(False)  # what is started from here on is not a part of that world
-    own = card_of(place, _identity(wanted))
+    own = join_request_of(place, _identity(wanted))
     secret = world_secret(place)
     base = Surroundings.now()
     deadline = Deadline.after(settings.ASSEMBLY_TIMEOUT_S.value())
@@ -84,7 +84,7 @@ def run(place: GivenPlace, options: Options, wanted: Wanted) -> int:
         return code
     if place.rank:
         link = Joining(own, place, board, secret).join(deadline)
-        return _together(Keeper(link, place, base).serve())
+        return _together(Agent(link, place, base).serve())
     if not secret.is_secret:
         print(_INSECURE, file=sys.stderr)
     ranks = _gather(place, Gathering(place, own, board, secret), base, deadline)
@@ -115,19 +115,19 @@ _INSECURE = (
 
 
 def _gather(
-    place: GivenPlace, gathering: Gathering, base: Surroundings, deadline: Deadline
-) -> GivenRanks:
+    place: TorchrunPlace, gathering: Gathering, base: Surroundings, deadline: Deadline
+) -> TorchrunRanks:
     """Wait for all other processes."""
-    from harness.ranks.torchrun.cluster import GivenRanks
+    from harness.ranks.torchrun.cluster import TorchrunRanks
 
     members, links = gathering.gather(deadline, settings.ASSEMBLY_TIMEOUT_S.value())
-    ranks = GivenRanks(place, members, links, base)
+    ranks = TorchrunRanks(place, members, links, base)
     if ranks.host_count > 1 and ranks.device_count:
         os.environ[GIVEN_DEVICES_VARIABLE] = str(ranks.device_count)
     return ranks
 
 
-def _lead(ranks: GivenRanks, world: Given, options: Options, wanted: Wanted) -> int:
+def _lead(ranks: TorchrunRanks, world: Given, options: Options, wanted: Wanted) -> int:
     """Run everything, as rank 0, and have all processes end with the same code."""
     from harness.ranks.pool import pool
     from harness.ranks.torchrun import cluster
@@ -148,7 +148,7 @@ def _lead(ranks: GivenRanks, world: Given, options: Options, wanted: Wanted) -> 
     return code
 
 
-def _told(ranks: GivenRanks) -> str:
+def _told(ranks: TorchrunRanks) -> str:
     """Who is in the world, in a line."""
     members = ranks.members
     by_host: dict[str, list[int]] = {}

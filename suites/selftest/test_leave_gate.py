@@ -16,7 +16,7 @@ class Handle:
         self.questions, self.orders = [], []
 
     def ask(self, message):
-        self.questions.append(message["number"])
+        self.questions.append(message.number)
         return True
 
     def order(self, frame):

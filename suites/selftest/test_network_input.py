@@ -26,9 +26,9 @@ from harness.model.errors import StartError, UsageError
 from harness.ranks.channel import FrameReader, encode
 from harness.ranks.descriptors import readable
 from harness.ranks.leftovers import Leftover
-from harness.ranks.outside_view import Look
+from harness.ranks.outside_view import Inspection
 from harness.ranks.torchrun.admission import Arrival
-from harness.ranks.torchrun.agent import Keeper
+from harness.ranks.torchrun.agent import Agent
 from harness.ranks.torchrun.gathering import Gathering, Member
 from harness.ranks.torchrun.handshake import Caller, NotProvenError, claim_of, prove, unsigned
 from harness.ranks.torchrun.links import Link
@@ -36,7 +36,7 @@ from harness.ranks.torchrun.messages import ANSWERS, FROM_RANK_0, TO_RANK_0
 from harness.ranks.torchrun.peer import Peer, gather
 from harness.ranks.torchrun.process_changes import Surroundings
 from harness.ranks.torchrun.remote_rank import RemoteRank
-from harness.ranks.torchrun.rendezvous import Card, card_from, card_of
+from harness.ranks.torchrun.rendezvous import JoinRequest, join_request_from, join_request_of
 from harness.ranks.watch.watched_rank import WatchedRank
 from suites.selftest.test_world_secret import SECRET, place_of
 
@@ -203,28 +203,30 @@ class TestMessages(NetworkTestCase):
             {},
             optional={
                 name: json_values | st.just(value)
-                for name, value in asdict(card_of(place_of(1), {"torch": "2"})).items()
+                for name, value in asdict(join_request_of(place_of(1), {"torch": "2"})).items()
             },
         )
         | json_values,
         st.integers(0, 3),
         st.integers(1, 3),
     )
-    def test_cards(self, card, rank, size):
+    def test_cards(self, join_request, rank, size):
         try:
-            self.assertIsInstance(card_from({"kind": "join", "card": card}), Card)
+            self.assertIsInstance(
+                join_request_from({"kind": "join", "card": join_request}), JoinRequest
+            )
         except ValueError as error:
             self.assertNotIn("\n", str(error))
-        own = card_of(place_of(0), {"torch": "2"})
+        own = join_request_of(place_of(0), {"torch": "2"})
         gathering = Gathering(place_of(0), own, mock.Mock(), SECRET)
         claim = claim_of(place_of(1))
         arrival = Arrival(
             mock.Mock(other_address="127.0.0.1"),
             type(claim)(rank, size, claim.run),
-            {"kind": "join", "card": card},
+            {"kind": "join", "card": join_request},
         )
         with contextlib.suppress(UsageError, StartError):
-            gathering._take_in(arrival)
+            gathering._add_member(arrival)
             self.assertEqual((rank, size), (1, 2))
             gathering._differences()
             gathering._links[1].other_address = "127.0.0.1"
@@ -236,7 +238,7 @@ class TestMessages(NetworkTestCase):
         with self.link([*sent, {"kind": "exited", "world": 1, "code": 0, "why": ""}]) as link:
             peer = Peer(Member(1, 1, 0, "beta", "", 0), link)
             rank = WatchedRank(RemoteRank(1, peer, 1))
-            rank.hear_all()
+            rank.handle_messages()
             self.assertIsNotNone(rank.handle.exit_code)
             rank.settle_by_exit(rank.handle.exit_code)
             self.assertIsNotNone(rank.outcome)
@@ -256,7 +258,7 @@ class TestMessages(NetworkTestCase):
             theirs.shutdown(socket.SHUT_WR)
             told = gather({peer: number}, Deadline.after(60.0)).get(peer)
             if told and kind == "look":
-                Look(told["state"], told["written"], tuple(told["native"]))
+                Inspection(told["state"], told["written"], tuple(told["native"]))
             for each in told or () if kind == "leftovers" else ():
                 Leftover(host="beta", **each)
             link.close()
@@ -265,10 +267,10 @@ class TestMessages(NetworkTestCase):
     @given(st.lists(messages(FROM_RANK_0), max_size=4))
     def test_from_rank_0(self, sent):
         with self.link([*sent, {"kind": "leave", "code": 3}]) as link, signals_restored():
-            keeper = Keeper(link, place_of(1), Surroundings.now())
+            agent = Agent(link, place_of(1), Surroundings.now())
             told = io.StringIO()
             with contextlib.redirect_stderr(told):
-                self.assertIn(keeper.serve(), range(256))
+                self.assertIn(agent.serve(), range(256))
             if link.fault:
                 self.assertIn("sent what this process cannot read: ", told.getvalue())
             self.assertNotIn("Traceback", told.getvalue())

@@ -18,41 +18,41 @@ from suites.selftest.support import CommandTestCase, run_case
 class TestMeetings(unittest.TestCase):
     def test_everybody_comes(self):
         meetings = Meetings(2)
-        self.assertEqual(meetings.come(1, "here", "b"), {})
+        self.assertEqual(meetings.arrive(1, "here", "b"), {})
         self.assertEqual(
-            meetings.come(0, "here", "a"), dict.fromkeys((0, 1), MeetingAnswer(0, ("a", "b")))
+            meetings.arrive(0, "here", "a"), dict.fromkeys((0, 1), MeetingAnswer(0, ("a", "b")))
         )
-        self.assertEqual(meetings.come(0, "there", "c"), {})
+        self.assertEqual(meetings.arrive(0, "there", "c"), {})
 
     def test_what_all_bring_alike_travels_once(self):
         meetings = Meetings(3)
         for rank in (0, 1):
-            meetings.come(rank, "here", "same")
-        answer = meetings.come(2, "here", "same")[0]
+            meetings.arrive(rank, "here", "same")
+        answer = meetings.arrive(2, "here", "same")[0]
         self.assertEqual((answer.values, answer.all_values), (("same",), ("same",) * 3))
 
     def test_alone(self):
-        self.assertEqual(Meetings(1).come(0, "here", "a"), {0: MeetingAnswer(0, ("a",))})
+        self.assertEqual(Meetings(1).arrive(0, "here", "a"), {0: MeetingAnswer(0, ("a",))})
 
     def test_somebody_leaves(self):
         meetings = Meetings(3)
-        meetings.come(0, "here", "")
+        meetings.arrive(0, "here", "")
         (answer,) = meetings.leave(2).values()
         self.assertEqual(answer.error, "rank 2 ended the test without coming to here")
-        self.assertEqual(list(meetings.come(1, "there", "")), [1])
+        self.assertEqual(list(meetings.arrive(1, "there", "")), [1])
 
     def test_called_off(self):
         meetings = Meetings(2)
-        self.assertEqual(meetings.come(0, "here", ""), {})
-        self.assertEqual(meetings.call_off("the end"), {0: MeetingAnswer(0, error="the end")})
+        self.assertEqual(meetings.arrive(0, "here", ""), {})
+        self.assertEqual(meetings.cancel("the end"), {0: MeetingAnswer(0, error="the end")})
         # Nor may a rank that comes afterwards wait: nobody will call the meeting off again.
-        self.assertEqual(meetings.come(1, "here", ""), {1: MeetingAnswer(0, error="the end")})
+        self.assertEqual(meetings.arrive(1, "here", ""), {1: MeetingAnswer(0, error="the end")})
 
     def test_somebody_comes_elsewhere(self):
         meetings = Meetings(3)
-        meetings.come(0, "here", "")
-        meetings.come(1, "here", "")
-        answers = meetings.come(2, "there", "")
+        meetings.arrive(0, "here", "")
+        meetings.arrive(1, "here", "")
+        answers = meetings.arrive(2, "there", "")
         self.assertEqual(sorted(answers), [0, 1, 2])
         self.assertEqual(answers[0].error, "rank 2 came to there while ranks 0, 1 waited in here")
 

@@ -92,11 +92,11 @@ class Asking(InProcess):
 
     def setUp(self):
         super().setUp()
-        self.enter(mock.patch.object(where, "_attendant", None))
-        self.addCleanup(where.dismiss)
+        self.enter(mock.patch.object(where, "_status_thread", None))
+        self.addCleanup(where.disable)
         self.addCleanup(pool().close)
         self.told = queue.SimpleQueue()
-        where.attend(self.told.put)
+        where.enable(self.told.put)
         self.go = os.path.join(self.out, "go")
         os.mkfifo(self.go)
         # For reading too, so that it does not matter whether somebody reads at the other end.
@@ -260,23 +260,23 @@ class TestWithoutRanks(Asking):
         pid = os.fork()
         if pid == 0:
             where.ask()
-            is_forgotten = where.bell() is None and not where._witnesses
+            is_forgotten = where.wakeup() is None and not where._sources
             os._exit(0 if is_forgotten and threading.active_count() == 1 else 1)
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
         self.ask_until("main thread")
 
     def test_nobody_attends(self):
-        where.dismiss()
+        where.disable()
         where.ask()
-        self.assertIsNone(where.bell())
+        self.assertIsNone(where.wakeup())
         self.assertTrue(self.told.empty())
 
     def test_an_answer_that_cannot_be_delivered(self):
         def refuse(text):
-            where.attend(self.told.put)
+            where.enable(self.told.put)
             raise ValueError(text)
 
-        where.attend(refuse)
+        where.enable(refuse)
         with contextlib.redirect_stderr(None), mock.patch("traceback.print_exc") as printed:
             where.ask()
             # The next question is answered by the same thread, after that.

@@ -14,15 +14,15 @@ from unittest import mock
 from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import SettingError, StartError
-from harness.model.torchrun_environ import GivenPlace, given_place
+from harness.model.torchrun_environ import TorchrunPlace, given_place
 from harness.ranks.descriptors import readable
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links, world_secret
 from harness.ranks.torchrun.admission import Admission
 from harness.ranks.torchrun.handshake import (
     Caller,
+    NoAnswerError,
     NotProvenError,
-    SilentError,
     claim_of,
     prove,
     signed,
@@ -37,7 +37,7 @@ SECRET = WorldSecret(b"of the selftest", "the selftest")
 OTHER_SECRET = WorldSecret(b"of another world", "the selftest")
 
 
-def place_of(rank: int, **more: str) -> GivenPlace:
+def place_of(rank: int, **more: str) -> TorchrunPlace:
     """The place of a rank in a world of two on one host."""
     environ = {
         "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": LOOPBACK,
@@ -237,7 +237,7 @@ class TestProofs(HandshakeTestCase):
         rank_0, joining = self.both(OTHER_SECRET)
         self.assertIsInstance(joining, NotProvenError)
         self.assertEqual(str(joining), "gave a wrong proof")
-        self.assertIsInstance(rank_0, SilentError)  # it was told nothing
+        self.assertIsInstance(rank_0, NoAnswerError)  # it was told nothing
         self.assertIn("as with another secret", str(rank_0))
 
     def recorded(self) -> tuple[bytes, bytes, bytes]:
@@ -423,7 +423,7 @@ class TestTheDoor(unittest.TestCase):
         self.addCleanup(sock.close)
         return sock
 
-    def join(self, place: GivenPlace, secret: WorldSecret = SECRET) -> threading.Thread:
+    def join(self, place: TorchrunPlace, secret: WorldSecret = SECRET) -> threading.Thread:
         def run(sock: socket.socket) -> None:
             try:
                 seals = prove(sock, secret, claim_of(place), Deadline.after(60.0))
@@ -437,7 +437,7 @@ class TestTheDoor(unittest.TestCase):
         thread.start()
         return thread
 
-    def arrival(self, place: GivenPlace):
+    def arrival(self, place: TorchrunPlace):
         thread = self.join(place)
         arrivals: list = []
         while not arrivals:
@@ -450,13 +450,13 @@ class TestTheDoor(unittest.TestCase):
 
     def test_a_flood_of_silent_strangers_keeps_nobody_out(self):
         strangers = [self.call() for _ in range(300)]
-        while not self.door.turned_away:
+        while not self.door.rejected:
             self.door.advance()
         arrival = self.arrival(place_of(1))
-        self.assertEqual((arrival.claim.rank, arrival.card["kind"]), (1, "join"))
+        self.assertEqual((arrival.claim.rank, arrival.join_request["kind"]), (1, "join"))
         self.assertLess(len(self.door.fds), 200)
         self.assertRegex(
-            str(self.door.turned_away),
+            str(self.door.rejected),
             r"^rank 0 turned away \d+ connections .* \(.*\d+ from 127.0.0.1, user "
             r"id \d+: its place was needed",
         )
@@ -465,10 +465,10 @@ class TestTheDoor(unittest.TestCase):
     def test_time_is_up(self):
         with mock.patch("harness.ranks.torchrun.handshake.HANDSHAKE_S", 0.0):
             self.call()
-            while not self.door.turned_away:
+            while not self.door.rejected:
                 self.assertTrue(readable(self.door.fds, Deadline.after(60.0)))
                 self.door.advance()
-        self.assertIn("proved nothing within 0 s", str(self.door.turned_away))
+        self.assertIn("proved nothing within 0 s", str(self.door.rejected))
         self.assertEqual(len(self.door.fds), 1)
 
     def test_what_strangers_say(self):
@@ -480,17 +480,17 @@ class TestTheDoor(unittest.TestCase):
                     stranger.fileno()
                 }:
                     self.assertEqual(self.door.advance(), [])
-        self.assertIn("from 127.0.0.1, user id", str(self.door.turned_away))
-        self.assertIn("said something that is no handshake", str(self.door.turned_away))
+        self.assertIn("from 127.0.0.1, user id", str(self.door.rejected))
+        self.assertIn("said something that is no handshake", str(self.door.rejected))
 
     def test_another_run_with_the_same_secret(self):
         place = place_of(1, TORCHELASTIC_RUN_ID="another")
         thread = self.join(place)
-        while not self.door.turned_away:
+        while not self.door.rejected:
             self.assertTrue(readable(self.door.fds, Deadline.after(60.0)))
             self.assertEqual(self.door.advance(), [])
         thread.join()
-        self.assertIn("of another run of yours", str(self.door.turned_away))
+        self.assertIn("of another run of yours", str(self.door.rejected))
 
 
 class TestUsersOfSockets(HandshakeTestCase):

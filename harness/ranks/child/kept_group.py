@@ -12,7 +12,7 @@ from harness.ranks.child import store as child_store
 from harness.ranks.descriptors import open_files
 
 
-class _Kept(NamedTuple):
+class _KeptGroup(NamedTuple):
     """A group that is kept.
 
     Attributes:
@@ -30,7 +30,7 @@ class _Kept(NamedTuple):
     timeouts: dict[str, Any]
 
 
-_kept: _Kept | None = None
+_kept: _KeptGroup | None = None
 # The descriptors, as text, that the last default group has opened, and that group.
 _files: frozenset[str] = frozenset()
 _owner: Any = None
@@ -69,7 +69,7 @@ def _take(key: object) -> bool:
     return False
 
 
-def _renew_sub_groups(kept: _Kept) -> None:
+def _renew_sub_groups(kept: _KeptGroup) -> None:
     """Have the sub-groups of this test named and stored as if there had been no test before.
 
     torch names a sub-group by its ranks (`use_local_synchronization`) or by a counter, and finds
@@ -99,7 +99,7 @@ def _keep(key: object) -> None:
 
     world, group = dist.distributed_c10d._world, _default()
     _, store = world.pg_map[group]
-    _kept = _Kept(key, group, store, world.group_count, _timeouts_of(group, store))
+    _kept = _KeptGroup(key, group, store, world.group_count, _timeouts_of(group, store))
 
 
 def _default() -> Any:

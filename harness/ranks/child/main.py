@@ -102,7 +102,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
     """Run one test; returns if it passed, or was skipped in a rank that stays."""
     pipe.begin(spec.stays)
     with _reporting(pipe):
-        _become(spec, rank)
+        _apply_spec(spec, rank)
         if settings.TIMELINE.value():
             pipe.keep_time()
         cls = _find_class(spec)
@@ -168,7 +168,7 @@ def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection])
         write_to(stream, target)
 
 
-def _become(spec: LaunchSpec, rank: int) -> None:
+def _apply_spec(spec: LaunchSpec, rank: int) -> None:
     """Take over the parent's environment, folder and arguments as they are now."""
     place = environ_of_place(spec, rank)
     become(

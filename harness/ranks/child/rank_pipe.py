@@ -24,8 +24,8 @@ from harness.model.outcome import (
     Passed,
     Problem,
     Raised,
+    ReportedOutcome,
     Skipped,
-    Spoken,
     is_worse,
 )
 from harness.model.spec import LaunchSpec
@@ -34,7 +34,7 @@ from harness.model.warning_data import IssuedWarning
 from harness.ranks import this_rank
 from harness.ranks.channel import FrameWriter
 from harness.ranks.child import listener, torch_state
-from harness.ranks.descriptors import OwnDescriptor, told_of_lost
+from harness.ranks.descriptors import OwnDescriptor, lost_descriptors_message
 from harness.ranks.messages import (
     AtMeeting,
     Exits,
@@ -91,7 +91,7 @@ class RankPipe:
         self._warnings: deque[bytes] = deque()
         self.progress = Progress()
         self.stays = False
-        self.outcome: Spoken | None = None
+        self.outcome: ReportedOutcome | None = None
         self.example: Example | None = None
 
     def begin(self, stays: bool) -> None:
@@ -131,7 +131,7 @@ class RankPipe:
             )
             self._send(Ready())
 
-    def report(self, outcome: Spoken) -> None:
+    def report(self, outcome: ReportedOutcome) -> None:
         """Say what became of the body. The first report counts, or the first that is not good."""
         leave_if_fork_of(self._pid, 0 if isinstance(outcome, Passed | Skipped) else 1)
         if self.outcome is None or is_worse(outcome, self.outcome):
@@ -157,7 +157,7 @@ class RankPipe:
             with contextlib.suppress(queue.Empty):
                 self._await(MayLeave, PATIENCE_S)
 
-    def _report(self, outcome: Spoken, is_good: bool) -> Report:
+    def _report(self, outcome: ReportedOutcome, is_good: bool) -> Report:
         if is_good and self.example is not None:
             taken = None  # its process group goes at once, and so do its peers' waits
         elif is_good and self.stays:
@@ -209,7 +209,7 @@ class RankPipe:
         """This rank does not need the terminal any more."""
         self._send(TerminalRequest(False))
 
-    def tell_expectation(self, expectation: Expectation) -> None:
+    def report_expectation(self, expectation: Expectation) -> None:
         """The body has produced a text where it expects one, and texts are accepted."""
         self._send(TextProduced(expectation))
 
@@ -354,7 +354,7 @@ class RankPipe:
         """End this process, with a word on stderr, if the test has closed the channel."""
         if not self._channel.is_intact:
             with contextlib.suppress(OSError):  # it has closed stderr as well
-                os.write(2, f"{told_of_lost([self._channel])}\n".encode())
+                os.write(2, f"{lost_descriptors_message([self._channel])}\n".encode())
             os._exit(1)
 
 

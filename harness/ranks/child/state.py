@@ -25,7 +25,7 @@ _PAUSE_S = 0.002
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class _Probe:
     """One part of the state.
 
     Attributes:
@@ -51,31 +51,31 @@ class _Look:
 
 _python, _process, _torch = python_state, process_state, torch_state
 
-_ENVIRONMENT = _Look(
+_ENVIRONMENT = _Probe(
     "environment variable", _python.environment, is_set_by_us=True, may_be_imports=True
 )
 _LOOKS = (
     _ENVIRONMENT,
-    _Look("the", _python.set_for_each_test, is_set_by_us=True),
-    _Look("the", _python.interpreter),
-    _Look("the", _process.process),
-    _Look("hook", _python.hooks, may_be_imports=True),
-    _Look("hook", _python.warning_hooks, is_set_by_us=True, may_be_imports=True),
-    _Look("built-in", _python.built_ins, may_be_imports=True),
-    _Look("context variable", _python.context_variables, may_be_imports=True),
-    _Look("mock patch", _python.patches),
-    _Look("thread", _process.threads, settles=True),
-    _Look("process", _process.processes, settles=True),
-    _Look("open file", _process.files, settles=True, may_be_imports=True),
-    _Look("warnings filter", _python.filters, is_set_by_us=True, may_be_imports=True),
-    _Look("logger", _python.loggers, may_be_imports=True),
-    _Look("signal handler", _process.signal_handlers, may_be_imports=True),
-    _Look("exit handler", _python.exit_handlers, may_be_imports=True),
-    _Look("number of", _python.registries, grows_by_imports=True),
-    _Look("torch's", _torch.switches),
-    _Look("torch's", _torch.hooks, may_be_imports=True),
-    _Look("torch setting", _torch.configs, may_be_imports=True),
-    _Look(
+    _Probe("the", _python.set_for_each_test, is_set_by_us=True),
+    _Probe("the", _python.interpreter),
+    _Probe("the", _process.process),
+    _Probe("hook", _python.hooks, may_be_imports=True),
+    _Probe("hook", _python.warning_hooks, is_set_by_us=True, may_be_imports=True),
+    _Probe("built-in", _python.built_ins, may_be_imports=True),
+    _Probe("context variable", _python.context_variables, may_be_imports=True),
+    _Probe("mock patch", _python.patches),
+    _Probe("thread", _process.threads, settles=True),
+    _Probe("process", _process.processes, settles=True),
+    _Probe("open file", _process.files, settles=True, may_be_imports=True),
+    _Probe("warnings filter", _python.filters, is_set_by_us=True, may_be_imports=True),
+    _Probe("logger", _python.loggers, may_be_imports=True),
+    _Probe("signal handler", _process.signal_handlers, may_be_imports=True),
+    _Probe("exit handler", _python.exit_handlers, may_be_imports=True),
+    _Probe("number of", _python.registries, grows_by_imports=True),
+    _Probe("torch's", _torch.switches),
+    _Probe("torch's", _torch.hooks, may_be_imports=True),
+    _Probe("torch setting", _torch.configs, may_be_imports=True),
+    _Probe(
         "process group",
         _torch.groups_and_timeouts,
         is_set_by_us=True,
@@ -84,7 +84,7 @@ _LOOKS = (
     ),
 )
 # Compared apart, by _Modules.
-_MODULES = _Look("module", dict)
+_MODULES = _Probe("module", dict)
 
 
 class RankState:
@@ -98,7 +98,7 @@ class RankState:
     def __init__(self, known: RankState | None = None) -> None:
         if known is not None and not known.is_of_now:
             known = None
-        self.parts: dict[_Look, Mapping[Any, Any]] = {
+        self.parts: dict[_Probe, Mapping[Any, Any]] = {
             look: look.take() if look.is_set_by_us or known is None else known.parts[look]
             for look in _LOOKS
         }
@@ -172,7 +172,7 @@ class Differences:
         has_imported: whether the test has imported modules.
     """
 
-    def __init__(self, found: list[tuple[_Look, str]], has_imported: bool) -> None:
+    def __init__(self, found: list[tuple[_Probe, str]], has_imported: bool) -> None:
         self._found = found
         self._has_imported = has_imported
 

@@ -34,10 +34,10 @@ def begin(pipe: RankPipe, data: Mapping[str, Any]) -> None:
     # What the fork server has imported, and the parent has not, is as if the test imported it.
     added = [preload.filters_of(name) for name in data["not_imported"]]
     set_filters(data["filters"], [item for filters in reversed(added) for item in filters])
-    warnings.showwarning = _Teller(pipe)
+    warnings.showwarning = _WarningReporter(pipe)
 
 
-class _Teller:
+class _WarningReporter:
     """Stands for `warnings.showwarning` in a rank."""
 
     def __init__(self, pipe: RankPipe) -> None:

@@ -88,11 +88,11 @@ def _install() -> None:
     torch_draws.redirect(_own_of_torch)
     with contextlib.ExitStack() as undo:
         undo.enter_context(_of_class(torch, _TorchByThread))
-        undo.enter_context(_replaced(torch.random, default_generator=_OfThread(_torchs)))
+        undo.enter_context(_replaced(torch.random, default_generator=_ThreadProxy(_torchs)))
         undo.enter_context(_of_class(_inst, _RandomByThread))
         undo.enter_context(_replaced(random, **_functions_of_random()))
         undo.enter_context(_replaced(np.random, **_functions_of_numpy()))
-        undo.enter_context(_replaced(np.random.mtrand, _rand=_OfThread(_numpys)))
+        undo.enter_context(_replaced(np.random.mtrand, _rand=_ThreadProxy(_numpys)))
         undo.enter_context(_replaced(threading.Thread, start=_start))
         _undo.push(undo.pop_all())
 
@@ -119,7 +119,7 @@ def _of_class(what: Any, cls: type) -> Iterator[None]:
         what.__class__ = before
 
 
-class _OfThread:
+class _ThreadProxy:
     """Stands for the object that the calling thread has."""
 
     def __init__(self, of_thread: Callable[[], Any]) -> None:
@@ -182,7 +182,7 @@ def _primitive(name: str) -> Callable[..., Any]:
     return method
 
 
-class _SecondOfPair:
+class _GaussNext:
     """`gauss_next`: gauss() draws two numbers and keeps one for its next call."""
 
     def __get__(self, usual: random.Random, owner: type) -> float | None:
@@ -199,7 +199,7 @@ _RandomByThread = type(
     (random.Random,),
     {
         **{name: _primitive(name) for name in _PRIMITIVES},
-        "gauss_next": _SecondOfPair(),
+        "gauss_next": _GaussNext(),
         "__reduce__": lambda self: (random.Random, (), self.getstate()),
     },
 )

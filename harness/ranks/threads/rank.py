@@ -119,7 +119,7 @@ class RankThread(threading.Thread):
         """Wait for all ranks to come here, and learn what each has brought."""
         return self._world.meet(self.rank, label, value)
 
-    def tell_expectation(self, expectation: Expectation) -> None:
+    def report_expectation(self, expectation: Expectation) -> None:
         """The body has produced a text where it expects one, and texts are accepted."""
         self.expectations.append(expectation)
 

@@ -14,7 +14,7 @@ from harness.ranks.watch.tracks import Endings
 
 
 @contextlib.contextmanager
-def left_behind(world: ThreadWorld, test: str = "") -> Iterator[None]:
+def recording_tracks(world: ThreadWorld, test: str = "") -> Iterator[None]:
     """Leave the tracks of the ranks, however the block inside ends, if timelines are wanted.
 
     Args:

@@ -71,7 +71,7 @@ class ThreadWorld:
             raise RuntimeError("a thread rank cannot have thread ranks of its own")  # noqa: TRY004
         self.groups.install()
         self._undo.enter_context(by_thread())
-        self._undo.enter_context(where.witnessed_by(self))
+        self._undo.enter_context(where.answering_from(self))
         self._began_s = now()
         for thread in self.threads:
             thread.start()
@@ -104,7 +104,7 @@ class ThreadWorld:
         """Wait for all ranks to come here, and learn what each has brought; see `RankPipe.meet`."""
         with self._answered:
             self._answers.pop(rank, None)  # of a meeting that an exception has ended
-            self._tell(self._meetings.come(rank, label, value))
+            self._tell(self._meetings.arrive(rank, label, value))
             with registered(Waiting("meeting", label), lambda: rank in self._answers):
                 self._answered.wait_for(lambda: rank in self._answers)
             answer = self._answers.pop(rank)
@@ -128,7 +128,7 @@ class ThreadWorld:
                 self._at_fault = self.snapshots()
         self.groups.release()
         with self._answered:
-            self._tell(self._meetings.call_off("the test is being ended"))
+            self._tell(self._meetings.cancel("the test is being ended"))
 
     def end(self) -> None:
         """End what still runs, as far as that can be done; a second call does nothing."""
@@ -144,7 +144,7 @@ class ThreadWorld:
         self.groups.uninstall()
         self._undo.close()
 
-    def tell(self, limit_s: float) -> str:
+    def status_text(self, limit_s: float) -> str:
         """Where every rank is, as text; asked for by another thread."""
         taken = self.snapshots()
         return table([_position(thread, taken[thread.rank]) for thread in self.threads])

@@ -39,10 +39,10 @@ class Arrival:
 
     link: Link
     claim: Claim
-    card: Message
+    join_request: Message
 
 
-class TurnedAway:
+class RejectedConnections:
     """The connections that were not let in."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Admission:
         own: who rank 0 is.
 
     Attributes:
-        turned_away: those that were not let in.
+        rejected: those that were not let in.
     """
 
     def __init__(self, listener: socket.socket, secret: WorldSecret, own: Claim) -> None:
@@ -84,7 +84,7 @@ class Admission:
         self._own = own
         self._callers: list[Caller] = []
         self._proven: list[tuple[Link, Claim, Deadline]] = []
-        self.turned_away = TurnedAway()
+        self.rejected = RejectedConnections()
 
     @property
     def port(self) -> int:
@@ -106,9 +106,9 @@ class Admission:
     def advance(self) -> list[Arrival]:
         """Take what has come; returns those who are in."""
         for caller in list(self._callers):
-            self._hear(caller)
+            self._advance_caller(caller)
         self._accept()
-        return self._take_cards()
+        return self._take_join_requests()
 
     def close(self) -> None:
         """Close the door, and all connections of those who are not in."""
@@ -133,55 +133,55 @@ class Admission:
                 continue
             caller = Caller(sock, address, self._secret)
             if is_stranger(caller.user):
-                self._turn_away(caller, "another user")
+                self._reject(caller, "another user")
                 continue
             if len(self._callers) >= self._own.world_size + _STRANGERS:
                 self._evict()
             self._callers.append(caller)
-            self._hear(caller)
+            self._advance_caller(caller)
 
-    def _hear(self, caller: Caller) -> None:
+    def _advance_caller(self, caller: Caller) -> None:
         try:
             proven = caller.advance()
         except NotProvenError as error:
             self._callers.remove(caller)
-            self._turn_away(caller, str(error))
+            self._reject(caller, str(error))
             return
         if proven is None:
             return
         self._callers.remove(caller)
-        claim, seals = proven
+        claim, macs = proven
         try:
-            link = Link(caller.sock, seals)
+            link = Link(caller.sock, macs)
         except OSError:  # it has gone already
             caller.sock.close()
             return
         if claim.run != self._own.run:
             link.send({"kind": "other run"})
-            self._turn_away(caller, "it is of another run of yours")
+            self._reject(caller, "it is of another run of yours")
             return
         self._proven.append((link, claim, Deadline.after(HANDSHAKE_S)))
 
-    def _take_cards(self) -> list[Arrival]:
+    def _take_join_requests(self) -> list[Arrival]:
         arrivals = []
         for entry in list(self._proven):
             link, claim, deadline = entry
-            card = link.next_message(Deadline.after(0.0))
-            if card is None and not link.closed and not deadline.expired:
+            join_request = link.next_message(Deadline.after(0.0))
+            if join_request is None and not link.closed and not deadline.expired:
                 continue
             self._proven.remove(entry)
-            if card is None:
+            if join_request is None:
                 why = link.fault or "it did not say more"
-                self.turned_away.add(f"{link.other_address}, rank {claim.rank}", why)
+                self.rejected.add(f"{link.other_address}, rank {claim.rank}", why)
                 link.close()
             else:
-                arrivals.append(Arrival(link, claim, card))
+                arrivals.append(Arrival(link, claim, join_request))
         return arrivals
 
     def _evict(self) -> None:
-        self._turn_away(self._callers.pop(0), "its place was needed")
+        self._reject(self._callers.pop(0), "its place was needed")
 
-    def _turn_away(self, caller: Caller, why: str) -> None:
+    def _reject(self, caller: Caller, why: str) -> None:
         whose = "" if caller.user is None else f", user id {caller.user}"
-        self.turned_away.add(f"{caller.address}{whose}", why)
+        self.rejected.add(f"{caller.address}{whose}", why)
         caller.sock.close()

@@ -10,7 +10,7 @@ from typing import Any
 from harness.model.clock import Deadline
 from harness.model.spec import LaunchSpec
 from harness.model.topology import spread
-from harness.model.torchrun_environ import GivenPlace
+from harness.model.torchrun_environ import TorchrunPlace
 from harness.ranks.descriptors import readable
 from harness.ranks.launch.environment import rank_threads
 from harness.ranks.launch.launcher import ProcessFactory
@@ -19,14 +19,14 @@ from harness.ranks.torchrun.gathering import Member, interface_of
 from harness.ranks.torchrun.links import ANY_ADDRESS, Link
 from harness.ranks.torchrun.peer import Peer
 from harness.ranks.torchrun.process_changes import Surroundings
-from harness.ranks.torchrun.world import GivenWorld
+from harness.ranks.torchrun.world import TorchrunWorld
 from harness.ranks.world import World
 
 # How long the other processes may take to leave.
 _LEAVING_S = 10.0
 
 
-class GivenRanks:
+class TorchrunRanks:
     """The processes of a given world, each of which can keep a rank of a test.
 
     Args:
@@ -38,7 +38,7 @@ class GivenRanks:
 
     def __init__(
         self,
-        place: GivenPlace,
+        place: TorchrunPlace,
         members: Sequence[Member],
         links: Mapping[int, Link],
         base: Surroundings,
@@ -107,7 +107,7 @@ class GivenRanks:
         chosen: Sequence[int] = range(spec.world_size)
         if spec.has_real_nodes:
             chosen = self._ranks_on_hosts(spec.node_sizes) or chosen
-        world = GivenWorld(
+        world = TorchrunWorld(
             spec.world_folder,
             self.members[0],
             [self._peers.get(rank) for rank in chosen],
@@ -165,21 +165,21 @@ class GivenRanks:
             left = [peer for peer in left if not peer.link.closed]
 
 
-_current: GivenRanks | None = None
+_current: TorchrunRanks | None = None
 
 
-def use(ranks: GivenRanks | None) -> None:
+def use(ranks: TorchrunRanks | None) -> None:
     """From now on, have the tests of this process run on these ranks; None for own ones."""
     global _current
     _current = ranks
 
 
-def current() -> GivenRanks | None:
+def current() -> TorchrunRanks | None:
     """The given ranks that the tests of this process run on; None if it starts its own."""
     return _current
 
 
-def placed(spec: LaunchSpec, nodes: int | None, ranks: GivenRanks | None) -> LaunchSpec:
+def placed(spec: LaunchSpec, nodes: int | None, ranks: TorchrunRanks | None) -> LaunchSpec:
     """The spec with its ranks spread over nodes.
 
     Args:
@@ -197,11 +197,11 @@ def placed(spec: LaunchSpec, nodes: int | None, ranks: GivenRanks | None) -> Lau
     return replace(spec, node_sizes=spread(spec.world_size, nodes, spec.test_id))
 
 
-def start_world(spec: LaunchSpec, factory: ProcessFactory, ranks: GivenRanks | None) -> World:
+def start_world(spec: LaunchSpec, factory: ProcessFactory, ranks: TorchrunRanks | None) -> World:
     """Start the ranks of a test: given ones, or own ones."""
     return World.start(spec, factory) if ranks is None else ranks.start(spec, factory)
 
 
-def store_address(ranks: GivenRanks | None) -> str:
+def store_address(ranks: TorchrunRanks | None) -> str:
     """The address of this machine on which ranks reach its stores, wherever they are."""
     return LOOPBACK if ranks is None else ranks.store_address

@@ -18,14 +18,14 @@ from harness.diagnosis.words import rank_list
 from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
-from harness.model.torchrun_environ import GivenPlace
+from harness.model.torchrun_environ import TorchrunPlace
 from harness.ranks.descriptors import readable
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
-from harness.ranks.torchrun.admission import Admission, Arrival, TurnedAway
+from harness.ranks.torchrun.admission import Admission, Arrival, RejectedConnections
 from harness.ranks.torchrun.handshake import claim_of
 from harness.ranks.torchrun.links import Link
-from harness.ranks.torchrun.rendezvous import Board, Card, card_from
+from harness.ranks.torchrun.rendezvous import Board, JoinRequest, join_request_from
 from harness.ranks.torchrun.socket_user import is_loopback, user_of_listener
 from harness.ranks.torchrun.world_secret import WorldSecret
 
@@ -71,14 +71,16 @@ class Gathering:
         secret: what they have to know.
     """
 
-    def __init__(self, place: GivenPlace, own: Card, board: Board, secret: WorldSecret) -> None:
+    def __init__(
+        self, place: TorchrunPlace, own: JoinRequest, board: Board, secret: WorldSecret
+    ) -> None:
         self._place = place
         self._own = own
         self._board = board
         self._secret = secret
-        self._cards: dict[int, Card] = {0: self._own}
+        self._join_requests: dict[int, JoinRequest] = {0: self._own}
         self._links: dict[int, Link] = {}
-        self._turned_away = TurnedAway()
+        self._rejected = RejectedConnections()
 
     def gather(self, deadline: Deadline, limit_s: float) -> tuple[list[Member], dict[int, Link]]:
         """Wait until all have come.
@@ -96,13 +98,13 @@ class Gathering:
         """
         listener, addresses = self._listen()
         admission = Admission(listener, self._secret, claim_of(self._place))
-        self._turned_away = admission.turned_away
+        self._rejected = admission.rejected
         try:
             with contextlib.closing(admission):
-                self._let_in_all(admission, addresses, deadline, limit_s)
+                self._accept_all(admission, addresses, deadline, limit_s)
         finally:
-            if self._turned_away:
-                print(self._turned_away, file=sys.stderr)
+            if self._rejected:
+                print(self._rejected, file=sys.stderr)
         different = self._differences()
         if different:
             self._give_up(UsageError(different))
@@ -110,19 +112,19 @@ class Gathering:
             link.send({"kind": "welcome"})
         return self._members(), self._links
 
-    def _let_in_all(
+    def _accept_all(
         self, admission: Admission, addresses: list[str], deadline: Deadline, limit_s: float
     ) -> None:
         port: int = admission.port
         again = Deadline(0.0)
-        while len(self._cards) < self._place.world_size:
+        while len(self._join_requests) < self._place.world_size:
             if again.expired:
                 self._board.announce(addresses, port)
                 again = Deadline.after(_ANNOUNCE_S)
             readable(admission.fds, deadline.sooner(admission.deadline).sooner(again))
             for arrival in admission.advance():
-                self._take_in(arrival)
-            if deadline.expired and len(self._cards) < self._place.world_size:
+                self._add_member(arrival)
+            if deadline.expired and len(self._join_requests) < self._place.world_size:
                 self._give_up(StartError(self._missing(limit_s)))
 
     def _listen(self) -> tuple[socket.socket, list[str]]:
@@ -140,11 +142,11 @@ class Gathering:
             ) from error
         return listener, [address] if address != links.ANY_ADDRESS else _own_addresses(self._place)
 
-    def _take_in(self, arrival: Arrival) -> None:
+    def _add_member(self, arrival: Arrival) -> None:
         link, claim = arrival.link, arrival.claim
         who = f"rank {claim.rank} ({link.other_address})"
         try:
-            card = card_from(arrival.card)
+            join_request = join_request_from(arrival.join_request)
         except ValueError as error:
             self._refuse(link, f"{who} says of itself what rank 0 cannot understand: {error}")
         size = self._place.world_size
@@ -152,17 +154,17 @@ class Gathering:
             self._refuse(
                 link, f"{who} was started with WORLD_SIZE={claim.world_size}, rank 0 with {size}"
             )
-        if card.rank != claim.rank or not 0 <= card.rank < size:
-            self._refuse(link, f"{who} says that it is rank {card.rank} of {size}")
-        other = self._cards.get(card.rank)
+        if join_request.rank != claim.rank or not 0 <= join_request.rank < size:
+            self._refuse(link, f"{who} says that it is rank {join_request.rank} of {size}")
+        other = self._join_requests.get(join_request.rank)
         if other is not None:
             self._refuse(
                 link,
-                f"two processes have RANK={card.rank}: process {other.pid} on {other.host} "
-                f"and process {card.pid} on {card.host}",
+                f"two processes have RANK={join_request.rank}: process {other.pid} on {other.host} "
+                f"and process {join_request.pid} on {join_request.host}",
             )
         link.send({"kind": "joined"})
-        self._cards[card.rank], self._links[card.rank] = card, link
+        self._join_requests[join_request.rank], self._links[join_request.rank] = join_request, link
 
     def _refuse(self, link: Link, why: str) -> NoReturn:
         """There can be no world with this process in it."""
@@ -177,25 +179,27 @@ class Gathering:
 
     def _missing(self, limit_s: float) -> str:
         size, per_host = self._place.world_size, self._place.local_world_size
-        missing = [rank for rank in range(size) if rank not in self._cards]
+        missing = [rank for rank in range(size) if rank not in self._join_requests]
         nodes = sorted({rank // per_host for rank in missing}) if per_host else []
         where = f", of node {', '.join(map(str, nodes))}" if nodes and nodes != [0] else ""
-        hosts = sorted({card.host for card in self._cards.values()})
+        hosts = sorted({join_request.host for join_request in self._join_requests.values()})
         return (
             f"{rank_list(missing)} of {size}{where}: not come within {limit_s:g} s "
-            f"(HARNESS_ASSEMBLY_TIMEOUT); {rank_list(sorted(self._cards))} came, on "
+            f"(HARNESS_ASSEMBLY_TIMEOUT); {rank_list(sorted(self._join_requests))} came, on "
             f"{', '.join(hosts)}: see what was printed where the others were to start"
         )
 
     def _differences(self) -> str:
         """What some have been started with otherwise than rank 0; empty if nothing."""
         found: dict[str, list[int]] = {}
-        for rank, card in sorted(self._cards.items()):
+        for rank, join_request in sorted(self._join_requests.items()):
             for what, value in self._own.identity.items():
-                other = card.identity.get(what, "")
+                other = join_request.identity.get(what, "")
                 if value and other and other != value:
-                    text = f"{what}: {other} on {card.host}, where rank 0 ({self._own.host}) has "
-                    text += value
+                    text = (
+                        f"{what}: {other} on {join_request.host}, where rank 0 "
+                        f"({self._own.host}) has {value}"
+                    )
                     found.setdefault(text, []).append(rank)
         told = [f"{rank_list(ranks)}: other {text}" for text, ranks in found.items()]
         if not told:
@@ -203,32 +207,36 @@ class Gathering:
         return "the processes of this world must all be started alike, but " + "; ".join(told)
 
     def _members(self) -> list[Member]:
-        cards = [self._cards[rank] for rank in range(len(self._cards))]
-        keys = [(c.group_rank if c.group_rank is not None else c.host, c.host) for c in cards]
+        join_requests = [self._join_requests[rank] for rank in range(len(self._join_requests))]
+        keys = [
+            (c.group_rank if c.group_rank is not None else c.host, c.host) for c in join_requests
+        ]
         groups = list(dict.fromkeys(keys))
         names = [host for _, host in groups]
         return [
             Member(
-                card.rank,
-                card.local_rank,
+                join_request.rank,
+                join_request.local_rank,
                 groups.index(key),
-                card.host if names.count(card.host) == 1 else f"{card.host} {self._address(card)}",
-                card.system,
-                card.pid,
-                card.devices,
-                card.visible,
+                join_request.host
+                if names.count(join_request.host) == 1
+                else f"{join_request.host} {self._address(join_request)}",
+                join_request.system,
+                join_request.pid,
+                join_request.devices,
+                join_request.visible,
             )
-            for card, key in zip(cards, keys, strict=True)
+            for join_request, key in zip(join_requests, keys, strict=True)
         ]
 
-    def _address(self, card: Card) -> str:
-        if card.rank in self._links:
-            return self._links[card.rank].other_address
+    def _address(self, join_request: JoinRequest) -> str:
+        if join_request.rank in self._links:
+            return self._links[join_request.rank].other_address
         others = (link.own_address for link in self._links.values())
         return next((address for address in others if address != LOOPBACK), LOOPBACK)
 
 
-def _address_to_listen_at(place: GivenPlace) -> str:
+def _address_to_listen_at(place: TorchrunPlace) -> str:
     """The one address of this host that the others use, as far as that can be known."""
     if place.is_on_one_host:
         return LOOPBACK
@@ -241,7 +249,7 @@ def _address_to_listen_at(place: GivenPlace) -> str:
     return links.ANY_ADDRESS
 
 
-def _own_addresses(place: GivenPlace) -> list[str]:
+def _own_addresses(place: TorchrunPlace) -> list[str]:
     """The addresses at which other hosts may find this one, the most likely first."""
     found = [_address_towards(place)] if place.master_addr else []
     for addresses in psutil.net_if_addrs().values():
@@ -250,7 +258,7 @@ def _own_addresses(place: GivenPlace) -> list[str]:
     return sorted(known, key=lambda address: address.startswith("127."))
 
 
-def _address_towards(place: GivenPlace) -> str:
+def _address_towards(place: TorchrunPlace) -> str:
     """This host's address on the way to the store's host; empty if there is no way."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # nothing is sent
         try:

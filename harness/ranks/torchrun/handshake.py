@@ -21,7 +21,7 @@ import struct
 from dataclasses import dataclass
 
 from harness.model.clock import Deadline
-from harness.model.torchrun_environ import GivenPlace
+from harness.model.torchrun_environ import TorchrunPlace
 from harness.ranks.descriptors import readable
 from harness.ranks.torchrun.socket_user import user_of_far_end
 from harness.ranks.torchrun.world_secret import WorldSecret
@@ -46,11 +46,11 @@ class NotProvenError(Exception):
     """The other side has not proved that it belongs to this world. The message says what it did."""
 
 
-class SilentError(NotProvenError):
+class NoAnswerError(NotProvenError):
     """The other side has hung up, or said nothing in time, which a process that ends does too."""
 
 
-class Seal:
+class FrameMac:
     """Makes the marks of the frames in one direction of one connection, or those to expect.
 
     Args:
@@ -69,11 +69,11 @@ class Seal:
 
 
 @dataclass(frozen=True)
-class Seals:
+class LinkMacs:
     """The marks of the frames of a connection that has been proved."""
 
-    sent: Seal
-    received: Seal
+    sent: FrameMac
+    received: FrameMac
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Claim:
     run: bytes
 
 
-def claim_of(place: GivenPlace) -> Claim:
+def claim_of(place: TorchrunPlace) -> Claim:
     """Return who this process is."""
     name = f"{place.run_id}\0{place.restart_count}"
     run = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
@@ -120,28 +120,28 @@ class Caller:
         self._heard = b""
         self._transcript = b""
 
-    def advance(self) -> tuple[Claim, Seals] | None:
+    def advance(self) -> tuple[Claim, LinkMacs] | None:
         """Take what has come; return what has been proved, None as long as more is to come.
 
         Raises:
             NotProvenError: if nothing will be proved.
         """
         if not self._transcript:
-            if not self._hear(_HELLO.size):
+            if not self._receive(_HELLO.size):
                 return None
             self._answer()
-        if not self._hear(_HELLO.size + PROOF_SIZE):
+        if not self._receive(_HELLO.size + PROOF_SIZE):
             return None
         hello, proof = self._heard[: _HELLO.size], self._heard[_HELLO.size :]
         expected = _proof(self._secret, _OF_JOINING, self._transcript)
         if not hmac.compare_digest(expected, proof):
             raise NotProvenError("gave a wrong proof")
         _, rank, world_size, run, _ = _HELLO.unpack(hello)
-        seals = Seals(
-            Seal(_proof(self._secret, _FROM_RANK_0, self._transcript)),
-            Seal(_proof(self._secret, _TO_RANK_0, self._transcript)),
+        macs = LinkMacs(
+            FrameMac(_proof(self._secret, _FROM_RANK_0, self._transcript)),
+            FrameMac(_proof(self._secret, _TO_RANK_0, self._transcript)),
         )
-        return Claim(rank, world_size, run), seals
+        return Claim(rank, world_size, run), macs
 
     def _answer(self) -> None:
         if not self._heard.startswith(_MAGIC):
@@ -152,16 +152,16 @@ class Caller:
         try:
             sent = self.sock.send(answer)
         except OSError as error:
-            raise SilentError("hung up") from error
+            raise NoAnswerError("hung up") from error
         if sent < len(answer):  # into an empty buffer
             raise NotProvenError("took no answer")
         self._transcript = self._heard + answer
 
-    def _hear(self, size: int) -> bool:
+    def _receive(self, size: int) -> bool:
         """Take no more than up to so many bytes in all; whether they are complete."""
         while len(self._heard) < size:
             if self.deadline.expired:
-                raise SilentError(f"proved nothing within {HANDSHAKE_S:g} s")
+                raise NoAnswerError(f"proved nothing within {HANDSHAKE_S:g} s")
             try:
                 data = self.sock.recv(size - len(self._heard))
             except BlockingIOError:
@@ -169,14 +169,14 @@ class Caller:
             except OSError:
                 data = b""
             if not data and self._transcript:
-                raise SilentError("hung up on rank 0's proof, as with another secret")
+                raise NoAnswerError("hung up on rank 0's proof, as with another secret")
             if not data:
-                raise SilentError("hung up")
+                raise NoAnswerError("hung up")
             self._heard += data
         return True
 
 
-def prove(sock: socket.socket, secret: WorldSecret, claim: Claim, deadline: Deadline) -> Seals:
+def prove(sock: socket.socket, secret: WorldSecret, claim: Claim, deadline: Deadline) -> LinkMacs:
     """As a joining rank, have rank 0 prove itself, and then prove oneself.
 
     Args:
@@ -186,7 +186,7 @@ def prove(sock: socket.socket, secret: WorldSecret, claim: Claim, deadline: Dead
         deadline: until when.
 
     Raises:
-        SilentError: if the other side has hung up or said too little.
+        NoAnswerError: if the other side has hung up or said too little.
         NotProvenError: if what it said proves nothing.
     """
     sock.setblocking(False)
@@ -202,8 +202,9 @@ def prove(sock: socket.socket, secret: WorldSecret, claim: Claim, deadline: Dead
         raise NotProvenError("gave a wrong proof")
     transcript = hello + answer
     _send(sock, _proof(secret, _OF_JOINING, transcript))
-    return Seals(
-        Seal(_proof(secret, _TO_RANK_0, transcript)), Seal(_proof(secret, _FROM_RANK_0, transcript))
+    return LinkMacs(
+        FrameMac(_proof(secret, _TO_RANK_0, transcript)),
+        FrameMac(_proof(secret, _FROM_RANK_0, transcript)),
     )
 
 
@@ -211,20 +212,20 @@ def _send(sock: socket.socket, data: bytes) -> None:
     try:
         sock.sendall(data)  # a few bytes, into a buffer that is empty
     except OSError as error:
-        raise SilentError("hung up") from error
+        raise NoAnswerError("hung up") from error
 
 
 def _receive(sock: socket.socket, size: int, deadline: Deadline) -> bytes:
     found = b""
     while len(found) < size:
         if not readable([sock.fileno()], deadline):
-            raise SilentError("did not answer in time")
+            raise NoAnswerError("did not answer in time")
         try:
             data = sock.recv(size - len(found))
         except OSError:
             data = b""
         if not data:
-            raise SilentError("hung up")
+            raise NoAnswerError("hung up")
         found += data
     return found
 

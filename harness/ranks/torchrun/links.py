@@ -15,7 +15,7 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
 from harness.ranks.descriptors import readable
-from harness.ranks.torchrun.handshake import Seals
+from harness.ranks.torchrun.handshake import LinkMacs
 
 ANY_ADDRESS = "0.0.0.0"
 # An address that leads nowhere is not worth more; there may be others.
@@ -34,13 +34,13 @@ class Link:
         is_stuck: whether the other process, whose host lives, has taken nothing for too long.
     """
 
-    def __init__(self, sock: socket.socket, seals: Seals | None = None) -> None:
+    def __init__(self, sock: socket.socket, macs: LinkMacs | None = None) -> None:
         _watch(sock, settings.LINK_TIMEOUT_S.value())
         self._socket = sock
-        received = seals.received if seals is not None else None
-        self._reader = FrameReader(sock.fileno(), seal=received)
+        received = macs.received if macs is not None else None
+        self._reader = FrameReader(sock.fileno(), mac=received)
         # Importing a test, it may be at something else for as long as that may take.
-        sent = seals.sent if seals is not None else None
+        sent = macs.sent if macs is not None else None
         self._writer = FrameWriter(sock.fileno(), settings.START_TIMEOUT_S.value(), sent)
         self._sending: OSError | None = None
         self.is_stuck = False

@@ -37,9 +37,9 @@ class Inbox:
 
     def __init__(self, link: Link) -> None:
         self._messages: list[Message] = []
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.epoll()
-        for fd in (link.fd, self._bell):
+        for fd in (link.fd, self._wakeup):
             self._poll.register(fd, select.EPOLLIN)
         self.pid: int | None = None
         self.code: int | None = None
@@ -59,19 +59,19 @@ class Inbox:
         elif kind == "exited":
             self.code, self.why_lost = message["code"], message["why"]
         # Whoever looked last may have been asking for something else.
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._wakeup, 1)
 
     def take(self) -> list[Message]:
         """What the rank has said."""
         if self.code is None:
             with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
+                os.eventfd_read(self._wakeup)
         taken, self._messages = self._messages, []
         return taken
 
     def close(self) -> None:
         self._poll.close()
-        os.close(self._bell)
+        os.close(self._wakeup)
 
 
 class Peer:

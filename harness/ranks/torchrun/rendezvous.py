@@ -20,12 +20,12 @@ from typing import Any, Protocol
 
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
-from harness.model.torchrun_environ import GivenPlace
+from harness.model.torchrun_environ import TorchrunPlace
 from harness.ranks.channel import Message
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.handshake import (
+    NoAnswerError,
     NotProvenError,
-    SilentError,
     claim_of,
     prove,
     signed,
@@ -47,7 +47,7 @@ _AGAIN_S = 0.2
 
 
 @dataclass(frozen=True)
-class Card:
+class JoinRequest:
     """What a process says of itself when it comes."""
 
     rank: int
@@ -61,14 +61,14 @@ class Card:
     identity: Mapping[str, str]
 
 
-def card_of(place: GivenPlace, identity: Mapping[str, str]) -> Card:
+def join_request_of(place: TorchrunPlace, identity: Mapping[str, str]) -> JoinRequest:
     """What this process says of itself.
 
     Args:
         place: where it is.
         identity: what must be the same for all, by what it is; empty for what is not known.
     """
-    return Card(
+    return JoinRequest(
         place.rank,
         place.local_rank,
         place.group_rank,
@@ -106,17 +106,17 @@ def _system() -> str:
         return socket.gethostname()
 
 
-def card_from(message: Message) -> Card:
+def join_request_from(message: Message) -> JoinRequest:
     """Return what a process says of itself. Raises ValueError saying what cannot be understood."""
-    card = message.get("card")
-    if message["kind"] != "join" or not isinstance(card, dict):
-        raise ValueError(f"not a card: {message!r:.100}")
+    join_request = message.get("card")
+    if message["kind"] != "join" or not isinstance(join_request, dict):
+        raise ValueError(f"not a join request: {message!r:.100}")
     try:
-        found = Card(**card)
-    except TypeError:  # not the parts that a card has
-        raise ValueError(f"a card of {sorted(card)!r:.100}") from None
-    for name, value in card.items():
-        if not _CARD_RULES[name](value):
+        found = JoinRequest(**join_request)
+    except TypeError:  # other fields than a join request has
+        raise ValueError(f"a join request with the fields {sorted(join_request)!r:.100}") from None
+    for name, value in join_request.items():
+        if not _JOIN_REQUEST_RULES[name](value):
             raise ValueError(f"{name} {value!r:.100}")
     return found
 
@@ -133,7 +133,7 @@ def _is_identity(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
-_CARD_RULES: dict[str, Callable[[object], bool]] = {
+_JOIN_REQUEST_RULES: dict[str, Callable[[object], bool]] = {
     "rank": _is_number,
     "local_rank": _is_number,
     "group_rank": lambda value: value is None or _is_number(value),
@@ -156,7 +156,9 @@ class Joining:
         secret: of the world.
     """
 
-    def __init__(self, own: Card, place: GivenPlace, board: Board, secret: WorldSecret) -> None:
+    def __init__(
+        self, own: JoinRequest, place: TorchrunPlace, board: Board, secret: WorldSecret
+    ) -> None:
         self._own = own
         self._place = place
         self._board = board
@@ -192,10 +194,10 @@ class Joining:
         for sock in links.connect(told["addresses"], told["port"], deadline):
             try:
                 return self._proven(sock, deadline)
-            except SilentError as error:
-                self._found = f"what listens there{_whose(sock)} {error}"
+            except NoAnswerError as error:
+                self._found = f"what listens there{_user_text(sock)} {error}"
             except NotProvenError as error:
-                self._found = self._impostor(sock, told["port"], error)
+                self._found = self._unproven_listener(sock, told["port"], error)
                 if self._board.port:  # nobody else can come to be there
                     raise StartError(f"rank {self._own.rank}: {self._found}") from None
             finally:
@@ -206,20 +208,20 @@ class Joining:
         try:
             address, port = sock.getpeername()[:2]
         except OSError as error:
-            raise SilentError("hung up") from error
+            raise NoAnswerError("hung up") from error
         if is_loopback(address) and is_stranger(user_of_listener(address, port)):
             raise NotProvenError("belongs to another user")
         limit = Deadline.after(_ANSWER_S).sooner(deadline)
-        seals = prove(sock, self._secret, claim_of(self._place), limit)
+        macs = prove(sock, self._secret, claim_of(self._place), limit)
         # It may have passed the connection on from the one who listens.
         if is_stranger(user_of_far_end(sock)):
             raise NotProvenError("belongs to another user")
-        link = Link(sock.dup(), seals)
+        link = Link(sock.dup(), macs)
         link.send({"kind": "join", "card": asdict(self._own)})
         answer = link.next_message(deadline.later(_ANSWER_S))
         if answer is None:
             link.close()
-            raise SilentError(f"sent {link.fault}" if link.fault else "hung up")
+            raise NoAnswerError(f"sent {link.fault}" if link.fault else "hung up")
         if answer["kind"] == "other run":
             raise StartError(
                 f"rank {self._own.rank}: another run of yours is at {address}:{port}; give each "
@@ -229,7 +231,7 @@ class Joining:
             self._refuse(answer)
         return link
 
-    def _impostor(self, sock: socket.socket, port: int, error: NotProvenError) -> str:
+    def _unproven_listener(self, sock: socket.socket, port: int, error: NotProvenError) -> str:
         try:
             address = sock.getpeername()[0]
         except OSError:  # it has hung up
@@ -241,8 +243,8 @@ class Joining:
             f"{self._secret.source} here: set HARNESS_WORLD_SECRET to the same text on all hosts"
         )
         return (
-            f"what listens at {address}:{port}{_whose(sock)} is not proved to be rank 0 of this "
-            f"world ({error}), so nothing was run: {advice}"
+            f"what listens at {address}:{port}{_user_text(sock)} is not proved to be rank 0 of "
+            f"this world ({error}), so nothing was run: {advice}"
         )
 
     def _await_welcome(self, link: Link, deadline: Deadline) -> None:
@@ -259,7 +261,7 @@ class Joining:
         raise UsageError(str(answer.get("text")) if is_told_here else "")
 
 
-def _whose(sock: socket.socket) -> str:
+def _user_text(sock: socket.socket) -> str:
     """Whose the other end is, in brackets; empty if that is not known."""
     try:
         address, port = sock.getpeername()[:2]
@@ -303,7 +305,7 @@ class AgreedPort:
         place: of this process.
     """
 
-    def __init__(self, place: GivenPlace) -> None:
+    def __init__(self, place: TorchrunPlace) -> None:
         self.port = place.master_port
         self._address = place.master_addr
 
@@ -331,7 +333,7 @@ class AgentStore:
 
     port = 0
 
-    def __init__(self, place: GivenPlace, secret: WorldSecret, deadline: Deadline) -> None:
+    def __init__(self, place: TorchrunPlace, secret: WorldSecret, deadline: Deadline) -> None:
         from torch._C._distributed_c10d import PrefixStore, TCPStore
 
         self._secret = secret
@@ -409,7 +411,9 @@ class AgentStore:
             return True
 
 
-def board_of(place: GivenPlace, secret: WorldSecret, deadline: Deadline) -> AgentStore | AgreedPort:
+def board_of(
+    place: TorchrunPlace, secret: WorldSecret, deadline: Deadline
+) -> AgentStore | AgreedPort:
     """The board of a given world. Raises StartError if there is no way to it."""
     return AgentStore(place, secret, deadline) if place.has_store else AgreedPort(place)
 

@@ -18,7 +18,7 @@ from harness.ranks.launch.launcher import ProcessFactory
 from harness.ranks.leftovers import Leftover
 from harness.ranks.logs import STREAMS, WorldLogs
 from harness.ranks.messages import NoMoreExamples, RunExample, frame
-from harness.ranks.outside_view import NATIVE_LIMIT_S, Look, Wish
+from harness.ranks.outside_view import NATIVE_LIMIT_S, Inspection, InspectionRequest
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.peer import Peer, gather
 from harness.ranks.torchrun.remote_rank import RemoteRank, frame_of
@@ -31,7 +31,7 @@ _ANSWER_S = 10.0
 _LINES, _BYTES = 500, 64 * 1024
 
 
-class GivenLogs(WorldLogs):
+class TorchrunLogs(WorldLogs):
     """Logs of which some are on other hosts; these are fetched when the first one is asked for.
 
     Args:
@@ -78,7 +78,7 @@ class GivenLogs(WorldLogs):
         return self._found.get(rank)
 
 
-class GivenWorld(World):
+class TorchrunWorld(World):
     """All ranks of one test.
 
     Args:
@@ -105,7 +105,7 @@ class GivenWorld(World):
         self._made: tuple[LaunchSpec, bytes] | None = None
         self._own_spec = own_spec
         self._remote: list[RemoteRank] = []
-        self._logs = self.logs = GivenLogs(folder, self._remote, self._number)
+        self._logs = self.logs = TorchrunLogs(folder, self._remote, self._number)
 
     def _start_rank(self, spec: LaunchSpec, rank: int, factory: ProcessFactory) -> None:
         peer = self._peers[rank]
@@ -142,25 +142,27 @@ class GivenWorld(World):
             self._made = (spec, frame_of(spec, self._changes()))
         return self._made[1]
 
-    def look(self, wishes: Mapping[int, Wish]) -> dict[int, Look]:
+    def inspect(self, requests: Mapping[int, InspectionRequest]) -> dict[int, Inspection]:
         asked = {
             handle.peer: handle.peer.ask(
                 "look",
                 world=self._number,
-                stacks=wishes[handle.rank].stacks,
-                native=wishes[handle.rank].native,
+                stacks=requests[handle.rank].stacks,
+                native=requests[handle.rank].native,
             )
             for handle in self._remote
-            if handle.rank in wishes
+            if handle.rank in requests
         }
-        found = super().look(wishes)
-        is_slow = any(wish.native for wish in wishes.values())
+        found = super().inspect(requests)
+        is_slow = any(request.native for request in requests.values())
         limit_s = _ANSWER_S + NATIVE_LIMIT_S * is_slow
         answers = gather(asked, Deadline.after(limit_s))
         for handle in self._remote:
             told = answers.get(handle.peer)
             if told:  # else it has no such world any more
-                found[handle.rank] = Look(told["state"], told["written"], tuple(told["native"]))
+                found[handle.rank] = Inspection(
+                    told["state"], told["written"], tuple(told["native"])
+                )
         return found
 
     def end_leftovers(self, grace_s: float = 0.0) -> list[Leftover]:
@@ -175,7 +177,7 @@ class GivenWorld(World):
 
 
 def tails_of(logs: WorldLogs, rank: int, lines: int, max_bytes: int) -> dict[str, Any]:
-    """The ends of a rank's logs as data, as `GivenLogs` takes them."""
+    """The ends of a rank's logs as data, as `TorchrunLogs` takes them."""
     found = {}
     for stream in STREAMS:
         tail = logs.tail(rank, stream, lines)

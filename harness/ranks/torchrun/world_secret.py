@@ -21,7 +21,7 @@ import platformdirs
 
 from harness.model import settings
 from harness.model.errors import SettingError, StartError
-from harness.model.torchrun_environ import GivenPlace
+from harness.model.torchrun_environ import TorchrunPlace
 
 # 64 bits, if it is hexadecimal: whoever records a handshake may try out secrets at leisure.
 _LEAST_LENGTH = 16
@@ -48,7 +48,7 @@ class WorldSecret:
     is_secret: bool = True
 
 
-def world_secret(place: GivenPlace) -> WorldSecret:
+def world_secret(place: TorchrunPlace) -> WorldSecret:
     """Return the secret of this process's world, and remove it from the environment.
 
     Raises:
@@ -70,7 +70,7 @@ def world_secret(place: GivenPlace) -> WorldSecret:
     return _secret_of_file(place)
 
 
-def _secret_of_file(place: GivenPlace) -> WorldSecret:
+def _secret_of_file(place: TorchrunPlace) -> WorldSecret:
     problems = []
     for folder in _folders(place):
         try:
@@ -85,7 +85,7 @@ def _secret_of_file(place: GivenPlace) -> WorldSecret:
     )
 
 
-def _folders(place: GivenPlace) -> Iterator[Path]:
+def _folders(place: TorchrunPlace) -> Iterator[Path]:
     """Where the file may be, the best place first."""
     cache = platformdirs.user_cache_path("harness")
     if cache.is_absolute():  # else a user without a home, as in some containers

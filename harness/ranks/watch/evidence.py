@@ -16,7 +16,7 @@ from harness.model.evidence import Evidence, ThreadStack
 from harness.model.outcome import Ended, Killed, Passed
 from harness.model.rank_report import RankReport
 from harness.ranks.messages import SnapshotRequest
-from harness.ranks.outside_view import Wish
+from harness.ranks.outside_view import InspectionRequest
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 from harness.ranks.world import World
 
@@ -30,7 +30,7 @@ _SHOWN_LINES = 20
 _rounds = itertools.count(1)
 
 
-class Interrogator:
+class EvidenceCollector:
     """Asks the ranks of one world."""
 
     def __init__(self, ranks: Sequence[WatchedRank], world: World) -> None:
@@ -57,7 +57,7 @@ class Interrogator:
     def all_have_answered(self, round_number: int) -> bool:
         return all(rank.answered_round >= round_number for rank in self._living())
 
-    def look_from_outside(self, deep: bool) -> None:
+    def inspect_from_outside(self, deep: bool) -> None:
         """Learn of the living ranks what can be learnt without their help.
 
         Args:
@@ -68,18 +68,18 @@ class Interrogator:
         # Of who waits for other ranks, what is below Python is known.
         answering = [r for r in living if r not in mute and not (r.snapshot and r.snapshot.waiting)]
         below = [*mute, *answering][:_MAX_NATIVE] if deep else []
-        wishes = {
-            rank.rank: Wish(
+        requests = {
+            rank.rank: InspectionRequest(
                 stacks=rank in mute and rank.phase_before_end is not Phase.STARTING,
                 native=rank in below,
             )
             for rank in living
         }
-        for number, look in self._world.look(wishes).items():
-            self._states[number] = look.state
-            self._native[number] = look.native
-            if wishes[number].stacks:
-                self._stacks[number] = parse_faulthandler(look.written)
+        for number, inspection in self._world.inspect(requests).items():
+            self._states[number] = inspection.state
+            self._native[number] = inspection.native
+            if requests[number].stacks:
+                self._stacks[number] = parse_faulthandler(inspection.written)
 
     def reports(self) -> tuple[RankReport, ...]:
         """All that was learnt about the ranks, once they have their outcomes."""

@@ -29,10 +29,10 @@ class Meetings:
         self._size = size
         self._open: dict[int, _Meeting] = {}
         self._counts = [0] * size
-        self._gone: set[int] = set()
-        self._called_off = ""
+        self._left: set[int] = set()
+        self._cancelled = ""
 
-    def come(self, rank: int, label: str, value: str) -> dict[int, MeetingAnswer]:
+    def arrive(self, rank: int, label: str, value: str) -> dict[int, MeetingAnswer]:
         """A rank comes to its next meeting.
 
         Args:
@@ -49,15 +49,15 @@ class Meetings:
         others = tuple(meeting.values)
         meeting.values[rank] = value
         if meeting.label != label:
-            return self._call_off(
+            return self._cancel(
                 number,
                 f"{rank_list([rank])} came to {label} while {rank_list(others)} waited in "
                 f"{meeting.label}",
             )
-        if self._called_off:
-            return self._call_off(number, self._called_off)
-        if self._gone:
-            return self._call_off(number, self._absence(meeting))
+        if self._cancelled:
+            return self._cancel(number, self._cancelled)
+        if self._left:
+            return self._cancel(number, self._absence_error(meeting))
         if len(meeting.values) < self._size:
             return {}
         del self._open[number]
@@ -66,25 +66,25 @@ class Meetings:
 
     def leave(self, rank: int) -> dict[int, MeetingAnswer]:
         """A rank will come no more; returns who is to be told what."""
-        self._gone.add(rank)
+        self._left.add(rank)
         answers: dict[int, MeetingAnswer] = {}
         for number, meeting in list(self._open.items()):
-            answers.update(self._call_off(number, self._absence(meeting)))
+            answers.update(self._cancel(number, self._absence_error(meeting)))
         return answers
 
-    def call_off(self, error: str) -> dict[int, MeetingAnswer]:
+    def cancel(self, error: str) -> dict[int, MeetingAnswer]:
         """Nobody is to wait from now on; returns who is to be told what."""
-        self._called_off = error
+        self._cancelled = error
         answers: dict[int, MeetingAnswer] = {}
         for number in list(self._open):
-            answers.update(self._call_off(number, error))
+            answers.update(self._cancel(number, error))
         return answers
 
-    def _absence(self, meeting: _Meeting) -> str:
-        missing = [rank for rank in sorted(self._gone) if rank not in meeting.values]
+    def _absence_error(self, meeting: _Meeting) -> str:
+        missing = [rank for rank in sorted(self._left) if rank not in meeting.values]
         return f"{rank_list(missing)} ended the test without coming to {meeting.label}"
 
-    def _call_off(self, number: int, error: str) -> dict[int, MeetingAnswer]:
+    def _cancel(self, number: int, error: str) -> dict[int, MeetingAnswer]:
         meeting = self._open.pop(number)
         return {rank: MeetingAnswer(number, error=error) for rank in meeting.values}
 

@@ -20,12 +20,12 @@ from harness.ranks.handle import RankHandle
 from harness.ranks.messages import MeetingAnswer, TerminalAnswer, frame
 from harness.ranks.watch import where
 from harness.ranks.watch.deadlock_watch import DeadlockWatch
-from harness.ranks.watch.evidence import Interrogator
+from harness.ranks.watch.evidence import EvidenceCollector
 from harness.ranks.watch.leave_gate import LeaveGate
 from harness.ranks.watch.meetings import Meetings
 from harness.ranks.watch.terminal import Terminal
-from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank, are_in_step
-from harness.ranks.watch.where_answers import RankInquiry
+from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank, are_in_sync
+from harness.ranks.watch.where_answers import StatusRequests
 from harness.ranks.world import TERM_GRACE_S, World
 
 # After the first fault, peers usually fail of the same cause within milliseconds, and their own
@@ -74,9 +74,9 @@ class Supervisor:
         self._limits = limits
         self._rule = rule
         self.ranks = [WatchedRank(handle) for handle in world.handles]
-        self._interrogator = Interrogator(self.ranks, world)
-        self._inquiry = RankInquiry(self.ranks)
-        self._watch = DeadlockWatch(self.ranks, self._interrogator, limits.deadlock_s)
+        self._evidence = EvidenceCollector(self.ranks, world)
+        self._status_requests = StatusRequests(self.ranks)
+        self._watch = DeadlockWatch(self.ranks, self._evidence, limits.deadlock_s)
         self._start = Deadline.after(limits.start_s)
         self._body = NEVER
         self._body_began_s = now()
@@ -99,10 +99,13 @@ class Supervisor:
         """
         self._set_deadlines()  # ranks that have run a test before are up already
         try:
-            with contextlib.closing(self._inquiry), where.witnessed_by(self._inquiry):
-                self._see_through()
+            with (
+                contextlib.closing(self._status_requests),
+                where.answering_from(self._status_requests),
+            ):
+                self._run_until_settled()
             if self._end is not None:
-                self._interrogator.look_from_outside(deep=self._is_hang and self._limits.deep)
+                self._evidence.inspect_from_outside(deep=self._is_hang and self._limits.deep)
         finally:
             for rank in self.ranks:
                 self._terminal.leave(rank.rank)
@@ -111,21 +114,21 @@ class Supervisor:
             self._world.awaits_example = awaited is Phase.BETWEEN_EXAMPLES
             stuck = self._world.end(TERM_GRACE_S) if awaited is None else []
             self._world.end_output()  # the reports tell of what was written last, too
-        self._world.is_clean = are_in_step(self.ranks) and all(rank.is_clean for rank in self.ranks)
+        self._world.is_clean = are_in_sync(self.ranks) and all(rank.is_clean for rank in self.ranks)
         self._settle_survivors(stuck)
         return self.reports()
 
-    def _see_through(self) -> None:
+    def _run_until_settled(self) -> None:
         while self._unsettled():
             ready = self._wait()
-            self._take_in(ready)
-            self._inquiry.advance(ready)
+            self._handle_ready(ready)
+            self._status_requests.advance(ready)
             self._advance()
             self._gate.advance(is_ending=self._end is not None)
 
     def reports(self) -> tuple[RankReport, ...]:
         """All that is known of the ranks by now."""
-        return self._interrogator.reports()
+        return self._evidence.reports()
 
     def _what_all_await(self) -> Phase | None:
         """The phase in which every rank waits for its parent; None if the world has to end."""
@@ -149,23 +152,23 @@ class Supervisor:
         """Wait for news or the next deadline; returns the descriptors that have some."""
         handles = [rank.handle for rank in self._unsettled()]
         fds = [fd for handle in handles for fd in handle.open_fds]
-        soonest = self._next().sooner(self._inquiry.deadline).sooner(self._gate.deadline)
+        soonest = self._next().sooner(self._status_requests.deadline).sooner(self._gate.deadline)
         soonest = soonest.sooner(Deadline.after(Suspensions.TICK_S))
-        ready = readable([*fds, *self._inquiry.fds], soonest)
+        ready = readable([*fds, *self._status_requests.fds], soonest)
         if stopped_s := self._suspensions.come_round():
-            self._put_off(stopped_s)
+            self._postpone(stopped_s)
         for handle in self._world.handles:
             handle.pass_on_output()
         return ready
 
-    def _put_off(self, seconds: float) -> None:
+    def _postpone(self, seconds: float) -> None:
         """This process was stopped: put off what is due, and think nothing of the silence."""
         self._start = self._start.later(seconds)
         self._body = self._body.later(seconds)
         self._exit = self._exit.later(seconds)
         if self._end is not None:
             self._end = self._end.later(seconds)
-        self._watch.news()
+        self._watch.reset()
 
     def _next(self) -> Deadline:
         """The deadline that comes next."""
@@ -175,28 +178,28 @@ class Supervisor:
             return NEVER
         return self._start.sooner(self._body).sooner(self._exit).sooner(self._watch.deadline)
 
-    def _take_in(self, ready: set[int]) -> None:
+    def _handle_ready(self, ready: set[int]) -> None:
         """Hear what ranks have said and see who has exited."""
         news = False
         for rank in self._unsettled():
             if ready.isdisjoint(rank.handle.open_fds):
                 continue
-            news = rank.hear_all() or news
+            news = rank.handle_messages() or news
             code = rank.handle.exit_code if rank.handle.exit_fd in ready else None
             if code is not None:
-                rank.hear_all()  # what it said last may have come after the last look
+                rank.handle_messages()  # what it said last may have come after the last look
                 rank.settle_by_exit(code)
                 news = True
-            self._let_meet(rank)
-            self._lend_terminal(rank)
+            self._advance_meetings(rank)
+            self._update_terminal(rank)
         if news:
-            self._watch.news()
+            self._watch.reset()
 
-    def _let_meet(self, rank: WatchedRank) -> None:
+    def _advance_meetings(self, rank: WatchedRank) -> None:
         """Take the rank's news to the meetings of the ranks."""
         answers: dict[int, MeetingAnswer] = {}
         for label, value in rank.arrivals:
-            answers.update(self._meetings.come(rank.rank, label, value))
+            answers.update(self._meetings.arrive(rank.rank, label, value))
         rank.arrivals.clear()
         if rank.phase not in _BEFORE_THE_END:
             answers.update(self._meetings.leave(rank.rank))
@@ -208,7 +211,7 @@ class Supervisor:
 
     def _advance(self) -> None:
         """Do what the phases of the ranks and the clock call for."""
-        self._leave_stopped()
+        self._settle_stopped()
         if not self._unsettled():
             return  # all have gone, if need be in the instant in which a deadline passed
         if self._end is not None:
@@ -218,30 +221,30 @@ class Supervisor:
             if self._end.expired and self._round is None:
                 self._begin_end(PEER_GRACE_S)  # they will not stay: now they can be asked
             elif self._end.expired or (self._is_hang and self._all_have_answered()):
-                self._give_up()
+                self._settle_rest()
             return
         self._set_deadlines()
         if self._paused_s is not None:
             return
         if any(self._is_fault(rank) for rank in self.ranks):
-            self._await_peers()
+            self._begin_grace()
         elif self._start.expired:
-            self._blame(Phase.STARTING, TimedOut("start", self._limits.start_s))
+            self._settle_phase(Phase.STARTING, TimedOut("start", self._limits.start_s))
         elif self._body.expired:
-            self._blame(Phase.RUNNING, TimedOut("body", self._limits.body_s))
+            self._settle_phase(Phase.RUNNING, TimedOut("body", self._limits.body_s))
         elif self._exit.expired:
-            self._blame(Phase.LEAVING, TimedOut("exit", self._limits.exit_s))
+            self._settle_phase(Phase.LEAVING, TimedOut("exit", self._limits.exit_s))
         elif self._watch.is_stuck(self._body.remaining_s() or 0.0):
-            self._blame(Phase.RUNNING, Deadlocked(now() - self._body_began_s))
+            self._settle_phase(Phase.RUNNING, Deadlocked(now() - self._body_began_s))
 
-    def _lend_terminal(self, rank: WatchedRank) -> None:
+    def _update_terminal(self, rank: WatchedRank) -> None:
         """Take the rank's news to the terminal; while a rank has it, the clock stands still."""
-        for wanted in rank.terminal_wishes:
+        for wanted in rank.terminal_requests:
             if wanted:
                 self._terminal.ask(rank.rank, rank.handle.terminal_group)
             else:
                 self._terminal.leave(rank.rank)
-        rank.terminal_wishes.clear()
+        rank.terminal_requests.clear()
         if rank.phase is not Phase.RUNNING:
             self._terminal.leave(rank.rank)
         while (lent := self._terminal.lend()) is not None:
@@ -253,7 +256,7 @@ class Supervisor:
             paused_s, self._paused_s = now() - self._paused_s, None
             self._body = self._body.later(paused_s)
 
-    def _leave_stopped(self) -> None:
+    def _settle_stopped(self) -> None:
         """Settle ranks that were stopped on purpose once nobody else has anything to do."""
         left = self._unsettled()
         if all(rank.sabotage == "stop" for rank in left):
@@ -270,30 +273,30 @@ class Supervisor:
             self._body, self._exit = NEVER, Deadline.after(self._limits.exit_s)
 
     def _is_fault(self, rank: WatchedRank) -> bool:
-        known = rank.outcome or rank.spoken
+        known = rank.outcome or rank.reported
         if known is None or isinstance(known, Passed | Skipped | Ended | Sabotaged):
             return False
         return not self._rule.accepts(known)
 
     def _has_echoes_only(self) -> bool:
         """Whether all that has gone wrong is the news that a peer has gone, which is at large."""
-        faults = [rank.outcome or rank.spoken for rank in self.ranks if self._is_fault(rank)]
+        faults = [rank.outcome or rank.reported for rank in self.ranks if self._is_fault(rank)]
         return all(fault is not None and is_echo(fault) for fault in faults)
 
     @property
     def _is_hang(self) -> bool:
         return any(isinstance(rank.outcome, TimedOut | Deadlocked) for rank in self.ranks)
 
-    def _blame(self, phase: Phase, blame: TimedOut | Deadlocked) -> None:
+    def _settle_phase(self, phase: Phase, outcome: TimedOut | Deadlocked) -> None:
         """A deadline has passed: fix the outcome of those in this phase, then ask all around."""
         blamed = [rank for rank in self._unsettled() if rank.phase is phase]
         # An end without a fault would let ranks pass that have not exited.
-        assert blamed, f"nobody is to blame for {blame}"
+        assert blamed, f"nobody is to blame for {outcome}"
         for rank in blamed:
-            rank.settle(blame)
+            rank.settle(outcome)
         self._begin_end(ANSWER_GRACE_S)
 
-    def _await_peers(self) -> None:
+    def _begin_grace(self) -> None:
         """A rank has gone wrong: give the others a moment to come to an end too."""
         self._awaits_cause = self._has_echoes_only()
         grace_s = ECHO_GRACE_S if self._awaits_cause else PEER_GRACE_S
@@ -305,18 +308,18 @@ class Supervisor:
 
     def _begin_end(self, grace_s: float) -> None:
         self._end = Deadline.after(grace_s)
-        self._round = self._interrogator.ask(full=True)
+        self._round = self._evidence.ask(full=True)
 
     def _all_have_answered(self) -> bool:
-        return self._round is not None and self._interrogator.all_have_answered(self._round)
+        return self._round is not None and self._evidence.all_have_answered(self._round)
 
-    def _give_up(self) -> None:
+    def _settle_rest(self) -> None:
         """Settle those still at it: by what they have said, else as ended."""
         for rank in self._unsettled():
             if rank.handle.is_lost:  # its host is known to be lost by another rank of it
                 rank.settle_by_exit(rank.handle.exit_code or 0)
-            elif rank.spoken is not None:
-                rank.settle(rank.spoken, rank.spoken_at_s)
+            elif rank.reported is not None:
+                rank.settle(rank.reported, rank.reported_at_s)
             else:
                 rank.settle(Ended(rank.phase.value))
             rank.phase_before_end, rank.phase = rank.phase, Phase.GONE

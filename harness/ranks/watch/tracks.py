@@ -35,7 +35,7 @@ _FOR_ALL = (
 
 
 @contextlib.contextmanager
-def left_behind(
+def recording_tracks(
     supervisor: Supervisor, logs: WorldLogs, rule: ExitRule, test: str = ""
 ) -> Iterator[None]:
     """Leave the tracks of the ranks that are watched inside, however that ends, if they are wanted.

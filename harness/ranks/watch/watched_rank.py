@@ -30,9 +30,9 @@ from harness.model.outcome import (
     Outcome,
     Passed,
     Place,
+    ReportedOutcome,
     Sabotaged,
     Skipped,
-    Spoken,
     is_worse,
 )
 from harness.model.skips import skip_reason_of_exit
@@ -77,7 +77,7 @@ WAITING = (Phase.PARKED, Phase.BETWEEN_EXAMPLES)
 
 
 # Answers of the rank's listener, which say nothing of what the test does.
-_NO_NEWS = (SnapshotAnswer, WhereAnswer, ConnectingAnswer)
+_NOT_PROGRESS = (SnapshotAnswer, WhereAnswer, ConnectingAnswer)
 
 
 class WatchedRank:
@@ -88,8 +88,8 @@ class WatchedRank:
         # A rank that stays says that it is up before its first test only.
         self.phase = Phase.STARTING if handle.is_new else Phase.RUNNING
         self.phase_before_end = self.phase
-        self.spoken: Spoken | None = None
-        self.spoken_at_s = 0.0
+        self.reported: ReportedOutcome | None = None
+        self.reported_at_s = 0.0
         self.left_from: Place | None = None
         self.imported: tuple[str, ...] = ()
         self.left: tuple[str, ...] = ()
@@ -103,19 +103,19 @@ class WatchedRank:
         # Whether it waits for `LeaveGate`, and what it last said to whether it brings up a group.
         self.waits_to_leave = False
         self.is_connecting: tuple[int, bool] | None = None
-        self.terminal_wishes: list[bool] = []
+        self.terminal_requests: list[bool] = []
         self.outcome: Outcome | None = None
         self.at_s = 0.0
         self.snapshot: Snapshot | None = None
         self.answered_round = 0
-        self.is_sought = False
+        self.is_asked_where = False
         self.position: WhereAnswer | None = None
         self.progress = Progress(handle.asked_s)
         self.spans: tuple[CollectiveSpan, ...] = ()
         self.ended_s: float | None = None
 
     def __repr__(self) -> str:
-        return f"<{self.handle!r} {self.phase.name} {self.outcome or self.spoken}>"
+        return f"<{self.handle!r} {self.phase.name} {self.outcome or self.reported}>"
 
     @property
     def rank(self) -> int:
@@ -125,7 +125,7 @@ class WatchedRank:
     def alive(self) -> bool:
         return self.handle.exit_code is None
 
-    def hear_all(self) -> bool:
+    def handle_messages(self) -> bool:
         """Take in what the rank has said by now; whether there was any news of the test in it."""
         news = False
         for message in self.handle.messages():
@@ -135,7 +135,7 @@ class WatchedRank:
                 self._settle_unreadable(f"{message!r:.200} ({error})")
                 return True
             self._handle_message(heard)
-            news = news or not isinstance(heard, _NO_NEWS)
+            news = news or not isinstance(heard, _NOT_PROGRESS)
         if self.handle.fault and self.phase is not Phase.GONE:
             self._settle_unreadable(self.handle.fault)
             return True
@@ -162,7 +162,7 @@ class WatchedRank:
             case PhaseBegun(name, at_s):
                 self.progress.enter(name, at_s)
             case WhereAnswer():
-                self.position, self.is_sought = message, False
+                self.position, self.is_asked_where = message, False
             case ConnectingAnswer(number, value):
                 self.is_connecting = (number, value)
             case Exits(where):
@@ -181,7 +181,7 @@ class WatchedRank:
             case AtMeeting(label, value):
                 self.arrivals.append((label, value))
             case TerminalRequest(wanted):
-                self.terminal_wishes.append(wanted)
+                self.terminal_requests.append(wanted)
             case TextProduced(expectation):
                 self.expectations.append(expectation)
             case WarningShown(warning):
@@ -194,15 +194,15 @@ class WatchedRank:
     def _take_report(self, report: Report) -> None:
         self.phase = Phase.LEAVING
         self.waits_to_leave = report.waits
-        if self.spoken is None or is_worse(report.outcome, self.spoken):
-            self.spoken, self.spoken_at_s = report.outcome, now()
+        if self.reported is None or is_worse(report.outcome, self.reported):
+            self.reported, self.reported_at_s = report.outcome, now()
         self._keep_snapshot(report)
 
     def _wait(self, phase: Phase, positions: dict[str, int]) -> None:
         self.phase, self.ended_s = phase, now()
         self.positions = positions
-        if self.spoken is not None:
-            self.settle(self.spoken, self.spoken_at_s)
+        if self.reported is not None:
+            self.settle(self.reported, self.reported_at_s)
 
     def _keep_snapshot(self, message: Report | SnapshotAnswer) -> None:
         if message.spans:
@@ -210,9 +210,9 @@ class WatchedRank:
         taken = message.snapshot
         if taken is None:
             # Nothing is known of where it is now; the last snapshot would be taken for an answer.
-            self.snapshot = self.snapshot if self.spoken is not None else None
+            self.snapshot = self.snapshot if self.reported is not None else None
             return
-        is_leaving = self.spoken is not None and isinstance(message, SnapshotAnswer)
+        is_leaving = self.reported is not None and isinstance(message, SnapshotAnswer)
         if is_leaving and self.snapshot is not None:
             # While a rank leaves, its process group goes; what it had called by the end of its
             # body is what its peers may wait for.
@@ -239,8 +239,8 @@ class WatchedRank:
         self.phase, self.ended_s = Phase.GONE, now()
         # The last that a rank says, it says when nothing is left to go wrong.
         is_well = code == 0 or (self.handle.is_lost and self.said_goodbye)
-        if self.spoken is not None and (is_well or not isinstance(self.spoken, Passed)):
-            self.settle(self.spoken, self.spoken_at_s)
+        if self.reported is not None and (is_well or not isinstance(self.reported, Passed)):
+            self.settle(self.reported, self.reported_at_s)
         else:
             self.settle(self._outcome_of(code))
 
@@ -248,9 +248,9 @@ class WatchedRank:
         if self.handle.is_lost:
             return self.handle.outcome_if_lost
         reason = skip_reason_of_exit(code)
-        if reason is not None and self.spoken is None:
+        if reason is not None and self.reported is None:
             return Skipped(reason)
-        after_body = self.spoken is not None
+        after_body = self.reported is not None
         if self.sabotage == "kill" and code == -signal.SIGKILL:
             return Sabotaged("killed")
         if code < 0:
@@ -258,7 +258,7 @@ class WatchedRank:
         return Exited(code, after_body, self.left_from)
 
 
-def left_in(ranks: Sequence[WatchedRank]) -> list[str]:
+def leftovers_text(ranks: Sequence[WatchedRank]) -> list[str]:
     """What the test has left, in words.
 
     A rank that has ended leaves nothing: it was killed or stopped on purpose, say. Its peers are
@@ -267,10 +267,10 @@ def left_in(ranks: Sequence[WatchedRank]) -> list[str]:
     found = grouped((rank.rank, text) for rank in ranks for text in rank.left)
     told = [f"{rank_list(having)}: {text}" for text, having in found]
     have_all_stayed = all(rank.phase in WAITING for rank in ranks)
-    return [*told, _steps(ranks)] if have_all_stayed and not are_in_step(ranks) else told
+    return [*told, _steps(ranks)] if have_all_stayed and not are_in_sync(ranks) else told
 
 
-def are_in_step(ranks: Sequence[WatchedRank]) -> bool:
+def are_in_sync(ranks: Sequence[WatchedRank]) -> bool:
     """Whether all have called equally many collectives on the groups that stay."""
     return all(rank.positions == ranks[0].positions for rank in ranks)
 

@@ -28,17 +28,17 @@ ANSWER_S = 3.0
 _PAUSE_S = 0.2
 
 
-class Witness(Protocol):
+class StatusSource(Protocol):
     """Knows where the ranks of a test are."""
 
-    def tell(self, limit_s: float) -> str | None:
+    def status_text(self, limit_s: float) -> str | None:
         """The text, within about so many seconds; None if it does not know in time.
 
         Called by another thread than the one that waits for the ranks.
         """
 
 
-class Bell:
+class Wakeup:
     """Wakes a loop that waits on descriptors, from any thread."""
 
     def __init__(self) -> None:
@@ -58,12 +58,12 @@ class Bell:
     def is_intact(self) -> bool:
         return self._read_end.is_intact and self._write_end.is_intact
 
-    def ring(self) -> None:
+    def set(self) -> None:
         if self._write_end.is_intact:
             with contextlib.suppress(OSError):  # it rings already
                 os.write(self._write_end.fd, b"!")
 
-    def silence(self) -> None:
+    def clear(self) -> None:
         if self._read_end.is_intact:
             with contextlib.suppress(OSError):
                 os.read(self.fd, 1 << 12)
@@ -73,12 +73,12 @@ class Bell:
         self._write_end.close()
 
 
-class _Attendant:
+class _StatusThread:
     """Answers the questions of this process, one after the other."""
 
-    def __init__(self, on_told: Callable[[str], None]) -> None:
-        self.on_told = on_told
-        self.bell = Bell()
+    def __init__(self, on_answer: Callable[[str], None]) -> None:
+        self.on_answer = on_answer
+        self.wakeup = Wakeup()
         # Of all queues, and locks, the only one that a signal's handler may put something into.
         self._questions: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._not_started = _thread.allocate_lock()
@@ -97,7 +97,7 @@ class _Attendant:
     def _serve(self) -> None:
         while self._questions.get():
             try:
-                self.on_told(_text())
+                self.on_answer(_text())
             except Exception:  # one answer that cannot be given is not the end of all
                 traceback.print_exc()
             time.sleep(_PAUSE_S)
@@ -114,27 +114,27 @@ class _Attendant:
         self._questions.put(False)
 
 
-_attendant: _Attendant | None = None
-_witnesses: list[Witness] = []
+_status_thread: _StatusThread | None = None
+_sources: list[StatusSource] = []
 
 
-def attend(on_told: Callable[[str], None]) -> None:
+def enable(on_answer: Callable[[str], None]) -> None:
     """From now on, answer the questions that are asked in this process.
 
     Args:
         on_told: given each answer, a line for each rank, by a thread of the harness.
     """
-    global _attendant
-    if _attendant is None:
-        _attendant = _Attendant(on_told)
+    global _status_thread
+    if _status_thread is None:
+        _status_thread = _StatusThread(on_answer)
     else:
-        _attendant.on_told = on_told
+        _status_thread.on_answer = on_answer
 
 
-def dismiss() -> None:
+def disable() -> None:
     """Answer no more questions."""
-    global _attendant
-    leaving, _attendant = _attendant, None
+    global _status_thread
+    leaving, _status_thread = _status_thread, None
     if leaving is not None:
         leaving.leave()
 
@@ -144,45 +144,45 @@ def ask() -> None:
 
     In a process that nobody attends, as a fork of one that somebody does, nothing happens.
     """
-    if _attendant is not None:
-        _attendant.ask()
+    if _status_thread is not None:
+        _status_thread.ask()
 
 
-def bell() -> Bell | None:
+def wakeup() -> Wakeup | None:
     """What wakes a witness that waits on descriptors; None if there will be no questions."""
-    if _attendant is None:
+    if _status_thread is None:
         return None
-    if not _attendant.bell.is_intact:  # a test has closed it
-        _attendant.bell.close()
-        _attendant.bell = Bell()
-    return _attendant.bell
+    if not _status_thread.wakeup.is_intact:  # a test has closed it
+        _status_thread.wakeup.close()
+        _status_thread.wakeup = Wakeup()
+    return _status_thread.wakeup
 
 
 @contextlib.contextmanager
-def witnessed_by(witness: Witness) -> Iterator[None]:
+def answering_from(source: StatusSource) -> Iterator[None]:
     """Have the witness asked as long as this lasts."""
-    _witnesses.append(witness)
+    _sources.append(source)
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):  # in a fork there are none
-            _witnesses.remove(witness)
+            _sources.remove(source)
 
 
 def _text() -> str:
-    for witness in _witnesses[-1:]:
-        text = witness.tell(ANSWER_S)
+    for source in _sources[-1:]:
+        text = source.status_text(ANSWER_S)
         if text is not None:
             return text
     return table([position_of_process(snapshot.take_of_main_thread())])
 
 
 def _forget() -> None:
-    global _attendant
-    if _attendant is not None:
-        _attendant.bell.close()
-    _attendant = None
-    _witnesses.clear()
+    global _status_thread
+    if _status_thread is not None:
+        _status_thread.wakeup.close()
+    _status_thread = None
+    _sources.clear()
 
 
 if hasattr(os, "register_at_fork"):

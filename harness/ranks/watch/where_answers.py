@@ -22,7 +22,7 @@ _RANKS_ANSWER_S = 1.0
 _Answer = queue.SimpleQueue[str | None]
 
 
-class RankInquiry:
+class StatusRequests:
     """The questions that are asked while one world runs.
 
     Args:
@@ -31,19 +31,19 @@ class RankInquiry:
 
     def __init__(self, ranks: Sequence[WatchedRank]) -> None:
         self._ranks = ranks
-        self._bell = where.bell()
+        self._wakeup = where.wakeup()
         self._asked: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         self._open: list[_Answer] = []
         self.deadline = NEVER
 
-    def tell(self, limit_s: float) -> str | None:
+    def status_text(self, limit_s: float) -> str | None:
         """The text, asked for by another thread."""
         answer: _Answer = queue.SimpleQueue()
         self._asked.put(answer)
-        bell = self._bell
-        if bell is None:
+        wakeup = self._wakeup
+        if wakeup is None:
             return None
-        bell.ring()
+        wakeup.set()
         try:
             return answer.get(timeout=limit_s)
         except queue.Empty:
@@ -52,12 +52,12 @@ class RankInquiry:
     @property
     def fds(self) -> list[int]:
         """What the loop has to wait on besides."""
-        return [] if self._bell is None else [self._bell.fd]
+        return [] if self._wakeup is None else [self._wakeup.fd]
 
     def advance(self, ready: set[int]) -> None:
         """Take the next step: a question has come, the ranks have answered, or will not."""
-        if self._bell is not None and self._bell.fd in ready:
-            self._bell.silence()
+        if self._wakeup is not None and self._wakeup.fd in ready:
+            self._wakeup.clear()
             self._begin()
         if self._open and (self.deadline.expired or not any(map(_is_awaited, self._ranks))):
             self._answer(table([_position(rank) for rank in self._ranks]))
@@ -70,8 +70,8 @@ class RankInquiry:
         self.deadline = Deadline.after(_RANKS_ANSWER_S)
         for rank in filter(_can_answer, self._ranks):
             rank.position = None
-            if not rank.is_sought:
-                rank.is_sought = rank.handle.ask(WhereRequest())
+            if not rank.is_asked_where:
+                rank.is_asked_where = rank.handle.ask(WhereRequest())
 
     def _answer(self, text: str | None) -> None:
         for answer in self._open:
@@ -81,7 +81,7 @@ class RankInquiry:
 
     def close(self) -> None:
         """The ranks are done; who still waits for an answer need not."""
-        self._bell = None
+        self._wakeup = None
         self._open += _all_in(self._asked)
         self._answer(None)
 
@@ -95,7 +95,7 @@ def _can_answer(rank: WatchedRank) -> bool:
 
 
 def _is_awaited(rank: WatchedRank) -> bool:
-    return _can_answer(rank) and rank.is_sought and rank.position is None
+    return _can_answer(rank) and rank.is_asked_where and rank.position is None
 
 
 def _position(rank: WatchedRank) -> Position:
@@ -107,5 +107,5 @@ def _position(rank: WatchedRank) -> Position:
         return Position(who, state(rank.outcome) if rank.outcome is not None else "has ended")
     if rank.position is None:
         return Position(who, f"does not answer ({rank.handle.state() or 'gone'})")
-    told = rank.position
-    return position_of_rank(rank.rank, told.phase, told.since_s, told.snapshot)
+    answered = rank.position
+    return position_of_rank(rank.rank, answered.phase, answered.since_s, answered.snapshot)

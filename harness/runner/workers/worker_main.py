@@ -33,7 +33,12 @@ from harness.model.own_thread import OwnThread
 from harness.model.temporarily import changed
 from harness.ranks import folders
 from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
-from harness.ranks.descriptors import LOOK_MS, OwnDescriptor, lost_descriptors, told_of_lost
+from harness.ranks.descriptors import (
+    LOOK_MS,
+    OwnDescriptor,
+    lost_descriptors,
+    lost_descriptors_message,
+)
 from harness.ranks.launch import import_effects, open_files, process, quit_key
 from harness.ranks.launch.launcher import launcher
 from harness.ranks.launch.preload import forget_exit_handlers_of_the_server, plan_of_this_server
@@ -153,7 +158,7 @@ class _Worker:
         self._number = spec.number
         self._orders: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         # From the start: the supervisor of a test looks for questions only if somebody may ask.
-        where.attend(lambda text: self._send({"kind": "where", "text": text}))
+        where.enable(lambda text: self._send({"kind": "where", "text": text}))
         listener = OwnThread(self._listen, (), "harness-worker")
         listener.start()
         change_in_forks([signal.SIGTERM], self._let_go_in_a_fork)
@@ -307,12 +312,12 @@ class _Worker:
         if lost and self._channel not in lost:
             self._send({"kind": "damaged"}, at_once=False)  # have the next test in another worker
         own_signal = _own_signals.pop() if _own_signals else ""
-        told = told_of_lost(lost) if lost else ""
+        told = lost_descriptors_message(lost) if lost else ""
         return "\n\n".join(filter(None, [told, own_signal]))
 
     def _record_closed_channel(self) -> None:
         """A thread: the test that runs cannot be told of otherwise any more."""
-        trouble = Trouble("ERROR", self._test.key, told_of_lost([self._channel]))
+        trouble = Trouble("ERROR", self._test.key, lost_descriptors_message([self._channel]))
         self._leave_record(replace(self._test, troubles=[trouble]))
 
     def _leave_record(self, record: TestRecord) -> NoReturn:
