@@ -7,16 +7,19 @@ them names a library that the runner would import beforehand, so that a run of a
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import random
 import re
 import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 #: A statement for each way in which a piece of a test or a fixture can end.
 ENDS = {
@@ -32,6 +35,7 @@ FIXTURE_ENDS = {name: code for name, code in ENDS.items() if name != "exits"}
 HEAD = "import unittest\n"
 
 
+@functools.cache
 def suites() -> dict[str, str]:
     """The source of each suite, by the name of its module."""
     found: dict[str, str] = {}
@@ -226,6 +230,131 @@ class TestLoaded(unittest.TestCase):
         yield f"{own}def load_tests(loader, tests, pattern):\n    {body}\n"
 
 
+# What a test does to its process
+
+
+def _forks() -> Iterator[str]:
+    """Children that end in each way, of parents that do, in each place of a test."""
+    in_child = {**ENDS, "leaves": "os._exit(3)", "leaves well": "os._exit(0)"}
+    for place in ("setUp", "body", "tearDown", "cleanup", "setUpClass"):
+        classes = []
+        for number, (child, parent) in enumerate(itertools.product(in_child.values(), ENDS)):
+            if place == "setUpClass" and parent == "exits":
+                continue
+            fork = f"(os.fork() or die({child!r})) and (os.wait(), die({ENDS[parent]!r}))"
+            code = dict.fromkeys(("setUp", "body", "tearDown", "cleanup", "setUpClass"), "pass")
+            code[place] = fork
+            classes.append(f"""
+class Test{number}(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): {code["setUpClass"]}
+    def setUp(self):
+        self.addCleanup(self.clean_up)
+        {code["setUp"]}
+    def test_a(self): {code["body"]}
+    def test_b(self): pass
+    def tearDown(self): {code["tearDown"]}
+    def clean_up(self): {code["cleanup"]}
+""")
+        yield f"import os\ndef die(code): exec(code)\n{''.join(classes)}"
+
+
+def _streams() -> Iterator[str]:
+    for code in (
+        "sys.stdout = None",
+        "sys.stdout = sys.stderr = None",
+        "sys.stdout = open(os.devnull, 'w'); sys.stdout.close()",
+        "os.close(0)",
+        "os.close(1)",
+        "os.dup2(os.open(os.devnull, os.O_RDWR), 1)",
+        "[os.close(fd) for fd in os.pipe()]",
+    ):
+        yield f"""
+import os, sys
+class TestStreams(unittest.TestCase):
+    def setUp(self):
+        self.addCleanup(lambda before: vars(sys).update(before), dict(vars(sys)))
+    def test_a(self): {code}
+    def test_b(self): self.fail("bad")
+    def test_c(self): self.skipTest("no need")
+"""
+
+
+# Drawn suites
+
+
+class Choices(Protocol):
+    """Who decides what is in a suite: a random generator, or Hypothesis."""
+
+    def choose(self, options: Sequence[str]) -> str: ...
+
+    def count(self, low: int, high: int) -> int: ...
+
+
+class _Seeded:
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def choose(self, options: Sequence[str]) -> str:
+        return self._random.choice(options)
+
+    def count(self, low: int, high: int) -> int:
+        return self._random.randint(low, high)
+
+
+def drawn_suite(choices: Choices) -> str:
+    """A module of classes, whose fixtures, tests and sub-tests each end in some way.
+
+    Most pieces pass, so that what comes after them is reached.
+    """
+    any_end = ["passes"] * 6 + list(ENDS)
+    fixture_end = ["passes"] * 6 + list(FIXTURE_ENDS)
+    parts = []
+    if choices.count(0, 2) == 0:
+        for fixture in ("setUpModule", "tearDownModule"):
+            parts.append(f"def {fixture}(): {ENDS[choices.choose(fixture_end)]}\n")
+    for _ in range(choices.count(1, 4)):
+        # Classes of the same name hide each other, unless load_tests knows them.
+        name = f"Test{choices.choose('AABCD')}"
+        decorator = choices.choose(["", "", "", "@unittest.skip('class')\n"])
+        body = [f"{decorator}class {name}(unittest.TestCase):\n"]
+        for fixture in ("setUpClass", "tearDownClass"):
+            end = ENDS[choices.choose(fixture_end)]
+            body.append(f"    @classmethod\n    def {fixture}(cls): {end}\n")
+        for fixture in ("setUp", "tearDown", "clean_up"):
+            body.append(f"    def {fixture}(self): {ENDS[choices.choose(any_end)]}\n")
+        for number in range(choices.count(0, 3)):
+            body.append(_drawn_test(choices, number, any_end))
+        parts.append("".join(body) + f"made.append({name})\n")
+    if choices.count(0, 2) == 0:
+        parts.append(_DRAWN_LOADER.format(times=choices.count(1, 2)))
+    return "made = []\n" + "".join(parts)
+
+
+_DRAWN_LOADER = """
+def load_tests(loader, tests, pattern):
+    classes = made * {times}
+    return unittest.TestSuite([loader.loadTestsFromTestCase(cls) for cls in classes])
+"""
+
+
+def _drawn_test(choices: Choices, number: int, ends: Sequence[str]) -> str:
+    decorator = choices.choose(["", "", "", "@unittest.expectedFailure", "@unittest.skip('it')"])
+    lines = [f"    {decorator}", f"    def test_{number}(self):"]
+    if choices.count(0, 1):
+        lines.append("        self.addCleanup(self.clean_up)")
+    for i in range(choices.count(0, 2)):
+        end = ENDS[choices.choose([end for end in ends if end != "exits"])]
+        lines.append(f"        with self.subTest(i={i}): {end}")
+    lines.append(f"        {ENDS[choices.choose(ends)]}")
+    return "\n".join(lines) + "\n"
+
+
+def _drawn() -> Iterator[str]:
+    for seed in range(240):
+        yield drawn_suite(_Seeded(seed))
+
+
 def _modules() -> Iterator[str]:
     yield "raise unittest.SkipTest('not here')\n"
     yield "raise ValueError('broken')\n"
@@ -241,6 +370,9 @@ _KINDS: tuple[Callable[[], Iterator[str]], ...] = (
     _same_ids,
     _loaded,
     _modules,
+    _forks,
+    _streams,
+    _drawn,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import sys
+import os
 import unittest
 from collections import Counter
 from typing import Any
@@ -20,6 +20,16 @@ class Log(unittest.TextTestResult):
         self.tests: list[tuple[unittest.TestCase, set[str]]] = []
         self.fixtures: dict[tuple[str, type | None], set[str]] = {}
         self.setting_up: type | None = None
+        self.pid = os.getpid()
+
+    def stopTest(self, test: unittest.TestCase) -> None:
+        super().stopTest(test)
+        self.leave_in_child()
+
+    def leave_in_child(self) -> None:
+        """End a child that a test has forked: it would run all the others, too."""
+        if os.getpid() != self.pid:
+            os._exit(0)
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
@@ -72,7 +82,10 @@ class Suite(unittest.TestSuite):
 
     def _handleClassSetUp(self, test: unittest.TestCase, result: Any) -> None:
         result.setting_up = type(test)
-        super()._handleClassSetUp(test, result)  # type: ignore[misc]
+        try:
+            super()._handleClassSetUp(test, result)  # type: ignore[misc]
+        finally:
+            result.leave_in_child()
 
 
 def main() -> int:
@@ -80,6 +93,7 @@ def main() -> int:
     loader.suiteClass = Suite
     suite = loader.discover(".")
     planned = flat(suite)
+    out = os.dup(1)  # a test may close it
     log: Any = unittest.TextTestRunner(io.StringIO(), resultclass=Log).run(suite)
     outcomes = [(test.id(), status(said)) for test, said in log.tests]
     # unittest tells of each exception of a fixture; the fixture has failed once.
@@ -96,7 +110,8 @@ def main() -> int:
                 outcomes.append((test.id(), "skipped"))
             else:
                 not_run += 1
-    print(json.dumps({"outcomes": outcomes, "not_run": not_run}))
+    with open(out, "w") as file:
+        json.dump({"outcomes": outcomes, "not_run": not_run}, file)
     return 0 if log.wasSuccessful() else 1
 
 
@@ -104,4 +119,4 @@ def _fixtures_of(cls: type) -> list[tuple[str, type | None]]:
     return [(f"setUpClass ({strclass(cls)})", cls), (f"setUpModule ({cls.__module__})", None)]
 
 
-sys.exit(main())
+os._exit(main())
