@@ -72,7 +72,8 @@ class TestKeys(CommandTestCase):
         self.sandbox.mark = uuid.uuid4().hex
         env = self.sandbox.environ({"TERM": "dumb"})
         shell = (sys.executable, "-c", SHELL)
-        command = (*shell, sys.executable, "-m", "harness", "--no-history", "-j", jobs, *options)
+        run = (sys.executable, "-m", "harness", "--no-history", "--max-ranks", "2", "-j", jobs)
+        command = (*shell, *run, *options)
         terminal = Terminal(*command, cwd=self.folder, env=env)
         self.addCleanup(terminal.end)
         self.wait_until_up()
@@ -141,7 +142,7 @@ class TestKeys(CommandTestCase):
         """Ctrl-Z stops the run, and the time until it is continued is no test's time."""
         for jobs in ("0", "2"):
             with self.subTest(jobs=jobs):
-                terminal = self.start(jobs, "--timeout", str(LIMIT_S), "--max-ranks", "2")
+                terminal = self.start(jobs, "--timeout", str(LIMIT_S))
                 terminal.type(CTRL_Z)
                 terminal.expect("stopped")
                 self.assertEqual(self.runner(terminal).status(), psutil.STATUS_STOPPED)
