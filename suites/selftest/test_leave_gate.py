@@ -1,26 +1,12 @@
 """`LeaveGate`, which decides when ranks that have passed may close their connections."""
 
-import unittest
 from dataclasses import dataclass, field
-from unittest import mock
 
-from harness.model import clock
+from harness.model.clock import NEVER
+from harness.ranks.messages import MayLeave
 from harness.ranks.watch.leave_gate import LeaveGate
 from harness.ranks.watch.watched_rank import Phase
-
-
-class Handle:
-    """What the gate says to a rank."""
-
-    def __init__(self):
-        self.questions, self.orders = [], []
-
-    def ask(self, message):
-        self.questions.append(message.number)
-        return True
-
-    def order(self, frame):
-        self.orders.append(frame)
+from suites.selftest.fake_ranks import FakeRank, FakeTimeTestCase
 
 
 @dataclass
@@ -29,30 +15,27 @@ class Rank:
     sabotage: str = ""
     waits_to_leave: bool = False
     is_connecting: tuple | None = None
-    handle: Handle = field(default_factory=Handle)
+    handle: FakeRank = field(default_factory=lambda: FakeRank(0))
 
     def passes(self):
         self.phase, self.waits_to_leave = Phase.LEAVING, True
 
     def answers(self, is_connecting):
-        self.is_connecting = (self.handle.questions[-1], is_connecting)
+        self.is_connecting = (self.handle.asked[-1].number, is_connecting)
 
 
-class TestLeaveGate(unittest.TestCase):
+class TestLeaveGate(FakeTimeTestCase):
     def setUp(self):
-        self.time = 100.0
-        fake = mock.patch.object(clock, "now", side_effect=lambda: self.time)
-        fake.start()
-        self.addCleanup(fake.stop)
+        super().setUp()
         self.ranks = [Rank(), Rank()]
         self.gate = LeaveGate(self.ranks)
 
     def advance(self, seconds=0.0, is_ending=False):
-        self.time += seconds
+        self.clock.time += seconds
         self.gate.advance(is_ending)
 
     def may_leave(self, rank):
-        return bool(self.ranks[rank].handle.orders)
+        return self.ranks[rank].handle.ordered == [MayLeave()]
 
     def test_all_at_once_when_the_last_body_has_ended(self):
         self.ranks[0].passes()
@@ -61,18 +44,18 @@ class TestLeaveGate(unittest.TestCase):
         self.ranks[1].passes()
         self.advance()
         self.assertTrue(self.may_leave(0) and self.may_leave(1))
-        self.assertEqual(self.ranks[1].handle.questions, [])
+        self.assertEqual(self.ranks[1].handle.asked, [])
 
     def test_a_peer_that_brings_up_a_group(self):
         self.ranks[0].passes()
         self.advance()
         self.advance(seconds=0.02)
-        self.assertEqual(len(self.ranks[1].handle.questions), 1)
+        self.assertEqual(len(self.ranks[1].handle.asked), 1)
         self.ranks[1].answers(True)
         self.advance()
         self.assertFalse(self.may_leave(0))
         self.advance(seconds=0.1)
-        self.assertEqual(len(self.ranks[1].handle.questions), 2)
+        self.assertEqual(len(self.ranks[1].handle.asked), 2)
         self.advance()
         self.assertFalse(self.may_leave(0))  # that was the answer to the question before
         self.ranks[1].answers(False)
@@ -94,4 +77,4 @@ class TestLeaveGate(unittest.TestCase):
         self.ranks[0].phase = Phase.LEAVING
         self.advance()
         self.assertFalse(self.may_leave(0))
-        self.assertIs(self.gate.deadline, clock.NEVER)
+        self.assertIs(self.gate.deadline, NEVER)
