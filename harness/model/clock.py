@@ -37,7 +37,8 @@ class Deadline:
 
     def later(self, seconds: float) -> Deadline:
         """The same, put off by so many seconds."""
-        return Deadline(self.at + seconds)
+        # Callers ask whether a deadline `is NEVER`.
+        return self if self is NEVER else Deadline(self.at + seconds)
 
     def sooner(self, other: Deadline) -> Deadline:
         return self if self.at <= other.at else other
