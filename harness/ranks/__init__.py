@@ -6,9 +6,9 @@
     threads/    ranks that are threads of this process
     torchrun/   ranks on the processes that torchrun or srun has started
 
-Beside the folders is what they share: `world` (the ranks of one test), `pool` (worlds that stay for
-several tests), `messages` and `channel` (what a rank and its parent say to each other), and the
+The modules beside these folders are shared: `world` (the ranks of one test), `pool` (worlds that
+several tests reuse), `messages` and `channel` (how a rank and its parent communicate), and the
 files: `folders`, `logs`, `stores`, `leftovers`.
 
-No verdict is made here, and no TestCase is known here. Read `world` first, then `watch/supervisor`.
+This package knows no verdicts and no TestCases. Read `world` first, then `watch/supervisor`.
 """

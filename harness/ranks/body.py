@@ -1,4 +1,4 @@
-"""Runs the body of a test in a rank exactly as unittest would, and says what became of it."""
+"""Run the body of a test in a rank exactly as unittest would, and return its outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_body(
     enter: Callable[[str], object],
     on_problem: Callable[[Problem], None] | None = None,
 ) -> ReportedOutcome:
-    """Run the test's method once, with everything unittest gives a test around it.
+    """Run the test's method once, as unittest runs a test; return its outcome.
 
     Sub-tests, cleanups, `skipTest` and the rest mean what they mean in any TestCase, because
     unittest itself runs the method. Its setUp and tearDown belong to the parent and are replaced.
@@ -37,15 +37,15 @@ def run_body(
     Args:
         test: an instance made for the method to run.
         set_up, tear_down: what runs in this rank before and after the method.
-        enter: told when the body begins, and when its tear-down does.
-        on_problem: told what went wrong when the body goes no further, before its cleanups run.
+        enter: called when the body begins, and when its tear-down begins.
+        on_problem: called with the problem that ends the body, before the cleanups run.
 
     Returns:
         the outcome.
 
     Raises:
         SystemExit: if the body asked to exit before anything went wrong; cleanups have run.
-        KeyboardInterrupt: likewise.
+        KeyboardInterrupt: if the body was interrupted.
     """
 
     test.setUp = _Fixture(set_up, after=partial(enter, BODY))  # type: ignore[method-assign]
@@ -59,7 +59,7 @@ def run_body(
 
 
 class _Fixture:
-    """A rank's set-up or tear-down, and what is done just before or after it."""
+    """A rank's set-up or tear-down, and the steps just before or after it."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class _Fixture:
             step()
 
     def __reduce__(self) -> Any:
-        # Tests send themselves to other ranks, where nobody wants to hear of phases.
+        # Tests send themselves to other ranks (as RPC does), which do not report phases for them.
         return _itself, (self._run,)
 
 
@@ -84,7 +84,7 @@ def _itself(value: Any) -> Any:
 
 
 def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
-    """Hide the expectedFailure mark: whether the failure is of the kind expected, all ranks say."""
+    """Hide the expectedFailure mark: the parent judges it by the outcomes of all ranks."""
     test.__unittest_expecting_failure__ = False  # type: ignore[attr-defined]
     method = getattr(test, test._testMethodName)
     if getattr(method, "__unittest_expecting_failure__", False):
@@ -98,7 +98,7 @@ def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
 
 
 class _Collector(unittest.TestResult):
-    """Gathers what unittest says about the one test."""
+    """Collects the results of one test from unittest."""
 
     def __init__(self, on_problem: Callable[[Problem], None] | None = None) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _Collector(unittest.TestResult):
         self.exit_request: SystemExit | None = None
 
     def __reduce__(self) -> Any:
-        # Tests send themselves to other ranks (as RPC does), and hold on to their result meanwhile.
+        # Tests send themselves to other ranks (as RPC does), and refer to their result meanwhile.
         return _Collector, ()
 
     def outcome(self) -> ReportedOutcome:
@@ -138,7 +138,7 @@ class _Collector(unittest.TestResult):
             self.exit_request = self.exit_request or err[1]
             return
         skip = skip_of(err[1]) if err[1] is not None else None
-        if skip is not None:  # which unittest takes for an error
+        if skip is not None:  # pytest's skip, which unittest takes for an error
             self.skip = skip if subtest is None else self.skip
             return
         problem = problem_of(err, subtest)

@@ -1,6 +1,6 @@
-"""Text over a pipe between parent and rank: frames of JSON, each with its length in front.
+"""Send messages over a pipe between parent and rank, as length-prefixed frames of JSON.
 
-JSON and not pickle: whatever a test raised arrives, and nothing that a rank sends is executed.
+It is JSON, not pickle, so that any exception of a test arrives, and no data of a rank is executed.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import Any
 
 Message = dict[str, Any]
 
-#: Makes the mark of the next frame of a stream from its body.
+#: Computes the message authentication code (MAC) of the next frame of a stream from its body.
 MacFunction = Callable[[bytes], bytes]
 MAC_SIZE = 32
 
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 18
-#: How long a frame may be: more than any message, less than what takes all memory.
+#: The longest frame, in bytes: longer than any message, but no risk for the memory.
 FRAME_LIMIT = 1 << 30
-# How much of what is no message is shown.
+# How many bytes of an unreadable frame an error shows.
 _SHOWN = 40
 
 
 def encode(message: Message) -> bytes:
-    """A message as one frame. Lone surrogates and the like are escaped, never an error."""
+    """Return a message as one frame. Lone surrogates are escaped, never an error."""
     body = json.dumps(message, ensure_ascii=True, default=repr).encode("ascii")
     return _LENGTH.pack(len(body)) + body
 
 
 def wrapped(frame: bytes, **around: Any) -> bytes:
-    """A frame whose message has another frame's message in it, as `message`.
+    """Return a frame whose message contains another frame's message, as `message`.
 
     Args:
-        frame: the inner one, as it was encoded.
-        around: what else the outer one says.
+        frame: the inner frame, encoded.
+        around: the other fields of the outer message.
     """
     outer = json.dumps(around, ensure_ascii=True).encode("ascii")
     body = outer[:-1] + b', "message": ' + frame[_LENGTH.size :] + b"}"
@@ -47,22 +47,21 @@ def wrapped(frame: bytes, **around: Any) -> bytes:
 
 
 class FrameReader:
-    """Collects frames from a file descriptor without ever waiting for the rest of one.
+    """Reads frames from a file descriptor without ever waiting for the rest of one.
 
-    Between two calls it holds no whole frame: each call returns all that it has taken from the
-    descriptor. So whoever waits until the descriptor is readable cannot miss a frame that has
-    arrived already. A writer may be stopped or killed in the middle of a frame; that part of a
-    frame is dropped with the reader.
+    Between two calls it holds no complete frame: each call returns all that it has read. So a loop
+    that waits until the descriptor is readable cannot miss a frame. A writer may be stopped or
+    killed in the middle of a frame; that partial frame is dropped with the reader.
 
     Args:
-        fd: where from.
-        limit: how long a frame may be, in bytes.
-        seal: makes the mark that the next frame must carry, from its body; None for no marks.
+        fd: the descriptor.
+        limit: the longest frame, in bytes.
+        mac: computes the MAC that the next frame must carry; None for frames without one.
 
     Attributes:
-        closed: whether nothing more will come: at the end of the stream, or after a fault.
-        error: why the stream has ended, if not because the other side has closed it.
-        fault: what came that is no message; empty if nothing did.
+        closed: whether the stream has ended, or has had a fault.
+        error: why the stream has ended, unless the other side closed it.
+        fault: a description of received data that is not a message; empty if there was none.
     """
 
     def __init__(self, fd: int, limit: int = FRAME_LIMIT, mac: MacFunction | None = None) -> None:
@@ -77,7 +76,7 @@ class FrameReader:
         os.set_blocking(fd, False)
 
     def read(self) -> list[Message]:
-        """Return all messages that are complete by now, without waiting for one."""
+        """Return all messages that are complete by now, without waiting."""
         while self._receive(_CHUNK):
             pass
         found = []
@@ -95,7 +94,7 @@ class FrameReader:
         return self._next()
 
     def _receive(self, size: int) -> bool:
-        """Take up to so many bytes from the descriptor; whether there were some."""
+        """Read up to `size` bytes from the descriptor; return whether there were any."""
         if self.closed:
             return False
         try:
@@ -109,7 +108,7 @@ class FrameReader:
         return bool(data)
 
     def _missing(self) -> int:
-        """How many bytes the first frame lacks, as far as its beginning tells."""
+        """Return how many bytes the first frame lacks, as far as is known by now."""
         if self.fault:
             return 0
         have = len(self._buffer)
@@ -139,13 +138,13 @@ class FrameReader:
             return None
 
     def fail(self, fault: str) -> None:
-        """Read nothing more: what follows cannot be trusted to be what it seems."""
+        """Stop reading, since nothing after this fault can be trusted."""
         self.fault, self.closed = fault, True
         self._buffer.clear()
 
 
 def _message(body: bytes) -> Message:
-    """The message in the body of a frame. Raises ValueError saying what it is instead."""
+    """Return the message in a frame's body. Raises ValueError if it is not a message."""
     shown = f"{body[:_SHOWN]!r}{'…' if len(body) > _SHOWN else ''}"
     try:
         found = json.loads(body)
@@ -160,9 +159,9 @@ class FrameWriter:
     """Sends frames from any thread of one process.
 
     Args:
-        fd: where to.
-        stall_s: how long the reader may take nothing; None for as long as it lives.
-        seal: makes the mark of the next frame, from its body; None for no marks.
+        fd: the descriptor.
+        stall_s: how long the reader may read nothing; None for no limit.
+        mac: computes the MAC of the next frame from its body; None for frames without one.
     """
 
     def __init__(
@@ -178,13 +177,14 @@ class FrameWriter:
         """Write the whole frame, waiting for the reader.
 
         Raises:
-            TimeoutError: if it has taken nothing for too long; what was sent is not a whole frame.
-            OSError: if it has left.
+            TimeoutError: if the reader has read nothing for too long. It may have part of a frame,
+                so no other frame can follow.
+            OSError: if the reader has gone.
         """
         self.send_frame(encode(message))
 
     def send_frame(self, frame: bytes) -> None:
-        """The same for what has been encoded already."""
+        """Write a frame that has been encoded already; see `send`."""
         with self._lock:
             if self._has_stalled:
                 raise TimeoutError("the reader has part of a frame")
@@ -195,7 +195,7 @@ class FrameWriter:
                 data = data[self._write(data) :]
 
     def send_at_once(self, message: Message) -> bool:
-        """Write a short frame if the reader has room for it; says whether it had."""
+        """Write a short frame if the channel has room for it; return whether it had."""
         with self._lock:
             if self._has_stalled:
                 return False
@@ -208,7 +208,7 @@ class FrameWriter:
     def _write(self, data: memoryview) -> int:
         try:
             return os.write(self.fd, data)
-        except BlockingIOError:  # the descriptor is read without waiting, so it is written so too
+        except BlockingIOError:  # FrameReader made the descriptor non-blocking in both directions
             poller = select.poll()
             poller.register(self.fd, select.POLLOUT)
             if not poller.poll(self._stall_ms):

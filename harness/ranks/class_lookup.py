@@ -1,7 +1,7 @@
-"""Whether ranks, which are other processes, will find a test class; if not, why, in a sentence.
+"""Check before the start that ranks, which are other processes, can import a test class.
 
-A rank that is a process imports the module of the test class by its name. Asked before any rank is
-started, so that the answer is one sentence and not a traceback for each rank.
+A rank that is a process imports the module of the test class by its name. With this check, the user
+reads one sentence instead of a traceback from each rank.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _is_importable(module: str) -> bool:
 
 
 def _unguarded_line(path: str) -> int:
-    """The line of the script, outside of any condition, that runs the tests just now; 0 if none."""
+    """Return the unconditional line of the script that is running the tests; 0 if none."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame is not None and not _is_script(frame, path):
         frame = frame.f_back
@@ -98,7 +98,7 @@ def _unguarded_line(path: str) -> int:
 
 @functools.cache
 def _is_guarded(path: str, line: int) -> bool:
-    """Whether a new process that imports the script might pass by one of its lines."""
+    """Whether a new process that imports the script may skip one of its lines."""
     try:
         tree = ast.parse("".join(linecache.getlines(path)))
     except SyntaxError:  # it has been edited since
@@ -113,7 +113,7 @@ def _is_script(frame: FrameType, path: str) -> bool:
 
 
 def _is_conditional(body: list[ast.stmt], line: int) -> bool:
-    """Whether the line is in one of these statements that runs on a condition, or in none."""
+    """Whether the line is in a conditional statement of the body, or in no statement."""
     there = [item for item in body if item.lineno <= line <= (item.end_lineno or line)]
     for statement in there:
         if isinstance(statement, ast.With | ast.Try):

@@ -1,9 +1,8 @@
-"""The file descriptors of this process: which are open, which have something to read, and which of
-the harness's own a test has closed.
+"""Track the file descriptors of this process: open, readable, or closed by a test.
 
-A test may close any descriptor, or have another file under its number: it runs in a process that
-has some of the harness's. The harness must neither wait for such a descriptor, nor read, write or
-close the file that the test has put in its place.
+A test runs in a process that has descriptors of the harness. It may close any of them, and its own
+file may then get the same number. The harness must not wait for such a descriptor, and must not
+read, write or close the file that has taken its place.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class OwnDescriptor:
 
     Args:
         fd: the descriptor.
-        use: what it is: "the worker's channel to the runner".
+        use: a description for messages: "the worker's channel to the runner".
 
     Attributes:
         fd, use: these.
@@ -42,7 +41,7 @@ class OwnDescriptor:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the number still stands for the same file."""
+        """Whether the number still refers to the same file."""
         try:
             return file_behind(self.fd) == self._file
         except OSError:
@@ -55,7 +54,7 @@ class OwnDescriptor:
             os.close(self.fd)
 
     def forget(self) -> None:
-        """Need it no longer. That a test has closed it meanwhile is still to be told."""
+        """Stop tracking the descriptor; if a test has closed it, that is still reported."""
         if self in _own:
             _own.remove(self)
             if not self.is_intact:
@@ -67,7 +66,7 @@ _lost: list[OwnDescriptor] = []
 
 
 def _let_go_in_a_fork() -> None:
-    """They are the parent's business."""
+    """Forget the descriptors in a fork: they belong to the parent."""
     _own.clear()
     _lost.clear()
 
@@ -76,16 +75,16 @@ os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
 def file_behind(fd: int) -> tuple[int, int, int]:
-    """Return what tells the file of a descriptor from others. Raises OSError if it is closed."""
+    """Return what identifies the file behind a descriptor. Raises OSError if it is closed."""
     about = os.fstat(fd)
     return stat.S_IFMT(about.st_mode), about.st_dev, about.st_ino
 
 
 def duplicate_high(fd: int) -> int:
-    """Return a duplicate with a high number, for what should outlive a test that closes others.
+    """Return a duplicate with a high number, so that it survives a test that closes descriptors.
 
-    Programs that close "all" descriptors mostly begin at 3 and end at 256 or 1024. It is not the
-    highest number: a fork copies the table up to there.
+    Programs that close "all" descriptors usually begin at 3 and end at 256 or 1024. The number is
+    not the highest possible one, since fork() copies the descriptor table up to the highest.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     first = _HIGH if limit == resource.RLIM_INFINITY else max(3, min(_HIGH, limit - 8))
@@ -96,7 +95,7 @@ _HIGH = 4000
 
 
 def lost_descriptors() -> list[OwnDescriptor]:
-    """Return those of the harness's own that are gone since the last call; they are forgotten."""
+    """Return the harness's descriptors that a test closed since the last call, and forget them."""
     for own in [own for own in _own if not own.is_intact]:
         own.forget()
     lost = _lost[:]
@@ -105,7 +104,7 @@ def lost_descriptors() -> list[OwnDescriptor]:
 
 
 def lost_descriptors_message(lost: Iterable[OwnDescriptor]) -> str:
-    """Return what to report of a test that has closed these."""
+    """Return the message for a test that has closed these descriptors."""
     by_use: dict[str, list[str]] = {}
     for own in lost:
         by_use.setdefault(own.use, []).append(str(own.fd))
@@ -118,12 +117,9 @@ def lost_descriptors_message(lost: Iterable[OwnDescriptor]) -> str:
 
 
 def readable(descriptors: Iterable[int], deadline: Deadline) -> set[int]:
-    """Wait until some have something to read, or have come to their end.
+    """Wait until some descriptors are readable or at their end; return them, none at the deadline.
 
-    By the kernel's plain poll, since it is done many times a test.
-
-    Returns:
-        those; empty at the deadline.
+    It uses poll() directly: the `selectors` module is slower, and this runs many times per test.
     """
     poller = select.poll()
     for descriptor in descriptors:
@@ -134,12 +130,12 @@ def readable(descriptors: Iterable[int], deadline: Deadline) -> set[int]:
 
 
 def open_files() -> Iterator[tuple[str, str]]:
-    """The open descriptors, as text, and what they are of; none where it is not Linux."""
+    """Yield each open descriptor, as text, and what it refers to; nothing outside Linux."""
     try:
         descriptors = os.listdir("/proc/self/fd")
     except FileNotFoundError:
         return
     for descriptor in descriptors:
-        # The one that listed them, at least, has been closed meanwhile.
+        # listdir() has closed its own descriptor by now, at least.
         with contextlib.suppress(OSError):
             yield descriptor, os.readlink(f"/proc/self/fd/{descriptor}")

@@ -1,6 +1,7 @@
-"""The values of an example on their way to the ranks: every rank gets a copy of its own.
+"""Pickle the values of a property test's example, so that every rank gets its own copy.
 
-What cannot be copied, and what would draw from Hypothesis while a rank runs its body, is refused.
+Values that cannot be pickled are rejected, and so are values that would draw from Hypothesis while
+a rank runs the body.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from harness.model.errors import ExampleValueError
 
 
 class _DrawsError(Exception):
-    """A value that draws from Hypothesis's engine, which the parent alone has."""
+    """A value that draws from Hypothesis's engine, which only the parent has."""
 
 
 class _Pickler(pickle.Pickler):
@@ -26,21 +27,21 @@ class _Pickler(pickle.Pickler):
 
 
 def pack(values: Mapping[str, Any], test: str) -> bytes:
-    """The arguments of an example as bytes.
+    """Return the arguments of an example as bytes.
 
     Args:
         values: argument to value.
         test: name of the test, for the message.
 
     Raises:
-        ExampleValueError: naming the argument that cannot go to the ranks, and why.
+        ExampleValueError: names the argument that cannot be sent to the ranks, and says why.
     """
     try:
         return _pickled(values)
     except Exception:
         for name, value in values.items():
             _check(name, value, test)
-        raise  # one by one they can
+        raise  # each value can be pickled alone
 
 
 def _check(name: str, value: Any, test: str) -> None:
@@ -66,6 +67,6 @@ def _pickled(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """The inverse of `pack`."""
+    """Return the arguments that `pack` has packed."""
     values: dict[str, Any] = pickle.loads(data)
     return values

@@ -1,8 +1,8 @@
-"""In a rank that accepts what it produces: the parent is told, which then edits the source once.
+"""In accept mode, send the texts that a rank produces to the parent, which edits the source once.
 
-expecttest would have every rank rewrite the same file. Its function that compares a text with a
-literal is replaced in ranks, and only while texts are accepted: its TestCase, PyTorch's and its
-`Expect` all come through there.
+expecttest would have every rank rewrite the same file. So this module replaces, in ranks and only
+in accept mode, the function of expecttest that compares a text with a literal. expecttest's
+TestCase, PyTorch's TestCase and `Expect` all call that function.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _theirs = expecttest.assert_expected_inline
 
 
 def install() -> None:
-    """From here on, have what ranks of this process produce told instead of written."""
+    """In accept mode, report the texts of this process's ranks instead of writing them."""
     if is_accepting():
         expecttest.assert_expected_inline = _tell_or_compare
 
 
 def teller() -> Tell | None:
-    """Where the calling rank tells what it has produced; None if the caller is no rank."""
+    """Return what reports a text of the calling rank; None if the caller is not a rank."""
     rank = this_rank.find()
     if rank is None:
         return None
@@ -36,7 +36,7 @@ def teller() -> Tell | None:
 
 
 def _compare(expectation: Expectation) -> None:
-    """One example of many says nothing about what to expect of the next."""
+    """Compare under @given: the text of one example must not become that of all others."""
     expecttest.assert_eq(
         expectation.expected or "", expectation.actual, msg="Under @given nothing is accepted."
     )

@@ -1,12 +1,12 @@
-"""Temp folders: one for a session, in it one for each test, readable by the user alone.
+"""Make and remove temp folders: one per session, with one per test, readable only by the user.
 
-However a session ends, nothing of it stays in the system's temp folder: the parent removes its
-folder when it exits, the fork server does so when the parent was killed, and the next session
-removes what neither has.
+However a session ends, none of its files stay in the system's temp folder. The parent removes its
+folder at exit; the fork server does so if the parent was killed; the next session removes what
+neither of them has.
 
-A session holds a lock (flock) on a file in its folder for as long as its process lives. A folder is
-removed only by its own session, or by one that has got that lock. A process id would say nothing:
-sessions in other containers and on other hosts may use the same temp folder.
+A session holds a lock (flock) on a file in its folder while its process lives. Only the session
+itself, or one that gets that lock, removes the folder. A process id would not do: sessions in other
+containers and on other hosts may use the same temp folder.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _LINK = "s"
 
 @dataclass(frozen=True)
 class _Session:
-    """Where a process keeps its files.
+    """The folders of one process.
 
     Attributes:
         pid: the process.
         folder: its folder.
-        top: the folder of the whole session, which may be another process's.
-        short: a link to `top` with a short path; `top` itself if that is short enough.
+        top: the folder of the whole session, which may belong to another process.
+        short: a link to `top` with a short path; `top` itself if its path is short enough.
     """
 
     pid: int
@@ -61,8 +61,8 @@ class _Session:
 
 _counter = itertools.count(1)
 _session: _Session | None = None
-# By folder. Open for as long as this process lives. The lock is a property of what they refer to,
-# which a fork shares: it would hold the lock after this process has ended.
+# By folder; open while this process lives. flock() locks belong to the open file description, which
+# a fork shares. So a fork closes them: else it would hold the lock after this process has ended.
 _locks: dict[Path, OwnDescriptor] = {}
 
 
@@ -77,10 +77,10 @@ os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 @contextlib.contextmanager
 def making(what: str, place: str | Path) -> Iterator[None]:
-    """Have a failure to make something in the temp folder be one sentence.
+    """Turn an OSError inside the block into a FolderError of one sentence.
 
     Raises:
-        FolderError: for an OSError: what could not be made, where, and what to do.
+        FolderError: says what could not be made, where, and what to do.
     """
     try:
         yield
@@ -92,17 +92,17 @@ def making(what: str, place: str | Path) -> Iterator[None]:
 
 
 def session_folder() -> Path:
-    """The folder of this process, made on first use (and again after a fork of it)."""
+    """Return the folder of this process, made on first use; a fork makes its own."""
     return _own_session().folder
 
 
 def short_session_folder() -> Path:
-    """A short path to the folder of the whole session."""
+    """Return a short path to the folder of the whole session."""
     return _own_session().short
 
 
 def folders_to_remove() -> tuple[str, ...]:
-    """What has to be removed when this process has gone; the session's folder comes first."""
+    """Return the folders to remove when this process has gone, the session's folder first."""
     session = _own_session()
     if session.folder != session.top:
         return (str(session.folder),)  # the rest is removed with the session that it belongs to
@@ -125,12 +125,12 @@ def _own_session() -> _Session:
 
 
 def use_part_of_session(session: Path, short: Path, name: str) -> None:
-    """Keep this process's files in a folder, to be made, of another's session, which removes it.
+    """Use a new folder inside another process's session, which removes it.
 
     Args:
         session: the folder of the other process's session.
         short: a short path to it.
-        name: of this process's folder in it.
+        name: the name of this process's folder in it.
     """
     global _session
     (session / name).mkdir(mode=0o700, exist_ok=True)
@@ -138,7 +138,7 @@ def use_part_of_session(session: Path, short: Path, name: str) -> None:
 
 
 def short_path(path: str | Path) -> str:
-    """A path to a file of this session that is short enough for sockets beside it."""
+    """Return a path to a file of this session that is short enough for a socket."""
     session = _own_session()
     return str(session.short / Path(path).relative_to(session.top))
 
@@ -146,8 +146,9 @@ def short_path(path: str | Path) -> str:
 def _make_locked(place: Path) -> Path:
     """Make a folder that no other session removes while this process lives."""
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-    # The file gets its name when it is locked: who finds it and can lock it knows that its session
-    # has ended. Where the file system has no locks, it never gets it, and nobody judges.
+    # The file gets its final name only once it is locked. So a process that can lock it knows that
+    # the session has ended. On a file system without locks, it never gets the name, and no other
+    # session removes the folder.
     nascent = folder / f"{_LOCK}.new"
     try:
         fd = os.open(nascent, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -175,7 +176,7 @@ def _lock_held_by(fd: int) -> OwnDescriptor:
 
 
 def lock_again() -> None:
-    """Take the locks of this process's folders again, where a test has closed what held them."""
+    """Lock this process's folders again, if a test has closed the locked descriptors."""
     for folder, lock in list(_locks.items()):
         if lock.is_intact:
             continue
@@ -211,7 +212,7 @@ def _make_link(session: Path) -> Path:
 
 
 def new_test_folder(name: str) -> Path:
-    """An empty folder, mode 0700, whose name starts with the test's, for a reader's eyes."""
+    """Make an empty folder, mode 0700, whose name starts with the test's name; return it."""
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[-_NAME_LENGTH:]
     folder = session_folder() / f"{next(_counter)}-{readable}"
     with making(f"the folder {folder.name} for the files of {name}", folder.parent):
@@ -220,9 +221,9 @@ def new_test_folder(name: str) -> Path:
 
 
 def temp_folder(test_folder: str | Path) -> str:
-    """The temp folder of a test's ranks, so that what they leave there goes with the test.
+    """Return the temp folder of a test's ranks, which is removed with the test.
 
-    It is apart from where the harness keeps its own files. Its path is short enough for sockets.
+    It is separate from the harness's own files. Its path is short enough for sockets.
     """
     folder = os.path.join(test_folder, "tmp")
     with making("the temp folder of the ranks", test_folder):
@@ -231,7 +232,7 @@ def temp_folder(test_folder: str | Path) -> str:
 
 
 def remove(folder: str | Path) -> None:
-    """Remove a folder of this session and all in it, also what a test made read-only.
+    """Remove a folder of this session with its contents, read-only files included.
 
     Raises:
         FolderError: if it is not inside this session's folder, and so is not the harness's.
@@ -245,7 +246,7 @@ def remove(folder: str | Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it is below the session's folder, and not a link, by which all behind it would go."""
+    """Whether a folder is below the session's folder, and not a link to somewhere else."""
     if _session is None or not folder.is_absolute() or folder.is_symlink():
         return False
     session = os.path.realpath(_session.top)
@@ -266,7 +267,7 @@ def _remove_tree(folder: str | Path) -> None:
 
 
 def _remove_plain(folder: str | Path) -> bool:
-    """Remove what most tests leave, files and empty folders; says whether that was all."""
+    """Remove files and empty folders, the usual case; return whether that was all."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -288,9 +289,9 @@ def _make_writable(folder: Path) -> None:
 
 
 def remove_folders(folders: Iterable[str]) -> None:
-    """Remove folders of a session that has ended, or ends now, whatever can be removed of them."""
+    """Remove what can be removed of the folders of a session that has ended or is ending."""
     for folder in folders:
-        # The lock's file last: without it, nobody could remove a half that is left.
+        # The lock file goes last: without it, no later session could remove what is left.
         with contextlib.suppress(OSError):
             for entry in os.scandir(folder):
                 if entry.name != _LOCK:
@@ -305,7 +306,7 @@ def _remove_session(pid: int, folders: Iterable[str]) -> None:
 
 
 def kept_path(folder: Path) -> Path:
-    """Where `keep` moves a test's folder."""
+    """Return the path to which `keep` moves a test's folder."""
     session = _session.top if _session is not None else folder.parent
     name = "-".join((session.name, *folder.relative_to(session).parts))
     return session.parent / f"{_PREFIX}kept-{name}"
@@ -325,7 +326,7 @@ def _sweep(temp: Path) -> None:
 
 
 def _remove_if_ended(folder: Path) -> None:
-    """Remove a session's folder if its lock can be had; leave alone what cannot be judged."""
+    """Remove a session's folder if its lock is free; leave it alone in case of doubt."""
     try:
         about = folder.lstat()
         if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):

@@ -1,4 +1,4 @@
-"""One rank as the process that judges it sees it, wherever it has been started."""
+"""The parent's interface to one rank, wherever that runs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from harness.model.outcome import Ended, Lost
 from harness.ranks.channel import Message
 from harness.ranks.messages import ToRank
 
-#: Makes a rank write its stacks to its file, whoever holds the GIL. Tests are free to use the
-#: ordinary signals, so it is a real-time signal where there are any.
+#: Makes a rank write its stacks to its pipe, whichever thread holds the GIL. It is a real-time
+#: signal where the system has them, since tests may use the ordinary ones.
 STACKS_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 2) - 2
 
 
 class RankHandle(ABC):
-    """One rank in the hands of the process that judges it: heard, asked, signalled.
+    """The parent's handle on one rank: receives, sends, signals.
 
     Args:
         rank: the rank.
-        process: what a test may ask of its process.
+        process: the process object that tests see.
 
     Attributes:
         rank, process: these.
-        is_new: whether it has run no test before the present one.
-        asked_s: when it was asked to run the present one, on the clock.
-        host, local_rank: where it is, if there are several hosts.
+        is_new: whether the current test is its first.
+        asked_s: when it was asked to run the current test, on `now()`'s clock.
+        host, local_rank: where it runs, if there are several hosts.
     """
 
     def __init__(self, rank: int, process: Any) -> None:
@@ -44,74 +44,77 @@ class RankHandle(ABC):
     @property
     @abstractmethod
     def pid(self) -> int | None:
-        """Its process id on its host; None as long as that is not known."""
+        """The process id on its host; None until that is known."""
 
     @property
     @abstractmethod
     def exit_code(self) -> int | None:
-        """The exit code, negative for a signal; None while the process lives."""
+        """The exit code, negative for a signal; None while the process runs."""
 
     @property
     @abstractmethod
     def is_lost(self) -> bool:
-        """Whether nobody knows its exit code, nor will."""
+        """Whether the process has gone and its exit code will never be known."""
 
     @property
     @abstractmethod
     def outcome_if_lost(self) -> Lost | Ended:
-        """What became of it then."""
+        """The outcome of the rank if `is_lost`."""
 
     @property
     @abstractmethod
     def terminal_group(self) -> int:
-        """The process group to which a terminal can be given; 0 if that is out of reach."""
+        """The process group that can get the terminal; 0 if it cannot."""
 
     @property
     @abstractmethod
     def exit_fd(self) -> int:
-        """Becomes readable when the process has ended."""
+        """A descriptor that is readable once the process has ended."""
 
     @property
     @abstractmethod
     def open_fds(self) -> list[int]:
-        """Those become readable when there is news of the rank: it has said something, or ended."""
+        """The descriptors that are readable when the rank has sent something or has ended."""
 
     @abstractmethod
     def pass_on_output(self) -> None:
-        """Show what the rank has written since."""
+        """Show what the rank has written since the last call."""
 
     @abstractmethod
     def end_output(self) -> None:
-        """Show what the rank has written by the end of a test, unfinished lines too."""
+        """Show the rest of the rank's output at the end of a test, unfinished lines included."""
 
     @abstractmethod
     def messages(self) -> list[Message]:
-        """What it has said by now."""
+        """Return the messages that have arrived since the last call."""
 
     @property
     def fault(self) -> str:
-        """What came from it that is no message, after which nothing more is heard; else empty."""
+        """A description of received data that is not a message; empty if there was none.
+
+        After a fault, `messages()` returns nothing more.
+        """
         return ""
 
     @abstractmethod
     def state(self) -> str:
-        """The operating system's word for what the process does; empty if there is none."""
+        """Return the process state, as the operating system names it; empty if there is none."""
 
     @abstractmethod
     def order(self, frame: bytes) -> None:
-        """Tell the rank what it awaits to be told.
+        """Send a message that the rank waits for.
 
-        One that has died, or does not listen, misses it: its exit code, or a deadline, will tell.
+        A rank that has died or does not read misses it. Its exit code, or a deadline, shows that.
         """
 
     @abstractmethod
     def ask(self, message: ToRank) -> bool:
-        """Put a question to the rank, if it still listens; one that does not is not waited for."""
+        """Send a request without waiting; return False if the channel is closed or full."""
 
     @abstractmethod
     def signal_group(self, number: int) -> None:
-        """Signal the rank and every process that it has started in its process group."""
+        """Send a signal to the rank and its process group."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what this process holds of it. The rank must have ended."""
+        """Close this process's descriptors for the rank, which must have ended."""

@@ -1,9 +1,10 @@
-"""Processes that the ranks of a test have left behind: found, named, ended.
+"""Find, report and end the processes that the ranks of a test have left behind.
 
-A process belongs to a world if it is in the process group of one of its ranks, or if its
-environment says so: what a rank executes inherits a variable of the rank's, and what it merely
-forks still shows the environment of the fork server, which names the session. Where several
-processes use one server, what a rank forks is known by a file of its world that it has mapped.
+A process belongs to a world if one of these holds:
+- It is in the process group of one of the ranks.
+- Its environment says so. A program that a rank executes inherits a variable of the rank.
+- It has mapped a file of the world. A mere fork of a rank is found so: its /proc/PID/environ still
+  shows the environment of the fork server, which several processes may use.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from harness.ranks import folders
 from harness.ranks.launch.fork_server import server_pids
 from harness.ranks.launch.preload_plan import PLAN_VARIABLE
 
-#: Helpers that end by themselves when they notice that their rank has gone need a moment for it.
+#: Helper processes that exit by themselves once their rank has gone need a moment for it.
 LEAVING_S = 0.5
 _REAP_S = 2.0
-# How long a process may take from letting go of its old program to having its new one.
+# How long an exec() may take, in which the process shows no environment.
 _EXEC_S = 0.1
 
 
@@ -61,10 +62,10 @@ ranks_at_work: set[int] = set()
 
 
 class LeftoverWatch:
-    """Knows which processes there were before a world, and so which are its leftovers.
+    """Remembers the processes before a world starts, to find the leftovers afterwards.
 
     Args:
-        world: the folder of the world's test, by which its processes are known.
+        world: the folder of the world's test, which identifies its processes.
     """
 
     def __init__(self, world: str) -> None:
@@ -72,18 +73,18 @@ class LeftoverWatch:
         self._before = frozenset(psutil.pids())
 
     def marked(self) -> contextlib.AbstractContextManager[None]:
-        """Mark processes that are started meanwhile, and theirs, as this world's."""
+        """Mark processes started inside the block, and their children, as this world's."""
         return changed(os.environ, {WORLD_VARIABLE: self._world})
 
     def end(self, pids_of_ranks: Mapping[int, int], grace_s: float) -> list[Leftover]:
-        """End what the ranks have left behind, and say what it was.
+        """End the processes that the ranks have left behind, and return them.
 
         Args:
             pids_of_ranks: process id to rank, of ranks that have ended.
             grace_s: how long they may take to end by themselves.
 
         Returns:
-            those that did not.
+            those that did not end by themselves.
         """
         found = list(_find(pids_of_ranks, self._world, self._before))
         if not found:
@@ -117,10 +118,10 @@ def _find(
 
 
 def _await_end(processes: list[psutil.Process], deadline: Deadline) -> list[psutil.Process]:
-    """Wait until the processes have ended; returns those that have not.
+    """Wait until the processes have ended; return those that have not.
 
-    Through the kernel's descriptors where it has them: psutil waits until somebody has reaped
-    them, and in many a container nobody does.
+    It uses pidfds where the kernel has them. psutil waits until a process has been reaped, and in
+    many containers no init process reaps orphans.
     """
     if not hasattr(os, "pidfd_open"):
         return psutil.wait_procs(processes, deadline.remaining_s())[1]
@@ -151,7 +152,7 @@ def _names(process: psutil.Process, world: str) -> bool:
 
 
 def _environ(process: psutil.Process) -> dict[str, str]:
-    """Its environment; in the midst of an exec there is none, though what started it goes on."""
+    """Return the environment of a process; wait while an exec() makes it look empty."""
     give_up = Deadline.after(_EXEC_S)
     while not (environ := process.environ()) and process.exe() and not give_up.expired:
         time.sleep(0.001)
@@ -162,7 +163,7 @@ _MARK = "world"
 
 
 def mark_forks(world: str) -> None:
-    """Have this rank, and whatever is forked from it, be known as of its world."""
+    """Mark this rank, and every process forked from it, as part of its world."""
     global _mark
     with folders.making("the file that marks the processes of a test", world):
         fd = os.open(os.path.join(world, _MARK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -196,5 +197,5 @@ def _command(process: psutil.Process) -> str:
         command = " ".join(process.cmdline()) or process.name()
     except psutil.Error:
         return "(gone)"
-    # What the rank itself was started with; only a fork of it has the same.
+    # The command line of the rank itself; only a fork of the rank has the same one.
     return "a fork of the rank" if "from multiprocessing." in command else command

@@ -1,7 +1,7 @@
-"""The output of ranks while they run: to their log files as ever, and to the reader at once.
+"""Show the output of ranks while they run, and still write it to their log files.
 
-Without it, ranks write to their files themselves and nobody stands between. With it, they write to
-pipes; the parent, which must keep reading these, writes the files and its own stdout and stderr.
+Without live output, ranks write to their log files directly. With it, they write to pipes, and the
+parent copies these to the log files and to its own stdout and stderr.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TextIO
 from harness.ranks.logs import STREAMS, log_path
 
 _CHUNK = 1 << 16
-# What a pipe can hold at most, unless somebody enlarges it (fs.pipe-max-size).
+# How many chunks a pipe can hold, unless the system's fs.pipe-max-size has been raised.
 _PIPE_CHUNKS = 16
 
 
@@ -38,13 +38,13 @@ class LiveStream:
 
     @property
     def fd(self) -> int:
-        """Becomes readable when the rank has written something."""
+        """The descriptor that is readable when the rank has written something."""
         return self._from_rank.fileno()
 
     def pump(self) -> None:
-        """Pass on what the rank has written by now; sets `closed` at its end.
+        """Pass on what the rank has written by now; set `closed` at the end of the stream.
 
-        A pipe's contents at most: a rank may write faster than anybody reads.
+        It reads at most what a pipe holds, since a rank may write faster than this process reads.
         """
         for _ in range(_PIPE_CHUNKS):
             try:
@@ -73,19 +73,19 @@ class LiveStream:
         out.flush()
 
     def end_of_test(self) -> None:
-        """Pass on what the rank has written by now, and its last line as it is."""
+        """Pass on what the rank has written by now, an unfinished last line included."""
         self.pump()
         if self._line:
             self._say([self._line])
             self._line = b""
 
     def close(self) -> None:
-        """Pass on what is left of a rank that has ended, and give the descriptors back."""
+        """Pass on the rest of the output of a rank that has ended, and close the descriptors."""
         self.end_of_test()
         self._from_rank.close()
         self._log.close()
 
 
 def live_streams(folder: str, rank: int) -> list[LiveStream]:
-    """Streams for a rank that is about to start."""
+    """Return the streams for a rank that is about to start."""
     return [LiveStream(folder, rank, stream) for stream in STREAMS]

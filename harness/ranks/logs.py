@@ -1,4 +1,4 @@
-"""The log files of a rank: where its stdout and stderr go, and reading their ends."""
+"""Make the log files for a rank's stdout and stderr, and read their ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.model.rank_report import Tail
 
 STREAMS = ("stdout", "stderr")
 
-# A tail is for a reader's eyes; a flood of output must not be read into memory to show its end.
+# How much of a log to read for its last lines, so that a huge log does not fill the memory.
 _TAIL_BYTES = 32 * 1024
 _COUNT_BYTES = 8 * 1024 * 1024
 
@@ -21,20 +21,20 @@ def log_path(folder: str, rank: int, stream: str) -> str:
 
 
 def copy_logs(folder: str, target: str) -> None:
-    """Have the logs of all ranks in another folder too."""
+    """Copy the logs of all ranks to another folder."""
     for name in os.listdir(folder) if folder != target else []:
         if name.endswith(STREAMS):
             shutil.copy(os.path.join(folder, name), target)
 
 
 def make_logs(folder: str, rank: int) -> None:
-    """Make a rank's logs, empty. Raises OSError."""
+    """Create a rank's empty logs. Raises OSError."""
     for stream in STREAMS:
         os.close(os.open(log_path(folder, rank, stream), os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def empty(folder: str, rank: int) -> None:
-    """Begin a rank's logs anew, for the next test of ranks that stay."""
+    """Truncate a rank's logs, for the next test of reused ranks."""
     for stream in STREAMS:
         path = log_path(folder, rank, stream)
         with contextlib.suppress(OSError):
@@ -43,12 +43,12 @@ def empty(folder: str, rank: int) -> None:
 
 
 def stacks_path(folder: str, rank: int) -> str:
-    """The pipe to which faulthandler writes a rank's stacks when it is told to."""
+    """Return the path of the pipe to which faulthandler writes a rank's stacks."""
     return os.path.join(folder, f"rank{rank}.stacks")
 
 
 class WorldLogs:
-    """The logs of a world's ranks, as far as they are files of this machine.
+    """The logs of a world's ranks that are files on this host.
 
     Args:
         folder: the world's folder.
@@ -58,20 +58,20 @@ class WorldLogs:
         self._folder = folder
 
     def tail(self, rank: int, stream: str, max_lines: int) -> Tail:
-        """The last lines of one stream of a rank."""
+        """Return the last lines of one stream of a rank."""
         return read_tail(log_path(self._folder, rank, stream), max_lines)
 
     def end(self, rank: int, stream: str, max_bytes: int) -> str:
-        """The last so many bytes of one stream of a rank, as text."""
+        """Return the last `max_bytes` of one stream of a rank, as text."""
         return read_end(log_path(self._folder, rank, stream), max_bytes)
 
 
 def read_tail(path: str, max_lines: int = 20) -> Tail:
-    """The last lines of a log file.
+    """Return the last lines of a log file.
 
     Args:
         path: the file; a missing one reads as empty.
-        max_lines: how many lines at most.
+        max_lines: the maximum number of lines.
     """
     try:
         with open(path, "rb") as file:
@@ -83,12 +83,12 @@ def read_tail(path: str, max_lines: int = 20) -> Tail:
         return Tail()
     lines = data.decode("utf-8", "replace").splitlines()
     if size > _TAIL_BYTES and len(lines) > 1:
-        lines = lines[1:]  # the first one was cut
+        lines = lines[1:]  # the first line is incomplete
     return Tail(tuple(lines[-max_lines:]), total, size)
 
 
 def read_end(path: str, max_bytes: int) -> str:
-    """The last so many bytes of a log file as text, from the beginning of a line; empty if none."""
+    """Return the last bytes of a log file as text, from the start of a line; empty if none."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -98,7 +98,7 @@ def read_end(path: str, max_bytes: int) -> str:
         return ""
     text = data.decode("utf-8", "replace")
     if size > max_bytes and "\n" in text:
-        text = text.partition("\n")[2]  # the first line was cut
+        text = text.partition("\n")[2]  # the first line is incomplete
     return text
 
 

@@ -1,10 +1,10 @@
-"""What a rank and its parent say to each other: every message, typed, and its JSON.
+"""Define every message between a rank and its parent, and convert it to and from JSON.
 
 A message is a frozen struct; its `kind` in JSON is the name of its class.
 
     parent                       rank
     starts it            ->      Ready, then the body runs
-                         <-      Report: what the body came to
+                         <-      Report: the outcome of the body
     MayLeave             ->      (only if the report says that the rank waits for it)
                          <-      Goodbye: it exits; or, if it stays,
                          <-      Waits, or WaitsForExample in a property test
@@ -38,9 +38,9 @@ class _Message(msgspec.Struct, frozen=True, tag_field="kind", tag=True):
 
 
 class Ready(_Message, frozen=True):
-    """The rank is up: its class is found, and the body is about to start.
+    """The rank is up: it has found its class, and the body is about to start.
 
-    A rank that has run a test before does not say it again.
+    A reused rank sends it only before its first test.
     """
 
 
@@ -57,12 +57,12 @@ class PhaseBegun(_Message, frozen=True):
 
 
 class Report(_Message, frozen=True):
-    """What the body has come to; the first report counts, or the first that is not good.
+    """The outcome of the body; the first report counts, or the first bad one.
 
     Attributes:
-        outcome: what it has come to.
+        outcome: the outcome.
         waits: whether the rank waits for `MayLeave` before it closes its connections.
-        snapshot: what the rank was doing; None if that is not known or of no use.
+        snapshot: what the rank was doing; None if that is unknown or of no use.
         spans: its collectives over time; empty without timelines.
     """
 
@@ -79,11 +79,11 @@ class Exits(_Message, frozen=True):
 
 
 class AtMeeting(_Message, frozen=True):
-    """The rank waits until all ranks have come here; answered by `MeetingAnswer`.
+    """The rank waits until all ranks have arrived; answered by `MeetingAnswer`.
 
     Attributes:
-        label: what the meeting is.
-        value: what this rank brings.
+        label: the name of the meeting.
+        value: this rank's text.
     """
 
     label: str
@@ -97,19 +97,19 @@ class TerminalRequest(_Message, frozen=True):
 
 
 class TextProduced(_Message, frozen=True):
-    """The body has produced a text where it expects one, and texts are accepted."""
+    """In accept mode, the body has produced a text where it expects one."""
 
     expectation: Expectation
 
 
 class WarningShown(_Message, frozen=True):
-    """The test has warned of something, and the filters have it shown."""
+    """The test has issued a warning that the filters show."""
 
     warning: IssuedWarning
 
 
 class Sabotage(_Message, frozen=True):
-    """Something is about to be done to this rank on purpose: "kill" or "stop"."""
+    """The test is about to "kill" or "stop" this rank on purpose."""
 
     deed: str
 
@@ -118,9 +118,9 @@ class Waits(_Message, frozen=True):
     """The test is over; the rank waits for another one.
 
     Attributes:
-        left: what the test has left behind, in words.
+        left: what the test has left behind, as text.
         is_clean: whether another test may follow.
-        positions: how many collectives it has called on each group that stays.
+        positions: the number of collectives that it has called on each kept group.
         imported: the modules that the test has imported.
     """
 
@@ -144,7 +144,7 @@ class Goodbye(_Message, frozen=True):
 
 
 class SnapshotAnswer(_Message, frozen=True):
-    """What the rank is doing; `snapshot` is None if it cannot tell."""
+    """What the rank is doing; `snapshot` is None if the rank could not take one."""
 
     round: int
     snapshot: Snapshot | None
@@ -156,7 +156,7 @@ class WhereAnswer(_Message, frozen=True):
 
     Attributes:
         phase: the phase of the test.
-        since_s: since when it has been in it, on the rank's clock.
+        since_s: when the phase began, on the rank's clock.
         snapshot: what it is doing.
     """
 
@@ -166,7 +166,7 @@ class WhereAnswer(_Message, frozen=True):
 
 
 class ConnectingAnswer(_Message, frozen=True):
-    """Whether the rank is bringing up a process group."""
+    """Whether the rank is connecting a process group."""
 
     number: int
     value: bool
@@ -207,7 +207,7 @@ class RunExample(_Message, frozen=True):
         number: counts the examples of the test.
         file_name: the empty file that a FileStore may use.
         fresh_group: whether the process group of the last example must not be used again.
-        wants_notes: whether somebody will read the body's notes.
+        wants_notes: whether the body's notes will be shown.
         values: the arguments, pickled; None if they are in `values_file`.
         values_file: where they are if they are large.
     """
@@ -221,7 +221,7 @@ class RunExample(_Message, frozen=True):
 
 
 class NoMoreExamples(_Message, frozen=True):
-    """End the property test as any other test."""
+    """End the property test, like any other test."""
 
 
 class Leave(_Message, frozen=True):
@@ -229,17 +229,17 @@ class Leave(_Message, frozen=True):
 
 
 class MayLeave(_Message, frozen=True):
-    """No peer needs this rank's connections any more."""
+    """The rank may close its connections: no peer is connecting to it."""
 
 
 class MeetingAnswer(_Message, frozen=True):
-    """How a meeting has ended.
+    """The result of a meeting.
 
     Attributes:
-        number: which meeting of the rank's test it is, from 0.
-        values: what each rank has brought, by rank; if all have brought the same, it is here once.
-        count: how often `values` are to be repeated.
-        error: why there is no meeting; empty if there is.
+        number: the number of the meeting in the rank's test, from 0.
+        values: the texts by rank; a text that all ranks share is sent once.
+        count: how often to repeat `values`.
+        error: why the meeting failed; empty if it did not.
     """
 
     number: int
@@ -249,21 +249,21 @@ class MeetingAnswer(_Message, frozen=True):
 
     @property
     def all_values(self) -> tuple[str, ...]:
-        """What each rank has brought, by rank."""
+        """Return the texts of all ranks, by rank."""
         return self.values * self.count
 
 
 class TerminalAnswer(_Message, frozen=True):
-    """The rank has the terminal, unless there is an error."""
+    """The rank has the terminal, unless `error` says why not."""
 
     error: str
 
 
 class SnapshotRequest(_Message, frozen=True):
-    """Say what you are doing.
+    """Request a snapshot.
 
     Attributes:
-        round: the number of the question, to be repeated in the answer.
+        round: the number of the request, which the answer repeats.
         full: also say where each collective was issued.
         spans: also send the collectives over time.
     """
@@ -274,11 +274,11 @@ class SnapshotRequest(_Message, frozen=True):
 
 
 class WhereRequest(_Message, frozen=True):
-    """Say where you are."""
+    """Request the rank's phase and position."""
 
 
 class ConnectingRequest(_Message, frozen=True):
-    """Say whether you are bringing up a process group."""
+    """Ask whether the rank is connecting a process group."""
 
     number: int
 
@@ -298,7 +298,7 @@ ToRank = (
 
 
 def to_data(message: FromRank | ToRank) -> channel.Message:
-    """Return a message as data that JSON can carry; what JSON does not know is its `repr()`."""
+    """Return a message as JSON data; values that JSON does not have become their `repr()`."""
     data: dict[str, Any] = msgspec.to_builtins(message, enc_hook=repr)
     return data
 
@@ -309,10 +309,10 @@ def frame(message: FromRank | ToRank) -> bytes:
 
 
 def from_rank(data: channel.Message) -> FromRank:
-    """Return the message of a rank. Raises ValueError if the data is none."""
+    """Return the message of a rank. Raises ValueError if the data is not one."""
     return msgspec.convert(data, FromRank)
 
 
 def to_rank(data: channel.Message) -> ToRank:
-    """Return the message of a parent. Raises ValueError if the data is none."""
+    """Return the message of a parent. Raises ValueError if the data is not one."""
     return msgspec.convert(data, ToRank)

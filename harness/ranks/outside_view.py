@@ -1,4 +1,4 @@
-"""What can be learnt of a process without its help: its state, its stacks, native frames."""
+"""Inspect a process without its help: its state, its Python stacks, its native frames."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import psutil
 from harness.diagnosis.native import native_frames
 from harness.model.clock import Deadline
 
-# py-spy takes half a second for a process with torch, and stops it meanwhile.
+# py-spy takes half a second per process with torch loaded, and stops the process meanwhile.
 NATIVE_LIMIT_S = 10.0
-# faulthandler writes within a millisecond if it writes at all; a stopped process does not.
+# faulthandler writes within a millisecond, or never if the process is stopped.
 WRITTEN_LIMIT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class InspectionRequest:
-    """What shall be learnt of a rank, beside the system's word for it.
+    """What to find out about a rank, beside its process state.
 
     Attributes:
-        stacks: its Python stacks, as faulthandler writes them.
-        native: what its main thread does below Python.
+        stacks: whether to get its Python stacks from faulthandler.
+        native: whether to get the native frames of its main thread.
     """
 
     stacks: bool = False
@@ -32,10 +32,10 @@ class InspectionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was learnt of a rank.
+    """What an inspection of a rank has found.
 
     Attributes:
-        state: the operating system's word for the process; empty if there is none.
+        state: the process state, as the operating system names it; empty if there is none.
         written: what faulthandler wrote.
         native: native frames, innermost first.
     """
@@ -46,7 +46,7 @@ class Inspection:
 
 
 class Inspectable(Protocol):
-    """A process of this machine, as far as a look needs it."""
+    """The part of a rank on this host that an inspection needs."""
 
     rank: int
 
@@ -59,7 +59,7 @@ class Inspectable(Protocol):
 def inspect_ranks(
     ranks: Collection[Inspectable], requests: Mapping[int, InspectionRequest]
 ) -> dict[int, Inspection]:
-    """Look at ranks that are processes of this machine; by rank."""
+    """Inspect ranks that are processes of this host; return the results by rank."""
     chosen = [rank for rank in ranks if rank.rank in requests]
     states = {rank.rank: process_state(rank.pid) for rank in chosen}
     written = {
@@ -77,7 +77,7 @@ def inspect_ranks(
 
 
 def process_state(pid: int | None) -> str:
-    """The operating system's word for what a process does; empty if there is none."""
+    """Return the process state, as the operating system names it; empty if there is none."""
     try:
         return psutil.Process(pid).status() if pid is not None else ""
     except psutil.Error:

@@ -1,8 +1,7 @@
-"""Lends worlds to tests: fresh ones, and ones whose ranks stay for several tests.
+"""Provide worlds for tests: new ones, and ones that several tests reuse.
 
-A world that stays is lent to any test that asks for the same number of ranks in the same
-surroundings, whatever its class, and only after every rank has proved that the last test has left
-nothing.
+A test of any class may reuse a world if it needs the same number of ranks in the same surroundings,
+and if every rank has verified that the last test left no state behind.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from harness.ranks.world import TERM_GRACE_S, World
 
 Start = Callable[[LaunchSpec], World]
 
-# Idle ranks cost memory only; how many may wait for a test of their size to come again.
+# How many ranks may be idle. They cost memory, but no CPU.
 _MAX_IDLE_RANKS = 32
 _MAX_IDLE_WORLDS = 4
 
-# What differs from test to test and is applied by each rank anew.
+# Variables that differ between tests; each rank applies them again for every test.
 _OF_THE_TEST = frozenset({"TMPDIR", "PYTEST_CURRENT_TEST"})
 
 
 def surroundings(spec: LaunchSpec) -> object:
-    """What must be the same for two tests to share a world."""
+    """Return what must be equal for two tests to reuse one world."""
     environ = frozenset(item for item in spec.environ.items() if item[0] not in _OF_THE_TEST)
     nodes = (spec.node_sizes, spec.has_real_nodes)
     return (spec.world_size, nodes, spec.threads, spec.sys_path, spec.argv, environ)
@@ -48,7 +47,7 @@ class Lease:
     Attributes:
         world: its ranks.
         stays: whether the ranks may run other tests after this one.
-        end: gives the world back, whatever state it is in: it waits for the next test, or ends.
+        end: returns the world to the pool, in any state; the pool keeps it or ends it.
     """
 
     world: World
@@ -56,15 +55,24 @@ class Lease:
     end: Callable[[], None]
 
 
+# States of a reusable world, and what moves it on:
+#
+#   new    -> lent   `lease()` starts it for a test
+#   lent   -> idle   `Lease.end()`, if all ranks wait, are clean, and may run another test
+#   idle   -> lent   `lease()` for a test with the same `surroundings()`
+#   lent   -> ended  `Lease.end()`, in any other case (a rank died, state leaked, test limit)
+#   idle   -> ended  a rank died meanwhile, too many idle ranks, or `WorldPool.close()`
+
+
 class ReusableWorld:
-    """Ranks that run several tests, or the examples of one, and the store of their groups.
+    """Ranks that run several tests, or several examples, and the store of their process groups.
 
     Attributes:
         world: the ranks.
-        key: its surroundings, by which a test finds it.
-        store: serves its process groups.
-        tests: how many tests it has run, the present one included.
-        last_test: the name of the last one.
+        key: its `surroundings()`, by which a test finds it.
+        store: the store of its process groups.
+        tests: how many tests it has run, including the current one.
+        last_test: the name of its last test.
     """
 
     def __init__(self, world: World, key: object, store: Any) -> None:
@@ -95,7 +103,7 @@ class ReusableWorld:
         )
 
     def end(self) -> None:
-        """End the ranks; says so if those that had nothing to do any more did not end well."""
+        """End the ranks; warn if idle ranks did not exit with 0, or left processes behind."""
         if self.world.is_idle or self.world.awaits_example:
             odd = self.world.request_exit(settings.EXIT_TIMEOUT_S.value(), TERM_GRACE_S)
             left = self.world.end_leftovers(LEAVING_S)
@@ -118,10 +126,10 @@ class ReusableWorld:
 
 
 class WorldPool:
-    """The worlds of this process whose ranks stay."""
+    """The reusable worlds of this process."""
 
     def __init__(self) -> None:
-        self._idle: list[ReusableWorld] = []  # the last one used is last
+        self._idle: list[ReusableWorld] = []  # least recently used first
         self._lent: list[ReusableWorld] = []
         self.pid = os.getpid()
 
@@ -132,13 +140,13 @@ class WorldPool:
         store_host: str,
         folder: Callable[[], str],
     ) -> Lease:
-        """Lend a world to a test and have its ranks run it.
+        """Provide a world whose ranks run the test.
 
         Args:
             spec: the test, with an empty `world_folder`.
             start: starts a world for the spec.
-            store_host: the address of this machine on which ranks that stay find their store.
-            folder: makes the folder of a world that serves this test alone.
+            store_host: the address of this host at which reusable ranks find their store.
+            folder: makes the folder of a world that runs only this test.
         """
         if spec.stays:
             reusable = self._reusable_world(spec, start, store_host)
@@ -150,11 +158,12 @@ class WorldPool:
         return Lease(world, False, world.end_at_once)
 
     def _reusable_world(self, spec: LaunchSpec, start: Start, store_host: str) -> ReusableWorld:
-        """Return a world that waits for a test like this, or a new one."""
+        """Return an idle world with the right surroundings, or a new one."""
         reusable = self._take(surroundings(spec))
         if reusable is None:
             reusable = ReusableWorld.start(spec, start, store_host)
-            # Registered last, so run first at the exit: while there are still fork servers.
+            # atexit runs handlers in reverse order. Registered last, this one runs first, while the
+            # fork servers still run: they deliver the exit codes of the ranks.
             atexit.unregister(self.close)
             atexit.register(self.close)
         else:
@@ -174,7 +183,7 @@ class WorldPool:
         return None
 
     def _take_back(self, reusable: ReusableWorld) -> None:
-        """Keep the world of a test that is over if it may run another; otherwise end it."""
+        """Make the world of a finished test idle if it may run another; otherwise end it."""
         self._lent.remove(reusable)
         if not reusable.may_run_another:
             reusable.end()
@@ -188,7 +197,7 @@ class WorldPool:
         return ranks > _MAX_IDLE_RANKS or len(self._idle) > _MAX_IDLE_WORLDS
 
     def close(self) -> None:
-        """End all worlds; in a fork of the process whose they are, nothing."""
+        """End all worlds; do nothing in a fork, since the worlds belong to the parent."""
         if os.getpid() != self.pid:
             return
         for reusable in [*self._idle, *self._lent]:
@@ -201,7 +210,7 @@ _pool: WorldPool | None = None
 
 
 def pool() -> WorldPool:
-    """The pool of this process; a fork of the parent gets a new one of its own."""
+    """Return the pool of this process; a fork gets its own."""
     global _pool
     if _pool is None or _pool.pid != os.getpid():
         _pool = WorldPool()

@@ -1,4 +1,4 @@
-"""Exceptions of a rank as text: everything the reader needs, nothing that could fail to arrive."""
+"""Turn exceptions of a rank into plain text that can always be sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ExcInfo = (
 
 
 def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
-    """An exception as a `Problem`.
+    """Return an exception as a `Problem`.
 
     Args:
         exc_info: as of `sys.exc_info()`.
@@ -35,7 +35,7 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
     if not settings.FULL_TRACEBACKS.value():
         _fold(formatted)
         if issubclass(kind, HarnessError) and where is None:
-            formatted.stack.clear()  # it says itself what is wrong with the test
+            formatted.stack.clear()  # its message says what is wrong
     return Problem(
         type_name=_name_of(kind),
         message=_text_of(str, error),
@@ -48,7 +48,7 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
 
 
 def _missing_name(error: BaseException, tb: TracebackType | None) -> MissingName | None:
-    """The name of the test's instance, class or module that the exception is about."""
+    """Return the missing name of the test's instance, class or module that caused the exception."""
     if isinstance(error, AttributeError):
         name, owner = getattr(error, "name", None), getattr(error, "obj", None)
         if not isinstance(name, str):
@@ -66,14 +66,14 @@ def _missing_name(error: BaseException, tb: TracebackType | None) -> MissingName
 
 
 def _module_name(name: str) -> str:
-    """The name that a module has in the parent."""
+    """Return the name of a module in the parent, where the script is `__main__`."""
     return "__main__" if name == "__mp_main__" else name
 
 
 def subtest_of(subtest: Any) -> SubTest:
-    """What unittest's object for a sub-test says, as text."""
+    """Return unittest's sub-test object as text."""
     given = subtest._message
-    # unittest's mark for "no message" is a plain object() of its own.
+    # unittest marks "no message" with a plain object().
     message = None if type(given) is object else _text_of(str, given)
     return SubTest(message, tuple((k, _text_of(repr, v)) for k, v in subtest.params.items()))
 
@@ -85,7 +85,7 @@ def _name_of(kind: type[BaseException]) -> str:
 
 
 def _text_of(convert: Callable[[object], str], value: object) -> str:
-    """`str` or `repr` of a user's object, which may be as broken as what is being reported."""
+    """Return `str` or `repr` of a user's object, or a note if that raises."""
     try:
         return _printable(convert(value))
     except BaseException as broken:
@@ -94,12 +94,12 @@ def _text_of(convert: Callable[[object], str], value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text with lone surrogates, which no output takes, as escapes."""
+    """Return the text with lone surrogates escaped, since they cannot be encoded."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _innermost_own(tb: TracebackType | None) -> Place | None:
-    """The innermost line of the user's own code."""
+    """Return the innermost line of the user's own code."""
     own: Place | None = None
     for frame, line in traceback.walk_tb(tb):
         code = frame.f_code
@@ -111,7 +111,7 @@ def _innermost_own(tb: TracebackType | None) -> Place | None:
 def _fold(formatted: traceback.TracebackException) -> None:
     """Drop the frames above the test, and those of unittest, pytest and the harness below it.
 
-    torch's innermost frames stay: they name the operation that refused.
+    torch's innermost frames stay, since they name the operation that failed.
     """
     seen: set[int] = set()
     todo: list[traceback.TracebackException | None] = [formatted]

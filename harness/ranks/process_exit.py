@@ -1,4 +1,4 @@
-"""Leaving a process as an interpreter does, short of taking every module down."""
+"""Exit a process as the interpreter does, but without tearing down every module."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import sys
 import threading
 from typing import NoReturn
 
-#: How long a rank that has passed waits at most for peers that are bringing up a process group. A
-#: peer that is alive takes a fraction of it.
+#: The longest time that a rank which has passed waits for peers that are connecting a process
+#: group. A healthy peer needs a fraction of it.
 PATIENCE_S = 2.0
 
 
 def end_as_an_interpreter_does() -> None:
     """Wait for threads, then run exit handlers, as Python does before it finalises.
 
-    Finalising takes most of a second once torch's compiler stack is loaded, and a forked process
-    skips it anyway; what a program can see of it is here.
+    Finalising takes most of a second once torch's compiler is loaded (torch 2.13). A forked process
+    of multiprocessing skips it anyway. This does the part that a program can observe.
     """
-    # Where libraries wake their idle threads to let them end (concurrent.futures does).
+    # concurrent.futures registers here what wakes its idle threads (CPython 3.10 to 3.14). Without
+    # that, joining them below would hang.
     for wake in reversed(getattr(threading, "_threading_atexits", [])):
         wake()
     for thread in threading.enumerate():
@@ -29,7 +30,7 @@ def end_as_an_interpreter_does() -> None:
 
 
 def exit_code_of(request: SystemExit) -> int:
-    """The code with which an interpreter exits on this exception; says what else it carries."""
+    """Return the exit code for this exception; print its argument if that is a text."""
     if request.code is None:
         return 0
     if isinstance(request.code, int):
@@ -39,8 +40,8 @@ def exit_code_of(request: SystemExit) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process now, whether it was forked or spawned, without taking modules down."""
-    from multiprocessing import util  # not for a runner that only prints its help
+    """End this process now, forked or spawned, without tearing down modules."""
+    from multiprocessing import util  # imported late: slow, and not needed to print the help
 
     util._exit_function()  # type: ignore[attr-defined]
     flush_output()
@@ -48,10 +49,10 @@ def leave(code: int) -> NoReturn:
 
 
 def leave_if_fork_of(pid: int, code: int) -> None:
-    """End this process, if it is not `pid` but a fork of it, without a word of the harness's.
+    """End this process silently if it is a fork of process `pid`.
 
-    A test that forks may return, or raise, in the child as well. The child then comes back to where
-    the parent reports the test and runs the next one. It must do neither.
+    A test that forks may return or raise in the child, too. The child then runs into the code that
+    reports the test and starts the next one. It must do neither.
 
     Args:
         pid: the process that goes on from here.
@@ -63,7 +64,7 @@ def leave_if_fork_of(pid: int, code: int) -> None:
 
 
 def flush_output() -> None:
-    """Write out what has been printed, whatever a test has made of stdout and stderr."""
+    """Flush stdout and stderr, even if a test has replaced or closed them."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
             stream.flush()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""A rank that this process has started: heard, asked, signalled, reaped."""
+"""The handle on a rank that this process has started."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from harness.ranks.outside_view import process_state
 
 _PAUSE_S = 0.03
 
-# Who takes nothing for so long, though the channel is full, is stopped or holds the GIL; nobody
-# else shall wait for it, least of all the one who watches the clock.
+# A rank that reads nothing for so long, with a full channel, is stopped or holds the GIL. The
+# supervisor, which enforces the time limits, must not wait for it any longer.
 _STALL_S = 30.0
 
 
@@ -33,10 +33,10 @@ class OwnRank(RankHandle):
 
     Args:
         rank: the rank.
-        process: the process to be, which is not yet started.
+        process: the process object, not yet started.
         connection: this process's end of the channel.
-        stacks: path of the pipe to which it will write its stacks.
-        streams: its output, if that is shown while it runs.
+        stacks: path of the pipe to which it writes its stacks.
+        streams: its output streams, if they are shown live.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class OwnRank(RankHandle):
 
     @property
     def is_lost(self) -> bool:
-        # Its fork server has died: it may still run.
+        # Its fork server has died. The rank may still run.
         return bool(getattr(self.process, "is_lost", False))
 
     @property
@@ -90,8 +90,9 @@ class OwnRank(RankHandle):
 
     @property
     def exit_fd(self) -> int:
-        # With spawn, multiprocessing's sentinel is a pipe that a process started by the rank may
-        # hold open beyond the rank's end; the kernel's own descriptor does not have that flaw.
+        # With spawn, multiprocessing's sentinel is a pipe (CPython 3.10 to 3.14). A process that
+        # the rank has started may inherit it and hold it open after the rank has ended. A pidfd
+        # does not have that flaw.
         return self.process.sentinel if self._pidfd is None else self._pidfd
 
     @property
@@ -125,11 +126,10 @@ class OwnRank(RankHandle):
         return self._writer.send_at_once(to_data(message))
 
     def written_stacks(self, deadline: Deadline) -> str:
-        """What faulthandler writes of the rank's threads, whoever holds the GIL; empty if nothing.
+        """Return the stacks that faulthandler writes, whichever thread holds the GIL; may be empty.
 
-        Only for a rank that runs no Python code: faulthandler reads the frames as they are, and has
-        been seen to crash on those of a thread that goes on meanwhile. A rank that does run some
-        can answer a question.
+        Only for a rank that does not answer a request, so runs no Python code. faulthandler reads
+        frames without the GIL, and can crash on those of a thread that runs meanwhile.
         """
         if self.pid is None:
             return ""
@@ -141,7 +141,7 @@ class OwnRank(RankHandle):
             if not chunk:
                 break
             data += chunk
-            # It does not say when it has finished, but writes without a pause.
+            # faulthandler writes no end marker, but writes without a pause.
             quiet = deadline.sooner(Deadline.after(_PAUSE_S))
         return data.decode("utf-8", "replace")
 
@@ -178,9 +178,9 @@ _handles: weakref.WeakSet[OwnRank] = weakref.WeakSet()
 
 
 def _let_go_in_a_fork() -> None:
-    """Close what ties the ranks to this process's parent, whose they are.
+    """Close, in a fork of the parent, the parent's ends of the channels and lifelines.
 
-    A fork that lives on would otherwise keep them from noticing that the parent has gone.
+    Otherwise a fork that outlives the parent would keep its ranks from noticing its end.
     """
     for handle in _handles:
         handle.let_go()
@@ -192,8 +192,8 @@ if hasattr(os, "register_at_fork"):
 
 def _pidfd_of(process: BaseProcess) -> int | None:
     try:
-        # Only a direct child: the fork server's children are reaped, and their exit codes read,
-        # by the server, whose sentinel comes after that.
+        # Only for a direct child. The fork server reaps its own children and then sends their exit
+        # codes by the sentinel, so the sentinel is what to wait for there.
         if type(process).__module__.endswith("fork_server") or process.pid is None:
             return None
         return os.pidfd_open(process.pid)

@@ -1,4 +1,4 @@
-"""How far a rank has come: the phases that it has entered, and when."""
+"""Record the phases that a rank has entered, and when."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from harness.model.timeline import PHASES, START, Phase
 
 
 class Progress:
-    """The phases of one rank in one test, as the rank itself or its parent knows them.
+    """The phases of one rank in one test.
 
     Args:
-        asked_s: when the rank was asked for; by default now.
+        asked_s: when the parent requested the rank; now by default.
     """
 
     def __init__(self, asked_s: float | None = None) -> None:
@@ -20,16 +20,16 @@ class Progress:
 
     @property
     def phase(self) -> str:
-        """The present one, of `timeline.PHASES`."""
+        """The current phase, one of `timeline.PHASES`."""
         return self._entered[-1][0]
 
     @property
     def since_s(self) -> float:
-        """When it began, on the clock."""
+        """When the current phase began, on `now()`'s clock."""
         return self._entered[-1][1]
 
     def enter(self, phase: str, at_s: float | None = None) -> bool:
-        """Go on to a phase, now or at the time given; False if the rank is there, or further."""
+        """Enter a phase; return False if the rank is in that phase or a later one already."""
         if PHASES.index(phase) <= PHASES.index(self.phase):
             return False
         self._entered.append((phase, now() if at_s is None else at_s))

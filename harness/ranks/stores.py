@@ -1,7 +1,7 @@
-"""Stores: each as a context manager that leaves nothing behind, and a TCP store without luck.
+"""Make stores that clean up after themselves, and TCP stores without a race for the port.
 
-A port that was free a moment ago may be taken now, so nobody here looks for a free one: the kernel
-gives one to the socket that then serves, on the loopback address alone.
+A port that was free a moment ago may be taken now. So the kernel chooses the port for the very
+socket that then serves, on the loopback address only.
 """
 
 from __future__ import annotations

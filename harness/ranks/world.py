@@ -1,4 +1,4 @@
-"""The processes of one world in the parent's hands: started, heard, signalled, reaped."""
+"""Start, message, signal and reap the processes of one world."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from harness.ranks.outside_view import Inspection, InspectionRequest, inspect_ra
 from harness.ranks.process_rank import OwnRank
 from harness.ranks.stores import LOOPBACK, serve
 
-# After KILL, the kernel needs a moment to take a process down; one in uninterruptible sleep may
-# need for ever, and the harness must not.
+# After SIGKILL, the kernel needs a moment to end a process. One in uninterruptible sleep may never
+# end, so the harness gives up after this.
 _REAP_S = 5.0
-#: Seconds between TERM and KILL. Only exit handlers of the test's own could use more.
+#: Seconds between SIGTERM and SIGKILL. Only a test's own signal handlers could use more.
 TERM_GRACE_S = 0.1
-# What is longer goes through a file: a rank that does not listen must not keep its parent waiting
-# for room in the channel.
+# Longer values go through a file. Otherwise a rank that does not read would block its parent, which
+# waits for room in the channel.
 _MAX_IN_CHANNEL = 24 * 1024
 _VALUES = "values-of-the-example"
 
@@ -46,16 +46,16 @@ class World:
     Attributes:
         folder: where it keeps its files: the test's folder, unless the ranks stay.
         handles: the ranks, in order.
-        is_idle: whether all ranks have said that they wait for another test.
-        awaits_example: whether all ranks have said that they wait for another example of the
-            property test that they run. They cannot run another test then.
-        is_clean: whether, besides, they are as they were before the last one.
-        logs: what they have printed.
+        is_idle: whether all ranks wait for another test.
+        awaits_example: whether all ranks wait for another example of the property test that they
+            run; they cannot run another test then.
+        is_clean: whether the last test has left no change of state behind.
+        logs: the output of the ranks.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        #: The address of this machine on which its stores serve.
+        #: The address of this host on which its stores listen.
         self.address_of_stores = LOOPBACK
         self._store: Any = None
         self.logs = WorldLogs(folder)
@@ -65,11 +65,11 @@ class World:
 
     @classmethod
     def start(cls, spec: LaunchSpec, factory: ProcessFactory) -> World:
-        """Start a process for each rank. If one cannot be started, the others are ended."""
+        """Start a process for each rank. If one cannot be started, end the others."""
         return cls(spec.world_folder).begin(spec, factory, range(spec.world_size))
 
     def begin(self, spec: LaunchSpec, factory: ProcessFactory, ranks: Iterable[int]) -> Self:
-        """Start these ranks of a test. If one cannot be started, the others are ended."""
+        """Start these ranks of a test. If one cannot be started, end the others."""
         try:
             spec = self._with_store(spec)
             with self._leftovers.marked():
@@ -86,7 +86,8 @@ class World:
         live = settings.LIVE_OUTPUT.value()
         streams = live_streams(spec.world_folder, rank) if live else []
         if not live:
-            # Here, where a disk without room is one sentence; a rank could not tell of it.
+            # The parent makes the logs, since it can report a full disk in one sentence. A rank
+            # without logs could not report anything.
             with folders.making("the logs of a rank", spec.world_folder):
                 make_logs(spec.world_folder, rank)
         given = [theirs, *(stream.for_rank for stream in streams)]
@@ -105,14 +106,14 @@ class World:
         self.handles.append(handle)
 
     def run(self, spec: LaunchSpec) -> None:
-        """Have ranks that wait for another test run it."""
+        """Have idle ranks run another test."""
         spec = self._with_store(spec)
         self._are_busy()
         for handle in self.handles:
             self._run_again(handle, spec)
 
     def go_on(self, order: RunExample | NoMoreExamples) -> None:
-        """Tell ranks of a property test, which wait for it, what to do next."""
+        """Send an order to the ranks of a property test, which wait for one."""
         self._are_busy()
         if isinstance(order, RunExample):
             order = self._with_short_values(order)
@@ -124,7 +125,7 @@ class World:
 
     def _with_short_values(self, order: RunExample) -> RunExample:
         path = Path(self.folder, _VALUES)
-        path.unlink(missing_ok=True)  # of the order before
+        path.unlink(missing_ok=True)  # the file of the previous order
         if order.values is None or len(order.values) <= _MAX_IN_CHANNEL:
             return order
         path.write_bytes(order.values)
@@ -141,7 +142,7 @@ class World:
         handle.order(frame(order))
 
     def _with_store(self, spec: LaunchSpec) -> LaunchSpec:
-        """The spec with a store of the test's own, where ranks look for one as under torchrun."""
+        """Return the spec with a new store at MASTER_PORT, if ranks get torchrun's variables."""
         if not spec.node_sizes or spec.master_port:
             return spec
         self._store = serve(host=self.address_of_stores)
@@ -149,28 +150,28 @@ class World:
         return replace(spec, master_port=port, store_port=spec.store_port or port)
 
     def inspect(self, requests: Mapping[int, InspectionRequest]) -> dict[int, Inspection]:
-        """Learn of ranks, without their help, what is wished; by rank."""
+        """Inspect ranks without their help; return the results by rank."""
         return inspect_ranks(self.own_handles, requests)
 
     @property
     def own_handles(self) -> Sequence[OwnRank]:
-        """The ranks that this process has started."""
+        """Return the ranks that this process has started."""
         return [handle for handle in self.handles if isinstance(handle, OwnRank)]
 
     def end_output(self) -> None:
-        """Show what the ranks have written by the end of their test."""
+        """Show the rest of the ranks' output at the end of their test."""
         for handle in self.handles:
             handle.end_output()
 
     def request_exit(self, limit_s: float, grace_s: float) -> list[RankHandle]:
-        """Have ranks that wait leave as a test's ranks do; end those that do not.
+        """Ask idle ranks to exit; end those that do not.
 
         Args:
             limit_s: seconds that they may take.
-            grace_s: seconds between TERM and KILL for those that take longer.
+            grace_s: seconds between SIGTERM and SIGKILL for those that take longer.
 
         Returns:
-            those that did not leave with 0.
+            those whose exit code is not 0.
         """
         for handle in self.handles:
             handle.ask(Leave())
@@ -187,14 +188,15 @@ class World:
         return [handle for handle in self.handles if handle.exit_code is None]
 
     def end(self, grace_s: float) -> list[RankHandle]:
-        """End what still runs: TERM to every group, the grace, KILL, a bounded wait.
+        """End all ranks that still run: SIGTERM, the grace period, SIGKILL, a bounded wait.
 
         Args:
-            grace_s: seconds between TERM and KILL.
+            grace_s: seconds between SIGTERM and SIGKILL.
 
         Returns:
-            the handles of processes that even KILL did not end within the bound.
+            the ranks that did not end even after SIGKILL.
         """
+        # A lost rank has no exit code here, though its process may still run: no wait, no grace.
         for handle in self.handles:
             if handle.is_lost:
                 handle.signal_group(signal.SIGKILL)
@@ -202,7 +204,7 @@ class World:
         if grace_s > 0:
             for handle in living:
                 handle.signal_group(signal.SIGTERM)
-                # A stopped process gets TERM only once it goes on.
+                # A stopped process handles SIGTERM only after SIGCONT.
                 handle.signal_group(signal.SIGCONT)
             living = _await_exit(living, Deadline.after(grace_s))
         for handle in living:
@@ -210,29 +212,29 @@ class World:
         return _await_exit(living, Deadline.after(_REAP_S))
 
     def end_at_once(self) -> None:
-        """End the ranks and what they have left running, and give back the descriptors."""
+        """End the ranks and the processes that they left behind, and close the descriptors."""
         self.end(grace_s=0.0)
         self.end_leftovers()
         self.close()
 
     def end_leftovers(self, grace_s: float = 0.0) -> list[Leftover]:
-        """End what the ranks, which must have ended, have left running; returns what it was.
+        """End the processes that the ranks left behind, and return them. The ranks must have ended.
 
         Args:
-            grace_s: how long it may take to end by itself.
+            grace_s: seconds in which they may end by themselves.
         """
         ranks = {handle.pid: handle.rank for handle in self.own_handles if handle.pid is not None}
         return self._leftovers.end(ranks, grace_s)
 
     def close(self) -> None:
-        """Give back the descriptors. The processes must have ended."""
+        """Close the descriptors. The processes must have ended."""
         self._store = None
         for handle in self.handles:
             handle.close()
 
 
 def _await_exit(handles: list[RankHandle], deadline: Deadline) -> list[RankHandle]:
-    """Wait until the processes have ended or the time is up; returns those that have not."""
+    """Wait until the processes have ended or the time is up; return those that have not."""
     left = [handle for handle in handles if handle.exit_code is None]
     while left and not deadline.expired:
         wait([handle.exit_fd for handle in left], deadline.remaining_s())

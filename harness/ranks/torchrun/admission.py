@@ -1,8 +1,8 @@
-"""Rank 0's door: connections that prove that they belong to the world come in, others do not.
+"""Accept connections at rank 0 from processes that prove that they belong to this world.
 
-Nobody is waited for. A stranger who says nothing, or feeds single bytes, has one of a bounded
-number of places for a bounded time; when all are taken, the connection that has had its place for
-longest loses it, since a rank of the world needs its place for milliseconds.
+It never blocks on a connection. A stranger who sends nothing, or single bytes, occupies one of a
+limited number of places for a limited time. When all places are taken, the oldest connection loses
+its place: a rank of this world needs its place only for milliseconds.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.socket_user import is_stranger
 from harness.ranks.torchrun.world_secret import WorldSecret
 
-# How many strangers may have a place beside the ranks of the world.
+# The number of places beyond one for each rank of the world.
 _STRANGERS = 128
-# How many connections are taken before those that have come are heard again.
+# How many connections to accept before reading from the accepted ones again.
 _AT_ONCE = 64
-# How many kinds of strangers are told apart.
+# How many kinds of rejected connections the message lists.
 _KINDS = 5
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A process that belongs to the world.
+    """A process that has proved that it belongs to the world.
 
     Attributes:
         link: the connection to it.
-        claim: who it has proved to be.
-        card: what else it says of itself.
+        claim: its proven rank and world.
+        join_request: its description of itself, not yet validated.
     """
 
     link: Link
@@ -43,13 +43,13 @@ class Arrival:
 
 
 class RejectedConnections:
-    """The connections that were not let in."""
+    """Counts the rejected connections, for the message about them."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def add(self, where: str, why: str) -> None:
-        """One more; `where` it came from, and `why` it was not let in."""
+        """Count a connection from `where`, rejected for `why`."""
         kind = f"from {where}: {why}"
         is_known = kind in self._counts or len(self._counts) < _KINDS
         self._counts[kind if is_known else "from elsewhere"] += 1
@@ -67,15 +67,18 @@ class RejectedConnections:
 
 
 class Admission:
-    """All who have connected to rank 0 and are not in the world yet.
+    """The connections to rank 0 that have not joined the world yet.
+
+    A connection is first in `_callers` (handshake), then in `_proven` (waits for its join request),
+    then returned as an `Arrival`. Both steps have a deadline.
 
     Args:
-        listener: where they connect.
-        secret: what they have to know.
-        own: who rank 0 is.
+        listener: the listening socket.
+        secret: the secret of the world.
+        own: the claim of rank 0.
 
     Attributes:
-        rejected: those that were not let in.
+        rejected: the rejected connections.
     """
 
     def __init__(self, listener: socket.socket, secret: WorldSecret, own: Claim) -> None:
@@ -88,30 +91,30 @@ class Admission:
 
     @property
     def port(self) -> int:
-        """The port at which they connect."""
+        """The port of the listener."""
         return int(self._listener.getsockname()[1])
 
     @property
     def fds(self) -> list[int]:
-        """Those become readable when there is something to do."""
+        """The descriptors that are readable when there is something to do."""
         callers = (caller.sock.fileno() for caller in self._callers)
         return [self._listener.fileno(), *callers, *(link.fd for link, _, _ in self._proven)]
 
     @property
     def deadline(self) -> Deadline:
-        """When somebody's time is up."""
+        """The earliest deadline of a connection."""
         times = (*(c.deadline.at for c in self._callers), *(d.at for _, _, d in self._proven))
         return Deadline(min(times, default=NEVER.at))
 
     def advance(self) -> list[Arrival]:
-        """Take what has come; returns those who are in."""
+        """Handle what has arrived; return the processes that have joined."""
         for caller in list(self._callers):
             self._advance_caller(caller)
         self._accept()
         return self._take_join_requests()
 
     def close(self) -> None:
-        """Close the door, and all connections of those who are not in."""
+        """Close the listener and all connections that have not joined."""
         self._listener.close()
         for caller in self._callers:
             caller.sock.close()
@@ -126,7 +129,7 @@ class Admission:
                 sock, (address, _) = self._listener.accept()
             except BlockingIOError:
                 return
-            except OSError:  # it has gone already, or there is no descriptor for it now
+            except OSError:  # it has gone already, or this process is out of descriptors
                 if not self._callers:
                     return
                 self._evict()

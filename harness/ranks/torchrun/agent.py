@@ -1,7 +1,7 @@
-"""What a process of a given world does that is not rank 0's: it keeps one rank of every test.
+"""What torchrun's processes other than rank 0's run: an agent that starts one rank of every test.
 
-It starts the rank when rank 0 says so, passes on what the two have to say to each other, and knows
-how the rank ended. A test can do to its rank what it likes: this process goes on.
+The agent starts the rank on rank 0's request, forwards the messages between the two, and reports
+the rank's exit code. The rank is a separate process, so the agent survives whatever a test does.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from harness.ranks.torchrun.process_changes import Surroundings
 from harness.ranks.torchrun.world import tails_of
 from harness.ranks.world import TERM_GRACE_S, World
 
-# After it has been told to end, how long rank 0 may take to say with which code.
+# After SIGTERM or SIGINT, how long to wait for rank 0 to send the exit code.
 _LEAVING_S = 5.0
 _CODE_OF_THE_LOST = 1
 
 
 class _HostedWorld:
-    """One world of which this process keeps a rank."""
+    """One world of which this process runs a rank."""
 
     def __init__(self, number: int, rank: int, folder: str) -> None:
         self.number = number
@@ -62,12 +62,24 @@ class _HostedWorld:
         return [] if handle is None or self.has_told_exit else handle.open_fds
 
 
+# States of the agent, and the states of each world that it serves:
+#
+#   serving   `_turn` handles rank 0's messages and forwards those of ranks
+#   ending    SIGTERM or SIGINT: it reports "ending", ends its ranks, waits _LEAVING_S for "leave"
+#   done      "leave" has set `_code`, rank 0 has gone, or the limit is over
+#
+#   absent -"start"-> running -exit of the rank-> exited -"close"-> absent
+#             "again" and "go_on" give an idle rank its next test or example
+#
+# Requests about an absent world are normal, since messages cross: questions get the answer {}.
+
+
 class Agent:
-    """Keeps ranks for as long as rank 0 lives.
+    """Runs ranks on request, as long as rank 0's process lives.
 
     Args:
         link: the connection to rank 0.
-        place: where this process is.
+        place: this process's place in torchrun's world.
         base: its surroundings at the start of the run.
     """
 
@@ -82,7 +94,7 @@ class Agent:
         self._limit = NEVER
 
     def serve(self) -> int:
-        """Do what rank 0 says until it says goodbye, or has gone; returns the exit code."""
+        """Handle rank 0's requests until it sends "leave" or has gone; return the exit code."""
         wakeup_read, wakeup_write = os.pipe()
         os.set_blocking(wakeup_write, False)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
@@ -122,7 +134,7 @@ class Agent:
         if wakeup_read in ready:
             os.read(wakeup_read, 4096)
         if self._told_to_end and self._limit is NEVER:
-            # Before the ranks, so that their ends are known to be its doing.
+            # Sent before the ranks end, so that rank 0 does not take their ends for crashes.
             self._link.send({"kind": "ending", "signal": self._told_to_end})
             self._limit = Deadline.after(_LEAVING_S)
             self._end_all()
@@ -138,7 +150,7 @@ class Agent:
         if handle is None or hosted.has_told_exit:
             return
         handle.pass_on_output()
-        code = handle.exit_code  # looked at first: what it said last is read after that
+        code = handle.exit_code  # read before the messages, so that none is missed
         for message in handle.messages():
             self._link.send({"kind": "rank", "world": hosted.number, "message": message})
         if code is not None:
@@ -204,7 +216,7 @@ class Agent:
         self._link.send({"kind": "started", "world": number, "pid": handle.pid})
 
     def _spec(self, message: Message, hosted: _HostedWorld) -> LaunchSpec | None:
-        """The spec in a message from rank 0; None if it is none, which ends this process."""
+        """Return the spec in rank 0's message; None if it is invalid, which ends this process."""
         try:
             return self._own(message["message"], hosted)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -212,7 +224,7 @@ class Agent:
             return None
 
     def _own(self, data: Message, hosted: _HostedWorld) -> LaunchSpec:
-        """The spec of a test as it is to be for this process."""
+        """Return the spec of a test, adapted to this process."""
         changes = data.pop("changes")
         surroundings = self._base.changed_by(changes)
         temp = folders.temp_folder(hosted.folder)

@@ -1,4 +1,4 @@
-"""The given world in the hands of rank 0's process: its members, and worlds of them for tests."""
+"""Rank 0's view of torchrun's world: its processes, and worlds of ranks on them for tests."""
 
 from __future__ import annotations
 
@@ -22,15 +22,25 @@ from harness.ranks.torchrun.process_changes import Surroundings
 from harness.ranks.torchrun.world import TorchrunWorld
 from harness.ranks.world import World
 
-# How long the other processes may take to leave.
+# How long the other processes may take to exit.
 _LEAVING_S = 10.0
 
 
+# States of the cluster:
+#
+#   gathered   all peers are connected; tests can start
+#   lost       a peer has gone (`why_lost()` is not empty); no more tests can start
+#   left       `leave()` has sent the exit code to all peers; reached from both
+#
+# Ranks are numbered per test. A test with fewer ranks than there are processes uses some of them,
+# and always this one.
+
+
 class TorchrunRanks:
-    """The processes of a given world, each of which can keep a rank of a test.
+    """The processes of torchrun's world, each of which can run a rank of a test.
 
     Args:
-        place: where this process is, which must be rank 0's.
+        place: the place of this process, which must be rank 0.
         members: all processes, by rank.
         links: the connections to all but rank 0.
         base: this process's surroundings at the start of the run.
@@ -48,7 +58,7 @@ class TorchrunRanks:
         self._peers = {rank: Peer(members[rank], link) for rank, link in sorted(links.items())}
         hosts = {member.group for member in members}
         self.host_count = len(hosts)
-        #: Where the stores of tests serve: where rank 0 listened, on all addresses only if it did.
+        #: The address on which the stores of tests listen: the one on which rank 0 listened.
         self.store_address = LOOPBACK if place.is_on_one_host else self._own_address()
         #: The address at which others find this host, and its interface; None for one host alone.
         self._address = self.store_address
@@ -62,7 +72,7 @@ class TorchrunRanks:
                 peer.compare_clocks()
 
     def _own_address(self) -> str:
-        """The address at which all others have connected; that of all if there are several."""
+        """Return the address to which all peers connected; the wildcard address if several."""
         found = {peer.link.own_address for peer in self._peers.values()}
         return found.pop() if len(found) == 1 else ANY_ADDRESS if found else LOOPBACK
 
@@ -78,12 +88,15 @@ class TorchrunRanks:
 
     @property
     def device_count(self) -> int:
-        """How many devices all hosts have: processes of a host see all of them, or their own."""
+        """Return the number of devices of all hosts.
+
+        Processes of a host may all see all its devices, or each only its own: count each set once.
+        """
         seen = {(m.group, m.visible): m.devices for m in self.members}
         return sum(seen.values())
 
     def why_lost(self) -> str:
-        """Why there can be no more tests, if a process has gone; else empty."""
+        """Return why no more tests can run, if a process has gone; otherwise an empty text."""
         for peer in self._peers.values():
             peer.pump()
         lost = [peer for peer in self._peers.values() if peer.is_lost]
@@ -93,7 +106,7 @@ class TorchrunRanks:
     # Worlds for tests
 
     def placed(self, spec: LaunchSpec, nodes: int | None) -> LaunchSpec:
-        """The spec with the nodes that its ranks will be on, which may only pass for some."""
+        """Return the spec with its nodes: real hosts if they fit, simulated ones otherwise."""
         if nodes is None:
             return replace(
                 spec, node_sizes=self._sizes(range(spec.world_size)), has_real_nodes=True
@@ -103,7 +116,7 @@ class TorchrunRanks:
         return replace(spec, node_sizes=sizes, has_real_nodes=is_real)
 
     def start(self, spec: LaunchSpec, factory: ProcessFactory) -> World:
-        """Start the ranks of a test, each by the process that keeps it."""
+        """Start the ranks of a test, each in its process of the world."""
         chosen: Sequence[int] = range(spec.world_size)
         if spec.has_real_nodes:
             chosen = self._ranks_on_hosts(spec.node_sizes) or chosen
@@ -122,9 +135,9 @@ class TorchrunRanks:
         return tuple(len(list(members)) for _, members in groups)
 
     def _ranks_on_hosts(self, sizes: Sequence[int]) -> list[int] | None:
-        """The first processes of as many hosts, the wanted number of each; None if there are not.
+        """Return the first `sizes[i]` processes of the ith host; None if there are not enough.
 
-        This process is always the first one.
+        This process is always the first.
         """
         by_host: dict[int, list[int]] = {}
         for member in self.members:
@@ -149,12 +162,12 @@ class TorchrunRanks:
     # All processes
 
     def learn(self, modules: Sequence[str]) -> None:
-        """Have the fork servers of the others import what ranks had to import themselves."""
+        """Have the other fork servers preload what ranks had to import themselves."""
         for peer in self._peers.values():
             peer.link.send({"kind": "learn", "modules": list(modules)})
 
     def leave(self, code: int) -> None:
-        """The run is over: have all processes exit with this code, and wait until they do."""
+        """Have all other processes exit with this code, and wait until they do."""
         for peer in self._peers.values():
             peer.link.send({"kind": "leave", "code": code})
         deadline = Deadline.after(_LEAVING_S)
@@ -169,23 +182,23 @@ _current: TorchrunRanks | None = None
 
 
 def use(ranks: TorchrunRanks | None) -> None:
-    """From now on, have the tests of this process run on these ranks; None for own ones."""
+    """Run the tests of this process on these ranks from now on; None for its own."""
     global _current
     _current = ranks
 
 
 def current() -> TorchrunRanks | None:
-    """The given ranks that the tests of this process run on; None if it starts its own."""
+    """Return torchrun's ranks for the tests of this process; None if it starts its own."""
     return _current
 
 
 def placed(spec: LaunchSpec, nodes: int | None, ranks: TorchrunRanks | None) -> LaunchSpec:
-    """The spec with its ranks spread over nodes.
+    """Return the spec with its ranks spread over nodes.
 
     Args:
         spec: the spec.
-        nodes: how many the test asks for; None if it does not.
-        ranks: the given ranks; None for own ones.
+        nodes: how many nodes the test asks for; None if it does not.
+        ranks: torchrun's ranks; None for this process's own.
 
     Raises:
         WorldSizeError: if there are more nodes than ranks.
@@ -198,10 +211,10 @@ def placed(spec: LaunchSpec, nodes: int | None, ranks: TorchrunRanks | None) -> 
 
 
 def start_world(spec: LaunchSpec, factory: ProcessFactory, ranks: TorchrunRanks | None) -> World:
-    """Start the ranks of a test: given ones, or own ones."""
+    """Start the ranks of a test: on torchrun's processes, or as children of this one."""
     return World.start(spec, factory) if ranks is None else ranks.start(spec, factory)
 
 
 def store_address(ranks: TorchrunRanks | None) -> str:
-    """The address of this machine on which ranks reach its stores, wherever they are."""
+    """Return the address of this host at which all ranks reach its stores."""
     return LOOPBACK if ranks is None else ranks.store_address

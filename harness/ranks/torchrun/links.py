@@ -1,7 +1,7 @@
-"""Connections between the processes of a given world: frames of text over TCP.
+"""Connections between torchrun's processes: frames over TCP.
 
-Whether the other side lives is the kernel's business: it answers for a process that is busy in
-native code, or stopped, and it notices when a host is gone or a cable is cut.
+TCP keepalive detects a lost host or a cut cable. The kernel answers the probes, so a process that
+is stopped or busy in native code still counts as alive.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.ranks.descriptors import readable
 from harness.ranks.torchrun.handshake import LinkMacs
 
 ANY_ADDRESS = "0.0.0.0"
-# An address that leads nowhere is not worth more; there may be others.
+# How long to try one address; there may be others.
 _CONNECT_S = 3.0
 
 
@@ -27,11 +27,11 @@ class Link:
 
     Args:
         sock: the connection; the link closes it.
-        seals: the marks of its frames; None for none.
+        macs: the MACs of its frames; None for frames without.
 
     Attributes:
-        closed: whether the other side has gone, or cannot be reached any more.
-        is_stuck: whether the other process, whose host lives, has taken nothing for too long.
+        closed: whether the other side has gone or is unreachable.
+        is_stuck: whether the other process has read nothing for too long, though its host lives.
     """
 
     def __init__(self, sock: socket.socket, macs: LinkMacs | None = None) -> None:
@@ -39,7 +39,7 @@ class Link:
         self._socket = sock
         received = macs.received if macs is not None else None
         self._reader = FrameReader(sock.fileno(), mac=received)
-        # Importing a test, it may be at something else for as long as that may take.
+        # The other process may be importing a test, and read nothing until that is done.
         sent = macs.sent if macs is not None else None
         self._writer = FrameWriter(sock.fileno(), settings.START_TIMEOUT_S.value(), sent)
         self._sending: OSError | None = None
@@ -49,7 +49,7 @@ class Link:
 
     @property
     def fd(self) -> int:
-        """Becomes readable when the other side has said something, or has gone."""
+        """The descriptor that is readable when the other side has sent something or has gone."""
         return self._socket.fileno()
 
     @property
@@ -58,45 +58,46 @@ class Link:
 
     @property
     def fault(self) -> str:
-        """What the other side has sent that is no message; empty if nothing."""
+        """A description of received data that is not a message; empty if there was none."""
         return self._reader.fault
 
     def fail(self, fault: str) -> None:
-        """Hear and say nothing more, since the other side has sent this."""
+        """Close the connection because of a faulty message."""
         self._reader.fail(fault)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     @property
     def fell_silent(self) -> bool:
-        """Whether the other host has given no sign of life for too long, rather than hung up."""
-        # Whoever comes first, reading or writing, is told, and the other finds it closed.
+        """Whether the connection ended by a timeout of the other host, not by a close."""
+        # The kernel reports ETIMEDOUT once, to a read or a write, whichever comes first.
         errors = (self._reader.error, self._sending)
         return any(error is not None and error.errno in _SILENCE for error in errors)
 
     def messages(self) -> list[Message]:
-        """What the other side has said by now."""
+        """Return the messages that have arrived by now."""
         return self._reader.read()
 
     def next_message(self, deadline: Deadline) -> Message | None:
-        """The next message, waited for; None if there is none by then, or will be none."""
+        """Wait for the next message; None at the deadline, or if the other side has gone."""
         while True:
-            # Not more than that: what follows may be for a loop that waits on the descriptor.
+            # Read no further: the next frame may be for a loop that waits for the descriptor.
             message = self._reader.read_one()
             if message is not None or self.closed or not readable([self.fd], deadline):
                 return message
 
     def send(self, message: Message) -> None:
-        """Say something; nothing happens if the other side has gone, which `closed` will tell."""
+        """Send a message; do nothing if the other side has gone, which `closed` shows."""
         self.send_frame(encode(message))
 
     def send_frame(self, frame: bytes) -> None:
-        """The same for what has been encoded already."""
+        """Send a frame that has been encoded already; see `send`."""
         try:
             self._writer.send_frame(frame)
         except OSError as error:
             self._sending = self._sending or error
-            # Half a frame cannot be followed by another one.
+            # A TimeoutError of FrameWriter has no errno. Part of a frame may be sent, so no other
+            # frame can follow.
             self.is_stuck = self.is_stuck or error.errno is None
             if self.is_stuck:
                 with contextlib.suppress(OSError):
@@ -110,7 +111,7 @@ _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTD
 
 
 def _watch(sock: socket.socket, limit_s: float) -> None:
-    """Have the kernel end the connection when the other host gives no sign of life for so long."""
+    """Have the kernel end the connection after `limit_s` without a sign of life."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     probes = 4
@@ -119,7 +120,7 @@ def _watch(sock: socket.socket, limit_s: float) -> None:
         ("TCP_KEEPIDLE", every_s),
         ("TCP_KEEPINTVL", every_s),
         ("TCP_KEEPCNT", probes),
-        # Also for what has been sent and not been taken.
+        # Keepalive probes are not sent while data is unacknowledged; this limit covers that case.
         ("TCP_USER_TIMEOUT", round(limit_s * 1000)),
     ):
         if hasattr(socket, name):
@@ -127,11 +128,11 @@ def _watch(sock: socket.socket, limit_s: float) -> None:
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """A socket that takes connections, without waiting for any.
+    """Return a non-blocking socket that listens.
 
     Args:
-        address: where; `ANY_ADDRESS` for all addresses of this host.
-        port: the port; 0 for one of the kernel's choice.
+        address: the address; `ANY_ADDRESS` for all addresses of this host.
+        port: the port; 0 lets the kernel choose.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -147,7 +148,7 @@ def listen(address: str, port: int) -> socket.socket:
 
 
 def connect(addresses: list[str], port: int, deadline: Deadline) -> Iterator[socket.socket]:
-    """A connection to each address that takes one; the caller closes those it does not want."""
+    """Yield a connection to each address that accepts one; the caller closes them."""
     for address in addresses:
         limit_s = Deadline.after(_CONNECT_S).sooner(deadline).remaining_s()
         try:

@@ -1,4 +1,4 @@
-"""The other processes of a given world, as rank 0 sees them: what each of them says, to whom."""
+"""Rank 0's view of the other processes: receive their messages, and route them to the worlds."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.messages import ANSWERS, TO_RANK_0, fault_of
 
 _numbers = itertools.count(1)
-# So many questions tell how far another clock is off; the quickest answer tells best.
+# How many questions to ask for the offset of another host's clock; the fastest answer counts.
 _PINGS = 5
 _PING_S = 5.0
 
 
 class Inbox:
-    """What one process says of one world of ranks.
+    """The messages of one process about one world.
 
     Args:
-        link: where it comes from.
+        link: the connection to the process.
 
     Attributes:
-        pid, code, why_lost: what has been said of the rank's process; None and empty if nothing.
+        pid, code, why_lost: what the process has reported about its rank; None or empty before.
     """
 
     def __init__(self, link: Link) -> None:
@@ -47,7 +47,7 @@ class Inbox:
 
     @property
     def fd(self) -> int:
-        """Readable when there is, or may be, something that has not been heard."""
+        """A descriptor that is readable when there may be unread messages."""
         return self._poll.fileno()
 
     def put(self, message: Message) -> None:
@@ -58,11 +58,12 @@ class Inbox:
             self.pid = message["pid"]
         elif kind == "exited":
             self.code, self.why_lost = message["code"], message["why"]
-        # Whoever looked last may have been asking for something else.
+        # `pump()` may run for another inbox of the same link and drain the socket. The eventfd
+        # keeps this inbox readable for the supervisor's loop.
         os.eventfd_write(self._wakeup, 1)
 
     def take(self) -> list[Message]:
-        """What the rank has said."""
+        """Return the unread messages of the rank."""
         if self.code is None:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wakeup)
@@ -75,16 +76,16 @@ class Inbox:
 
 
 class Peer:
-    """One other process, which keeps a rank.
+    """One other process, which runs ranks on request.
 
     Args:
-        member: who it is.
+        member: its description.
         link: the connection to it.
 
     Attributes:
-        told_to_end: the signal by which it has been told to end; 0 for none.
-        all: all of them, this one included.
-        silent_hosts: the numbers of hosts that give no sign of life, which all of them share.
+        told_to_end: the signal that it has received and that ends it; 0 for none.
+        all: all peers, this one included.
+        silent_hosts: the numbers of hosts without a sign of life; all peers share this set.
     """
 
     def __init__(self, member: Member, link: Link) -> None:
@@ -102,7 +103,7 @@ class Peer:
         return f"<{self.member}{' lost' if self.is_lost else ''}>"
 
     def open(self, world: int) -> Inbox:
-        """An inbox for what it will say of a world."""
+        """Return a new inbox for the messages about a world."""
         inbox = self._inboxes[world] = Inbox(self.link)
         return inbox
 
@@ -112,7 +113,7 @@ class Peer:
             inbox.close()
 
     def pump(self) -> None:
-        """Put what it has said by now where it belongs."""
+        """Read all messages that have arrived and route them."""
         if self.link.fell_silent:
             self.silent_hosts.add(self.member.group)
         for message in self.link.messages():
@@ -124,7 +125,7 @@ class Peer:
                 self._answers[message["number"]] = message["value"]
             elif kind == "ending":
                 self.told_to_end = message["signal"]
-            elif message["world"] in self._inboxes:  # else of a world that has been closed
+            elif message["world"] in self._inboxes:  # otherwise the world has been closed
                 self._inboxes[message["world"]].put(message)
 
     def _fault_of(self, message: Message) -> str:
@@ -138,18 +139,18 @@ class Peer:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing more is to be expected of it."""
+        """Whether the process has gone or is ending, so that its ranks are lost."""
         is_silent = self.member.group in self.silent_hosts
         return self.link.closed or is_silent or bool(self.told_to_end)
 
     @property
     def has_died(self) -> bool:
-        """Whether it has gone without having been told to."""
+        """Whether the process has gone without a signal from torchrun."""
         return self.is_lost and not self.told_to_end
 
     @property
     def why_lost(self) -> str:
-        """In words, what has become of it."""
+        """Return why the process is lost, as text."""
         if self.told_to_end:
             name = signal.Signals(self.told_to_end).name
             return f"its process was told to end by {name}, as torchrun does when another has died"
@@ -176,29 +177,32 @@ class Peer:
 
     @property
     def outcome_if_lost(self) -> Lost | Ended:
-        """What became of its rank: of those that torchrun ends after the first, nothing new."""
+        """The outcome of its rank if lost.
+
+        torchrun ends all processes after the first one dies; those are not a cause of their own.
+        """
         is_echo = self.told_to_end and any(peer.has_died for peer in self.all)
         return Ended() if is_echo else Lost(self.why_lost)
 
     def on_our_clock(self, at_s: float) -> float:
-        """A time of the other host's clock on ours."""
+        """Convert a time of the other host's clock to ours."""
         return at_s - self._clock_ahead_s
 
     # Questions
 
     def ask(self, kind: str, **more: Any) -> int:
-        """Put a question; returns its number."""
+        """Send a question and return its number."""
         number = next(_numbers)
         self._asked[number] = kind
         self.link.send({"kind": kind, "number": number, **more})
         return number
 
     def answer_to(self, number: int) -> Any:
-        """The answer, if it has come."""
+        """Return the answer if it has arrived; otherwise None."""
         return self._answers.pop(number, None)
 
     def compare_clocks(self) -> None:
-        """Learn how far the other clock is ahead, from the quickest of some answers."""
+        """Estimate the other clock's offset from the fastest of several answers, as NTP does."""
         best_s = float("inf")
         for _ in range(_PINGS):
             asked_s = now()
@@ -210,7 +214,7 @@ class Peer:
 
 
 def gather(asked: Mapping[Peer, int], deadline: Deadline) -> dict[Peer, Any]:
-    """The answers to questions, waited for; those of peers that do not answer are left out."""
+    """Wait for the answers to questions; leave out peers that do not answer in time."""
     found: dict[Peer, Any] = {}
     open_ = dict(asked)
     while open_:

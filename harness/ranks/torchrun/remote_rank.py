@@ -1,4 +1,4 @@
-"""A rank that another process of the given world has started, in the hands of rank 0's process."""
+"""Rank 0's handle on a rank that another process has started."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from harness.ranks.handle import RankHandle
 from harness.ranks.messages import ToRank, frame
 from harness.ranks.torchrun.peer import Peer, gather
 
-# How long a process may take to answer that is at nothing else.
+# How long an idle process may take to answer.
 _ANSWER_S = 2.0
-# What has no exit code that anybody knows.
+# The exit code of a process whose real one is unknown; the value that multiprocessing uses.
 UNKNOWN_CODE = 255
 
 
 class RemoteProcess:
-    """What a test may ask of a rank's process, wherever that is."""
+    """The process object that tests see for a rank on another process."""
 
     def __init__(self, handle: RemoteRank) -> None:
         self._handle = handle
@@ -54,7 +54,7 @@ class RemoteRank(RankHandle):
 
     Args:
         rank: its rank in the test's world.
-        peer: who starts it.
+        peer: the process that starts it.
         world: the number of the test's world.
     """
 
@@ -66,7 +66,7 @@ class RemoteRank(RankHandle):
         self._inbox = peer.open(world)
 
     def start_with(self, spec: bytes) -> None:
-        """Have the peer start it.
+        """Have the peer start the rank.
 
         Args:
             spec: the launch spec for another process, as `frame_of` makes it.
@@ -76,13 +76,13 @@ class RemoteRank(RankHandle):
         self.peer.link.send_frame(frame)
 
     def run_again(self, spec: bytes) -> None:
-        """Have it, which has stayed, run another test."""
+        """Have the idle rank run another test."""
         self.is_new = False
         self.asked_s = now()
         self.peer.link.send_frame(wrapped(spec, kind="again", world=self._world))
 
     def go_on(self, order: bytes) -> None:
-        """Tell it, which waits for it, what to do next."""
+        """Send an order to a rank of a property test, which waits for one."""
         self.is_new = False
         self.asked_s = now()
         self.peer.link.send_frame(wrapped(order, kind="go_on", world=self._world))
@@ -120,10 +120,10 @@ class RemoteRank(RankHandle):
         return [self._inbox.fd]
 
     def pass_on_output(self) -> None:
-        """Its own process does that."""
+        """Do nothing: the agent shows the output on its own host."""
 
     def end_output(self) -> None:
-        """Likewise."""
+        """Do nothing: the agent shows the output on its own host."""
 
     def messages(self) -> list[Message]:
         self.peer.pump()
@@ -154,14 +154,14 @@ class RemoteRank(RankHandle):
 
 
 def frame_of(spec: LaunchSpec, changes: Mapping[str, Any]) -> bytes:
-    """A launch spec for other processes, with what is to be changed of their surroundings."""
+    """Return a launch spec for other processes, with the changes to their surroundings."""
     data = msgspec.to_builtins(spec, enc_hook=repr)
     del data["environ"], data["cwd"], data["sys_path"]
     return encode({**data, "changes": changes})
 
 
 def _on_our_clock(message: Message, peer: Peer) -> Message:
-    """What a rank says, with the times of its host's clock on ours."""
+    """Return a message of a rank with its times converted to this host's clock."""
     for name in ("at_s", "since_s"):
         if name in message:
             message[name] = peer.on_our_clock(message[name])

@@ -1,4 +1,4 @@
-"""A world whose ranks are kept by the processes of a given world, one by each.
+"""A world whose ranks run on torchrun's processes, one on each.
 
 To the supervisor it is a world like any other. What has to be asked of hosts is asked of all of
 them at once.
@@ -25,14 +25,14 @@ from harness.ranks.torchrun.remote_rank import RemoteRank, frame_of
 from harness.ranks.world import World
 
 _numbers = itertools.count(1)
-# How long a peer may take for what takes it milliseconds, on a machine that is busy.
+# How long a peer on a busy host may take for an answer that normally takes milliseconds.
 _ANSWER_S = 10.0
-# Enough of a log for whatever is made of it.
+# How much of a log to fetch: the most that a report or a timeline shows.
 _LINES, _BYTES = 500, 64 * 1024
 
 
 class TorchrunLogs(WorldLogs):
-    """Logs of which some are on other hosts; these are fetched when the first one is asked for.
+    """Logs, some of them on other hosts. The first access fetches all remote ones.
 
     Args:
         folder: the world's folder on this host.
@@ -47,7 +47,7 @@ class TorchrunLogs(WorldLogs):
         self._found: dict[int, Mapping[str, Any]] | None = None
 
     def forget(self) -> None:
-        """Another test begins, or another example."""
+        """Drop the fetched logs, since another test or example begins."""
         self._found = None
 
     def tail(self, rank: int, stream: str, max_lines: int) -> Tail:
@@ -67,7 +67,7 @@ class TorchrunLogs(WorldLogs):
         return text[-max_bytes:]
 
     def _of(self, rank: int) -> Mapping[str, Any] | None:
-        """What the rank's host has told; None if it is this process."""
+        """Return the logs that the rank's agent has sent; None for a rank of this process."""
         if self._found is None:
             asked = {
                 r.peer: r.peer.ask("logs", world=self._world, lines=_LINES, bytes=_BYTES)
@@ -82,11 +82,11 @@ class TorchrunWorld(World):
     """All ranks of one test.
 
     Args:
-        folder: where this process keeps the files of its own rank.
+        folder: the folder for the files of this process's own rank.
         own: this process.
-        peers: who keeps which rank; None for this process.
-        changes: what is to be changed of other processes' surroundings now.
-        own_spec: the spec as it is to be for this process.
+        peers: by rank, the process that runs it; None for this process.
+        changes: returns what the others must change in their surroundings.
+        own_spec: adapts the spec to this process.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class TorchrunWorld(World):
         super().go_on(order)
 
     def _frame(self, spec: LaunchSpec) -> bytes:
-        """The spec as it is sent, made once for all ranks."""
+        """Return the encoded spec, made once for all ranks."""
         if self._made is None or self._made[0] is not spec:
             self._made = (spec, frame_of(spec, self._changes()))
         return self._made[1]
@@ -159,7 +159,7 @@ class TorchrunWorld(World):
         answers = gather(asked, Deadline.after(limit_s))
         for handle in self._remote:
             told = answers.get(handle.peer)
-            if told:  # else it has no such world any more
+            if told:  # empty if the world is closed there
                 found[handle.rank] = Inspection(
                     told["state"], told["written"], tuple(told["native"])
                 )
@@ -177,7 +177,7 @@ class TorchrunWorld(World):
 
 
 def tails_of(logs: WorldLogs, rank: int, lines: int, max_bytes: int) -> dict[str, Any]:
-    """The ends of a rank's logs as data, as `TorchrunLogs` takes them."""
+    """Return the ends of a rank's logs as data for `TorchrunLogs`."""
     found = {}
     for stream in STREAMS:
         tail = logs.tail(rank, stream, lines)

@@ -1,8 +1,8 @@
-"""Notices that no rank of a world can go on, long before the test's deadline.
+"""Detect that no rank of a world can go on, long before the test's deadline.
 
-When nothing has been heard for a while, the ranks are asked for snapshots; if these say that the
-world is stuck, they are asked again, and if nothing has moved in between, it is. The deciding is in
-`harness.diagnosis.deadlock`.
+When no rank has sent anything for a while, the watch asks all ranks for snapshots. If these say
+that the world is stuck, it asks again. If nothing has moved in between, the world is deadlocked.
+`harness.diagnosis.deadlock` decides what "stuck" and "moved" mean.
 """
 
 from __future__ import annotations
@@ -15,23 +15,33 @@ from harness.model.evidence import Snapshot
 from harness.ranks.watch.evidence import EvidenceCollector
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 
-# A rank that holds the GIL does not answer; the question is then put again later.
+# A rank that holds the GIL does not answer in time; the watch then asks again later.
 _ANSWER_S = 1.0
-# Tests that run long are asked less and less often.
+# The interval grows up to this limit, so that a long test is not interrupted all the time.
 _SLOWEST_S = 5.0
-# A message that is under way is not a deadlock; gloo's point-to-point messages leave no record, so
-# they get the benefit of the doubt more often.
+# A message in flight is not a deadlock. gloo records no point-to-point messages in the flight
+# recorder (torch 2.13), so a send or recv must look stuck more often before it counts.
 _NEEDED_SIGHTINGS = 2
 _NEEDED_FOR_MESSAGES = 4
 
 
+# States and transitions. `deadline` is when the next one is due.
+#
+#   quiet    (_round is None)   deadline expired      -> asking: send SnapshotRequests
+#   asking   (_round is set)    all ranks answered    -> quiet: compare, adjust _stuck_count
+#   asking                      deadline expired      -> quiet: a rank is busy, so not stuck
+#   any                         reset(): a message    -> quiet, _stuck_count = 0
+#
+# The world is deadlocked once `_stuck_count` reaches `_needed()`. One unstuck look sets it to 0.
+
+
 class DeadlockWatch:
-    """Asks, compares, and says when a world is stuck.
+    """Ask the ranks of a world for snapshots, compare them, and report a deadlock.
 
     Args:
         ranks: the ranks of the world.
-        interrogator: asks them.
-        confirm_s: seconds between two looks; 0 never looks.
+        evidence: sends the requests.
+        confirm_s: seconds between two looks; 0 turns the watch off.
     """
 
     def __init__(
@@ -49,14 +59,14 @@ class DeadlockWatch:
         self.reset()
 
     def reset(self) -> None:
-        """Something has happened, so the world is not stuck: begin anew."""
+        """Start over, since a rank has made progress."""
         self._round = None
         self._stuck_count = 0
         self._interval_s = self._confirm_s
         self.deadline = Deadline.after(self._confirm_s) if self._confirm_s else NEVER
 
     def is_stuck(self, remaining_s: float) -> bool:
-        """Take the next step, if it is time for one; True once the world is certainly stuck.
+        """Take the next step if it is due; return True once the world is certainly stuck.
 
         Args:
             remaining_s: seconds until the test times out anyway.
@@ -68,11 +78,12 @@ class DeadlockWatch:
         if self._evidence.all_have_answered(self._round):
             self._round = None
             return self._compare(remaining_s)
-        if self.deadline.expired:  # no answer: somebody is busy
+        if self.deadline.expired:  # a rank has not answered: it is busy
             self._wait(stuck=False)
         return False
 
     def _ask(self) -> None:
+        # A rank that is starting imports modules and may not answer for seconds.
         if any(rank.phase is Phase.STARTING for rank in self._ranks):
             self._wait(stuck=False)
             return
@@ -82,6 +93,8 @@ class DeadlockWatch:
     def _compare(self, remaining_s: float) -> bool:
         living = _snapshots(r for r in self._ranks if r.phase is Phase.RUNNING)
         finished = _snapshots(r for r in self._ranks if r.phase is not Phase.RUNNING)
+        # Two conditions: no call can complete (is_stuck), and no rank has moved or used CPU
+        # since the last look (has_not_moved). At a single look, a rank may be about to leave.
         stuck = deadlock.is_stuck(living, finished, len(self._ranks), remaining_s)
         if stuck and self._stuck_count:
             interval_s = now() - self._last_s
@@ -91,7 +104,7 @@ class DeadlockWatch:
         return self._stuck_count >= _needed(living)
 
     def _wait(self, stuck: bool) -> None:
-        """Look again after the confirmation time if it looked stuck, else ever less often."""
+        """Schedule the next look: soon if the world looked stuck, otherwise ever less often."""
         self._round = None
         self._stuck_count = self._stuck_count + 1 if stuck else 0
         self._interval_s = self._confirm_s if stuck else min(self._interval_s * 1.5, _SLOWEST_S)

@@ -1,8 +1,8 @@
-"""Asking ranks what they are doing, in the ways there are, and gathering what is learnt.
+"""Find out what ranks are doing, by every means available, and collect the evidence.
 
-A rank that lets go of the GIL answers by itself, with everything. One that does not still writes
-its Python stacks when faulthandler's signal comes, one that crashed has written them to its stderr,
-and py-spy, where it is installed, sees below Python.
+A rank that releases the GIL answers a request with a full snapshot. A rank that does not still
+writes its Python stacks when it receives faulthandler's signal. A rank that crashed has written
+them to its stderr. py-spy, where it is installed, shows native frames.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from harness.ranks.outside_view import InspectionRequest
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 from harness.ranks.world import World
 
-# py-spy takes half a second for a process with torch, and stops it meanwhile.
+# py-spy takes half a second per process with torch loaded, and stops the process meanwhile.
 _MAX_NATIVE = 4
-# A crash is told in this many lines of stderr at most: a hundred frames each of some threads.
+# How many lines of stderr to search for a crash dump: 100 frames (faulthandler's limit) per thread.
 _CRASH_LINES = 500
 _SHOWN_LINES = 20
 
@@ -31,7 +31,7 @@ _rounds = itertools.count(1)
 
 
 class EvidenceCollector:
-    """Asks the ranks of one world."""
+    """Collect evidence about the ranks of one world."""
 
     def __init__(self, ranks: Sequence[WatchedRank], world: World) -> None:
         self._ranks = ranks
@@ -42,12 +42,12 @@ class EvidenceCollector:
         self._states: dict[int, str] = {}
 
     def ask(self, full: bool) -> int:
-        """Ask every living rank for a snapshot; returns the number of this round of questions.
+        """Ask every living rank for a snapshot; return the number of this round.
 
         Args:
-            full: also where each collective was issued.
+            full: also ask where each collective was issued.
         """
-        # Never the same twice: a rank that stays may answer late, in the middle of the next test.
+        # Round numbers are unique in the process: a reused rank may answer late, in the next test.
         self._round = next(_rounds)
         question = SnapshotRequest(self._round, full, spans=full and settings.TIMELINE.value())
         for rank in self._living():
@@ -58,14 +58,14 @@ class EvidenceCollector:
         return all(rank.answered_round >= round_number for rank in self._living())
 
     def inspect_from_outside(self, deep: bool) -> None:
-        """Learn of the living ranks what can be learnt without their help.
+        """Inspect the living ranks without their help.
 
         Args:
-            deep: also take native stacks, which costs about a second.
+            deep: also take native stacks, which takes about a second.
         """
         living = self._living()
         mute = [rank for rank in living if not self._has_answered(rank)]
-        # Of who waits for other ranks, what is below Python is known.
+        # The native stack of a rank that waits in a collective adds nothing: it waits in gloo.
         answering = [r for r in living if r not in mute and not (r.snapshot and r.snapshot.waiting)]
         below = [*mute, *answering][:_MAX_NATIVE] if deep else []
         requests = {
@@ -82,7 +82,7 @@ class EvidenceCollector:
                 self._stacks[number] = parse_faulthandler(inspection.written)
 
     def reports(self) -> tuple[RankReport, ...]:
-        """All that was learnt about the ranks, once they have their outcomes."""
+        """Return all evidence about the ranks, once they have their outcomes."""
         if all(isinstance(rank.outcome, Passed) for rank in self._ranks):
             return tuple(
                 RankReport(rank.rank, Passed(), rank.at_s, rank.handle.pid) for rank in self._ranks

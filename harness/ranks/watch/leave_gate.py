@@ -1,10 +1,10 @@
-"""Decides when a rank whose body has passed may close its connections.
+"""Decide when a rank whose body has passed may close its connections.
 
-For gloo, a group is up in a rank as soon as that rank's own connections are. A rank with a short
-body would close them while a peer is still bringing the group up, and the peer would fail with
+In gloo (torch 2.13), a group is up in a rank as soon as that rank's own connections are. A rank
+with a short body would close them while a peer is still connecting, and the peer would fail with
 "Connection closed by peer". So a rank that has process groups and has passed waits for the parent.
-The parent lets it go once every other body has ended, or no rank is bringing up a group. What ranks
-do from then on is up to the test: they would lose this peer under any harness.
+The parent releases it once every other body has ended, or no rank is connecting a group. From then
+on the test is responsible: its ranks would lose this peer under any harness.
 """
 
 from __future__ import annotations
@@ -16,15 +16,26 @@ from harness.model.clock import NEVER, Deadline
 from harness.ranks.messages import ConnectingRequest, MayLeave, frame
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 
-# Most ranks end together, so the first question can wait.
+# Most ranks end together, so a short delay before the first question usually avoids it.
 _FIRST_S = 0.01
 _NEXT_S = 0.05
 
 _numbers = itertools.count(1)
 
 
+# States and transitions of the gate:
+#
+#   closed     no rank waits                          (deadline NEVER, no question)
+#   delayed    a rank waits; deadline after _FIRST_S
+#   asking     ConnectingRequest sent to all running ranks; repeated every _NEXT_S
+#   open       MayLeave sent to all waiting ranks; then closed again
+#
+# delayed and asking -> open as soon as no rank runs, the test is being ended, or all running ranks
+# have answered the current question with "not connecting a group".
+
+
 class LeaveGate:
-    """The ranks of one test that wait to leave.
+    """Hold back the ranks of one test that have passed, and release them.
 
     Args:
         ranks: all ranks of the test.
@@ -36,10 +47,10 @@ class LeaveGate:
         self.deadline = NEVER
 
     def advance(self, is_ending: bool) -> None:
-        """Take the next step: let ranks go, or ask whether they may.
+        """Take the next step: release the waiting ranks, or ask the running ones.
 
         Args:
-            is_ending: whether the test is being ended, so that nobody waits for anything.
+            is_ending: whether the test is being ended, so that no rank needs to wait.
         """
         waiting = [rank for rank in self._ranks if rank.waits_to_leave]
         if not waiting:
@@ -53,13 +64,14 @@ class LeaveGate:
 
     @property
     def _running(self) -> list[WatchedRank]:
-        """The ranks whose body may still bring up a group."""
+        """Return the ranks whose body may still connect a group."""
+        # A rank that the test kills or stops on purpose answers no question.
         phases = {Phase.STARTING, Phase.RUNNING}
         return [rank for rank in self._ranks if rank.phase in phases and not rank.sabotage]
 
     @property
     def _is_answered(self) -> bool:
-        """Whether all that run have said since the question that they bring up no group."""
+        """Whether all running ranks have answered the question with "not connecting"."""
         return self._question is not None and all(
             rank.is_connecting == (self._question, False) for rank in self._running
         )

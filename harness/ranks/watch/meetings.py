@@ -1,7 +1,7 @@
-"""Where ranks meet outside their process groups: each brings a text, all get the texts of all.
+"""Let ranks exchange texts outside their process groups: an all-gather through the parent.
 
-The one who keeps the meetings (the parent of processes, the world of threads) knows who has ended,
-so that nobody waits for a rank that will not come.
+The parent (for threads, the world) keeps track of the meetings. It knows which ranks have ended,
+so no rank waits for one that will never arrive.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ class Meetings:
         self._cancelled = ""
 
     def arrive(self, rank: int, label: str, value: str) -> dict[int, MeetingAnswer]:
-        """A rank comes to its next meeting.
+        """Record that a rank has arrived at its next meeting.
 
         Args:
             rank: the rank.
-            label: what it believes the meeting to be.
-            value: what it brings.
+            label: the meeting that the rank means.
+            value: the rank's text.
 
         Returns:
-            who is to be told what, now.
+            the answers to send now, by rank.
         """
+        # A rank sends no number: the nth meeting of one rank is the nth of every other. If their
+        # labels differ, the ranks have diverged.
         number = self._counts[rank]
         self._counts[rank] += 1
         meeting = self._open.setdefault(number, _Meeting(label))
@@ -65,7 +67,7 @@ class Meetings:
         return dict.fromkeys(range(self._size), _answer(number, values))
 
     def leave(self, rank: int) -> dict[int, MeetingAnswer]:
-        """A rank will come no more; returns who is to be told what."""
+        """Record that a rank has left; return the answers to send, by rank."""
         self._left.add(rank)
         answers: dict[int, MeetingAnswer] = {}
         for number, meeting in list(self._open.items()):
@@ -73,7 +75,7 @@ class Meetings:
         return answers
 
     def cancel(self, error: str) -> dict[int, MeetingAnswer]:
-        """Nobody is to wait from now on; returns who is to be told what."""
+        """Cancel all meetings, present and future; return the answers to send, by rank."""
         self._cancelled = error
         answers: dict[int, MeetingAnswer] = {}
         for number in list(self._open):
@@ -90,7 +92,7 @@ class Meetings:
 
 
 def _answer(number: int, values: tuple[str, ...]) -> MeetingAnswer:
-    """What all have brought alike is in the answer once."""
+    """Return the answer; a value that all ranks share is sent once."""
     if len(set(values)) == 1:
         return MeetingAnswer(number, values[:1], len(values))
     return MeetingAnswer(number, values)

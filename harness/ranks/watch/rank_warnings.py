@@ -1,4 +1,4 @@
-"""Warnings of ranks in the parent: what ranks need to know of its filters, and what they showed."""
+"""Show the warnings of ranks in the parent, and send its filters to the ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.ranks.watch.watched_rank import WatchedRank
 
 
 def launch_data() -> dict[str, Any]:
-    """What ranks that are launched now need to know, as data that JSON can carry."""
+    """Return the parent's warning filters and options, as JSON data for new ranks."""
     return {
         "filters": current_filters(),
         "options": list(sys.warnoptions),
@@ -23,29 +23,29 @@ def launch_data() -> dict[str, Any]:
 
 
 def show_warnings(ranks: Iterable[WatchedRank]) -> None:
-    """Show what the ranks of a test that has ended have warned of."""
+    """Show the warnings of the ranks of a test that has ended."""
     found = RankWarnings()
     found.add(ranks)
     found.show()
 
 
 class RankWarnings:
-    """The warnings that the ranks of one test have shown."""
+    """The warnings of the ranks of one test."""
 
     def __init__(self) -> None:
         self._ranks: dict[IssuedWarning, set[int]] = {}
 
     def add(self, ranks: Iterable[WatchedRank]) -> None:
-        """Take in what these ranks have shown."""
+        """Add the warnings of these ranks."""
         for rank in ranks:
             for warning in rank.warnings:
                 self._ranks.setdefault(warning, set()).add(rank.rank)
 
     def show(self) -> None:
-        """Show each of them once, as this process shows warnings, with the ranks after its text.
+        """Show each warning once, with its ranks after the text, as this process shows warnings.
 
-        The filters have been asked in the ranks. Whoever records warnings here (pytest, or
-        `warnings.catch_warnings(record=True)`) records these.
+        The ranks have applied the filters already. pytest and
+        `warnings.catch_warnings(record=True)` in this process record the warnings, too.
         """
         shown, self._ranks = self._ranks, {}
         for issued, ranks in shown.items():

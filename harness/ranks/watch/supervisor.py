@@ -1,9 +1,9 @@
-"""Watches the ranks of one test until each has an outcome: one loop, no sleeping, no polling.
+"""Watch the ranks of one test until each has an outcome.
 
-A rank goes through starting, running, leaving (its body is done) and gone. The loop waits for all
-channels, all exits and the next deadline at once. The first fault, or a deadline, begins the end:
-ranks are asked where they are, and get a short grace in which peers may say how they fared; whoever
-still runs after it is ended.
+One loop waits for all channels, all exits and the next deadline at once; it never polls. The first
+fault, or a deadline, begins the end of the test: the supervisor asks all ranks what they are doing
+and waits a short grace period in which peers may report their own outcome. Then it ends the ranks
+that still run.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank, are_in
 from harness.ranks.watch.where_answers import StatusRequests
 from harness.ranks.world import TERM_GRACE_S, World
 
-# After the first fault, peers usually fail of the same cause within milliseconds, and their own
-# words are worth more than "was ended". It is also what a fault costs, so it is short.
+# After the first fault, peers usually fail for the same reason within milliseconds, and their own
+# error says more than "was ended". Every failing test pays for this, so it is short.
 PEER_GRACE_S = 0.2
-# That a peer has gone is heard before its end is, above all where another process tells of the end.
-# Without it, the echo would be taken for the cause.
+# A rank can report "connection closed by peer" before the parent sees that the peer died, above all
+# where another process reports the death. Without this wait, the echo would be taken for the cause.
 ECHO_GRACE_S = 2.0
-# At a deadline nobody is in a hurry any more, and a rank may need its turn on a busy machine to
-# say where it is; those that have answered are not waited for.
+# After a timeout, a rank on a busy machine may need time to answer where it is. The supervisor does
+# not wait any longer once all ranks have answered.
 ANSWER_GRACE_S = 2.0
 
 
@@ -49,9 +49,9 @@ class Limits:
 
     Attributes:
         start_s, body_s, exit_s: for all ranks to start, to run the body, and to exit.
-        deadlock_s: for how long a world must be seen stuck; 0 for not looking.
-        faulty_stay: whether ranks whose body goes wrong may stay, if all ranks come to an end.
-        deep: whether ranks that hang are worth a second's look at their native stacks.
+        deadlock_s: for how long a world must look stuck; 0 turns deadlock detection off.
+        faulty_stay: whether ranks whose body failed may be reused, if all ranks finish.
+        deep: whether to spend a second on native stacks when ranks hang.
     """
 
     start_s: float
@@ -62,8 +62,25 @@ class Limits:
     deep: bool = True
 
 
+# States of the whole test (those of one rank are in `watched_rank`):
+#
+#   starting   _start set                  a rank has not sent Ready
+#   running    _body set                   all ranks are up
+#   exiting    _exit set                   all bodies are done, processes exit
+#   paused     _paused_s set               a debugger has the terminal; no deadline counts
+#   ending     _end set                    a fault, a timeout or a deadlock; see below
+#   settled    no rank in `_unsettled()`   run() returns
+#
+# starting, running, exiting -> ending:
+#   - fault in a rank: `_begin_grace`, PEER_GRACE_S (ECHO_GRACE_S if all faults are echoes);
+#   - expired deadline or deadlock: `_settle_phase`, ANSWER_GRACE_S.
+# ending -> settled: all ranks have gone, or the grace is over (`_settle_rest`).
+# Reusable ranks of property tests (`faulty_stay`) get the grace twice: they are asked for
+# snapshots only when it is clear that they did not finish by themselves.
+
+
 class Supervisor:
-    """Runs one world to its end and reports every rank.
+    """Run one world to its end and report every rank.
 
     Attributes:
         ranks: the ranks, in order.
@@ -87,17 +104,17 @@ class Supervisor:
         self._paused_s: float | None = None
         self._suspensions = Suspensions()
         self._end: Deadline | None = None
-        # Whether what began the end was an echo, the cause of which is still to come.
+        # Whether all faults so far are echoes, so that the cause must still arrive.
         self._awaits_cause = False
         self._round: int | None = None
 
     def run(self) -> tuple[RankReport, ...]:
-        """Wait for all outcomes.
+        """Wait for all outcomes and return the reports.
 
-        However this returns or raises, no rank is left running, unless all of them wait: for
-        another test, or for another example.
+        However this returns or raises, no rank keeps running, unless all of them are idle: they
+        wait for another test or another example.
         """
-        self._set_deadlines()  # ranks that have run a test before are up already
+        self._set_deadlines()  # reused ranks are up already
         try:
             with (
                 contextlib.closing(self._status_requests),
@@ -113,7 +130,7 @@ class Supervisor:
             self._world.is_idle = awaited is Phase.PARKED
             self._world.awaits_example = awaited is Phase.BETWEEN_EXAMPLES
             stuck = self._world.end(TERM_GRACE_S) if awaited is None else []
-            self._world.end_output()  # the reports tell of what was written last, too
+            self._world.end_output()  # so that the reports include the last output
         self._world.is_clean = are_in_sync(self.ranks) and all(rank.is_clean for rank in self.ranks)
         self._settle_survivors(stuck)
         return self.reports()
@@ -127,11 +144,11 @@ class Supervisor:
             self._gate.advance(is_ending=self._end is not None)
 
     def reports(self) -> tuple[RankReport, ...]:
-        """All that is known of the ranks by now."""
+        """Return all that is known about the ranks by now."""
         return self._evidence.reports()
 
     def _what_all_await(self) -> Phase | None:
-        """The phase in which every rank waits for its parent; None if the world has to end."""
+        """Return the phase in which all ranks wait for the parent; None if the world must end."""
         phases = {rank.phase for rank in self.ranks}
         may_stay = self._end is None or (self._limits.faulty_stay and not self._is_hang)
         if len(phases) == 1 and may_stay and not any(map(self._has_died, self.ranks)):
@@ -149,12 +166,13 @@ class Supervisor:
         return [rank for rank in self.ranks if rank.phase not in _SETTLED]
 
     def _wait(self) -> set[int]:
-        """Wait for news or the next deadline; returns the descriptors that have some."""
+        """Wait for input or the next deadline; return the descriptors that are readable."""
         handles = [rank.handle for rank in self._unsettled()]
         fds = [fd for handle in handles for fd in handle.open_fds]
         soonest = self._next().sooner(self._status_requests.deadline).sooner(self._gate.deadline)
         soonest = soonest.sooner(Deadline.after(Suspensions.TICK_S))
         ready = readable([*fds, *self._status_requests.fds], soonest)
+        # TICK_S bounds the wait, so that a longer one means that this process was stopped (Ctrl-Z).
         if stopped_s := self._suspensions.come_round():
             self._postpone(stopped_s)
         for handle in self._world.handles:
@@ -162,7 +180,7 @@ class Supervisor:
         return ready
 
     def _postpone(self, seconds: float) -> None:
-        """This process was stopped: put off what is due, and think nothing of the silence."""
+        """Postpone all deadlines by the time for which this process was stopped."""
         self._start = self._start.later(seconds)
         self._body = self._body.later(seconds)
         self._exit = self._exit.later(seconds)
@@ -171,7 +189,7 @@ class Supervisor:
         self._watch.reset()
 
     def _next(self) -> Deadline:
-        """The deadline that comes next."""
+        """Return the next deadline."""
         if self._end is not None:
             return self._end
         if self._paused_s is not None:
@@ -179,7 +197,7 @@ class Supervisor:
         return self._start.sooner(self._body).sooner(self._exit).sooner(self._watch.deadline)
 
     def _handle_ready(self, ready: set[int]) -> None:
-        """Hear what ranks have said and see who has exited."""
+        """Handle the messages of ranks, and the exits."""
         news = False
         for rank in self._unsettled():
             if ready.isdisjoint(rank.handle.open_fds):
@@ -187,7 +205,7 @@ class Supervisor:
             news = rank.handle_messages() or news
             code = rank.handle.exit_code if rank.handle.exit_fd in ready else None
             if code is not None:
-                rank.handle_messages()  # what it said last may have come after the last look
+                rank.handle_messages()  # those that arrived between the last read and the exit
                 rank.settle_by_exit(code)
                 news = True
             self._advance_meetings(rank)
@@ -196,30 +214,30 @@ class Supervisor:
             self._watch.reset()
 
     def _advance_meetings(self, rank: WatchedRank) -> None:
-        """Take the rank's news to the meetings of the ranks."""
+        """Record the rank's arrivals at meetings, and send the answers that are due."""
         answers: dict[int, MeetingAnswer] = {}
         for label, value in rank.arrivals:
             answers.update(self._meetings.arrive(rank.rank, label, value))
         rank.arrivals.clear()
         if rank.phase not in _BEFORE_THE_END:
             answers.update(self._meetings.leave(rank.rank))
-        # Most often it is one answer for all, with something from each of them in it.
+        # All ranks usually get the same answer, which is large: encode it once.
         distinct = {id(answer): answer for answer in answers.values()}
         frames = {key: frame(answer) for key, answer in distinct.items()}
         for told, answer in answers.items():
             self.ranks[told].handle.order(frames[id(answer)])
 
     def _advance(self) -> None:
-        """Do what the phases of the ranks and the clock call for."""
+        """Take the next step that the ranks' phases and the clock require."""
         self._settle_stopped()
         if not self._unsettled():
-            return  # all have gone, if need be in the instant in which a deadline passed
+            return  # all have gone; a deadline that expired in the same moment does not count
         if self._end is not None:
             if self._awaits_cause and not self._has_echoes_only():
                 self._awaits_cause = False
                 self._end = self._end.sooner(Deadline.after(PEER_GRACE_S))
             if self._end.expired and self._round is None:
-                self._begin_end(PEER_GRACE_S)  # they will not stay: now they can be asked
+                self._begin_end(PEER_GRACE_S)  # they will not be reused, so they can be asked now
             elif self._end.expired or (self._is_hang and self._all_have_answered()):
                 self._settle_rest()
             return
@@ -238,7 +256,7 @@ class Supervisor:
             self._settle_phase(Phase.RUNNING, Deadlocked(now() - self._body_began_s))
 
     def _update_terminal(self, rank: WatchedRank) -> None:
-        """Take the rank's news to the terminal; while a rank has it, the clock stands still."""
+        """Handle the rank's terminal requests; the body's deadline pauses while a rank has it."""
         for wanted in rank.terminal_requests:
             if wanted:
                 self._terminal.ask(rank.rank, rank.handle.terminal_group)
@@ -257,7 +275,7 @@ class Supervisor:
             self._body = self._body.later(paused_s)
 
     def _settle_stopped(self) -> None:
-        """Settle ranks that were stopped on purpose once nobody else has anything to do."""
+        """Settle ranks that the test stopped on purpose, once all other ranks are settled."""
         left = self._unsettled()
         if all(rank.sabotage == "stop" for rank in left):
             for rank in left:
@@ -279,7 +297,7 @@ class Supervisor:
         return not self._rule.accepts(known)
 
     def _has_echoes_only(self) -> bool:
-        """Whether all that has gone wrong is the news that a peer has gone, which is at large."""
+        """Whether every fault so far only says that a peer has gone."""
         faults = [rank.outcome or rank.reported for rank in self.ranks if self._is_fault(rank)]
         return all(fault is not None and is_echo(fault) for fault in faults)
 
@@ -288,20 +306,21 @@ class Supervisor:
         return any(isinstance(rank.outcome, TimedOut | Deadlocked) for rank in self.ranks)
 
     def _settle_phase(self, phase: Phase, outcome: TimedOut | Deadlocked) -> None:
-        """A deadline has passed: fix the outcome of those in this phase, then ask all around."""
+        """Give all ranks in a phase this outcome, then begin the end of the test."""
         blamed = [rank for rank in self._unsettled() if rank.phase is phase]
-        # An end without a fault would let ranks pass that have not exited.
-        assert blamed, f"nobody is to blame for {outcome}"
+        # Without a fault, ranks that have not exited would pass.
+        assert blamed, f"no rank in phase {phase} for {outcome}"
         for rank in blamed:
             rank.settle(outcome)
         self._begin_end(ANSWER_GRACE_S)
 
     def _begin_grace(self) -> None:
-        """A rank has gone wrong: give the others a moment to come to an end too."""
+        """Give the peers of a faulty rank a moment to finish, too."""
         self._awaits_cause = self._has_echoes_only()
         grace_s = ECHO_GRACE_S if self._awaits_cause else PEER_GRACE_S
         if self._limits.faulty_stay:
-            # Being asked where everything was called is for processes that do nothing more.
+            # A full snapshot symbolizes the stack of every collective, which is slow: only for
+            # processes that will not run another example.
             self._end = Deadline.after(grace_s)
         else:
             self._begin_end(grace_s)
@@ -314,9 +333,9 @@ class Supervisor:
         return self._round is not None and self._evidence.all_have_answered(self._round)
 
     def _settle_rest(self) -> None:
-        """Settle those still at it: by what they have said, else as ended."""
+        """Settle the ranks that still run: by what they have reported, otherwise as ended."""
         for rank in self._unsettled():
-            if rank.handle.is_lost:  # its host is known to be lost by another rank of it
+            if rank.handle.is_lost:  # another rank of its host has shown that the host is lost
                 rank.settle_by_exit(rank.handle.exit_code or 0)
             elif rank.reported is not None:
                 rank.settle(rank.reported, rank.reported_at_s)

@@ -1,4 +1,4 @@
-"""The parent's terminal, lent to one rank at a time for its debugger."""
+"""Lend the parent's terminal to one rank at a time, for its debugger."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _OUT_OF_REACH = "this rank has another process for a parent, which has no termin
 
 
 class Terminal:
-    """Whose the terminal is: the parent's, or that of a rank which is being debugged."""
+    """Keeps track of who has the terminal: the parent, or a rank in a debugger."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, int]] = []
         self.holder: int | None = None
 
     def ask(self, rank: int, pid: int) -> None:
-        """A rank wants it."""
+        """Queue a rank that wants the terminal."""
         self._waiting.append((rank, pid))
 
     def leave(self, rank: int) -> None:
-        """A rank does not want it any more, or has ended."""
+        """Take the terminal back from a rank that is done with it, or has ended."""
         self._waiting = [(other, pid) for other, pid in self._waiting if other != rank]
         if self.holder == rank:
             self.holder = None
             to_foreground(home_group())
 
     def lend(self) -> tuple[int, str] | None:
-        """Give it to the next rank that wants it, if it is free.
+        """Lend the terminal to the next rank in the queue, if it is free.
 
         Returns:
-            the rank, and why it cannot have it (empty if it can); None if nothing is to be told.
+            the rank, and why it cannot have it (empty if it can); None if no answer is due.
         """
         if self.holder is not None or not self._waiting:
             return None
@@ -52,7 +52,7 @@ class Terminal:
 
     @property
     def in_use(self) -> bool:
-        """Whether a rank has it, or waits for it."""
+        """Whether a rank has the terminal, or waits for it."""
         return self.holder is not None or bool(self._waiting)
 
 
@@ -69,19 +69,19 @@ _home_group: tuple[int, int] | None = None
 
 
 def home_group() -> int:
-    """The process group whose the terminal is when no rank has it."""
+    """Return the process group that owns the terminal when no rank has it."""
     mine = os.getpid()
     return _home_group[1] if _home_group and _home_group[0] == mine else os.getpgrp()
 
 
 def use_terminal_of(group: int) -> None:
-    """Lend, in this process, the terminal of another process group, that of the runner."""
+    """Have this process lend the terminal of another process group, the runner's."""
     global _home_group
     _home_group = (os.getpid(), group)
 
 
 def _is_ours() -> bool:
-    """Whether there is a terminal and it is free to be lent."""
+    """Whether there is a terminal, and this process may lend it."""
     try:
         with _opened() as terminal:
             return os.tcgetpgrp(terminal) == home_group()
@@ -90,8 +90,9 @@ def _is_ours() -> bool:
 
 
 def to_foreground(group: int) -> str:
-    """Put a process group into the terminal's foreground; returns why that was not possible."""
-    # Who does this from the background is stopped unless the signal is kept from it.
+    """Move a process group to the terminal's foreground; return the error, empty if none."""
+    # The kernel sends SIGTTOU to a background process that calls tcsetpgrp(), which would stop this
+    # process; it skips that if the signal is blocked.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         with _opened() as terminal:

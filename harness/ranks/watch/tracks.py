@@ -1,4 +1,4 @@
-"""From ranks that have run a test to their tracks: the parent's side of timelines."""
+"""Make the timeline tracks of ranks that have run a test."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.ranks.logs import WorldLogs
 from harness.ranks.watch.supervisor import Supervisor
 from harness.ranks.watch.watched_rank import WatchedRank
 
-# Of each stream, as much as a reader scrolls through; a rank that passed is read less.
+# How much of each stream to keep; readers look less at a rank that passed.
 _PASSED_BYTES, _OTHERS_BYTES = 16 * 1024, 64 * 1024
 
-# No rank can be done with these before every rank of the group has come to them.
+# No rank can complete these before every rank of the group has called them.
 _FOR_ALL = (
     "all_gather",
     "all_reduce",
@@ -38,12 +38,12 @@ _FOR_ALL = (
 def recording_tracks(
     supervisor: Supervisor, logs: WorldLogs, rule: ExitRule, test: str = ""
 ) -> Iterator[None]:
-    """Leave the tracks of the ranks that are watched inside, however that ends, if they are wanted.
+    """Record the tracks of the ranks when the block ends, if timelines are on.
 
     Args:
         supervisor: watches them.
-        logs: what they have printed.
-        rule: the exit codes that the test means to end with.
+        logs: their output.
+        rule: the exit codes that the test expects.
         test: name of the test method.
     """
     try:
@@ -56,11 +56,11 @@ def recording_tracks(
 
 
 class Endings:
-    """What has become of each rank, for its track.
+    """The outcome of each rank, for its track.
 
     Args:
-        reports: what is known of the ranks.
-        rule: the exit codes that the test means to end with.
+        reports: one for each rank.
+        rule: the exit codes that the test expects.
         test: name of the test method.
     """
 
@@ -73,7 +73,7 @@ class Endings:
         return isinstance(self._reports[rank].outcome, Passed)
 
     def on(self, track: RankTrack) -> RankTrack:
-        """The track, with what became of the rank."""
+        """Return the track with the rank's outcome."""
         report = self._reports[track.rank]
         outcome = report.outcome
         return replace(
@@ -100,14 +100,14 @@ def _track_of_process(rank: WatchedRank, endings: Endings, logs: WorldLogs) -> R
 
 
 def _with_completions(tracks: Sequence[RankTrack]) -> tuple[RankTrack, ...]:
-    """The tracks with the ends that the backend did not tell, as far as the other ranks tell them.
+    """Return the tracks with end times for collectives whose backend records none (gloo).
 
-    What needs every rank is done, to within the transfer, when the last one has issued it.
+    A collective that needs every rank ends, apart from the transfer, when the last rank calls it.
     """
     issued: dict[Hashable, list[float]] = {}
     for span in (span for track in tracks for span in track.collectives):
         issued.setdefault(_key(span), []).append(span.began_s)
-    # Of a rank that was killed nothing is known; one alone says nothing of when others came.
+    # A killed rank sends no spans. A span that only one of several ranks has cannot be completed.
     known = {key: max(times) for key, times in issued.items() if len(times) > 1 or len(tracks) == 1}
     return tuple(
         replace(track, collectives=tuple(_completed(span, known) for span in track.collectives))

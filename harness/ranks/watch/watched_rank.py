@@ -1,4 +1,4 @@
-"""One rank as the supervisor sees it: its phase, what it has said, what became of it.
+"""One rank as the supervisor sees it: its phase, its messages, its outcome.
 
     STARTING -Ready-> RUNNING -Report-> LEAVING -exit-> GONE
                          ^                 |
@@ -6,7 +6,8 @@
                       next test            v
                       or example <- PARKED, BETWEEN_EXAMPLES
 
-A process that exits is GONE from any phase. The first outcome that is settled stands.
+A process that exits is GONE, whatever its phase was. The first settled outcome stands, with one
+exception: a process that dies while PARKED or BETWEEN_EXAMPLES gets the outcome of its exit.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ from harness.ranks.progress import Progress
 
 
 class Phase(enum.Enum):
-    """How far a rank has come."""
+    """The phase that a rank is in."""
 
     STARTING = "start"
     RUNNING = "body"
@@ -76,16 +77,16 @@ class Phase(enum.Enum):
 WAITING = (Phase.PARKED, Phase.BETWEEN_EXAMPLES)
 
 
-# Answers of the rank's listener, which say nothing of what the test does.
+# The rank's listener thread sends these even while the test hangs, so they show no progress.
 _NOT_PROGRESS = (SnapshotAnswer, WhereAnswer, ConnectingAnswer)
 
 
 class WatchedRank:
-    """A rank and all that is known of it so far."""
+    """A rank, and everything that is known about it so far."""
 
     def __init__(self, handle: RankHandle) -> None:
         self.handle = handle
-        # A rank that stays says that it is up before its first test only.
+        # A reused rank sends Ready only before its first test.
         self.phase = Phase.STARTING if handle.is_new else Phase.RUNNING
         self.phase_before_end = self.phase
         self.reported: ReportedOutcome | None = None
@@ -100,7 +101,7 @@ class WatchedRank:
         self.warnings: list[IssuedWarning] = []
         self.arrivals: list[tuple[str, str]] = []
         self.sabotage = ""
-        # Whether it waits for `LeaveGate`, and what it last said to whether it brings up a group.
+        # For `LeaveGate`: whether the rank waits, and its last answer (question, is connecting).
         self.waits_to_leave = False
         self.is_connecting: tuple[int, bool] | None = None
         self.terminal_requests: list[bool] = []
@@ -126,7 +127,7 @@ class WatchedRank:
         return self.handle.exit_code is None
 
     def handle_messages(self) -> bool:
-        """Take in what the rank has said by now; whether there was any news of the test in it."""
+        """Handle the messages that have arrived; return whether any showed progress of the test."""
         news = False
         for message in self.handle.messages():
             try:
@@ -142,7 +143,7 @@ class WatchedRank:
         return news
 
     def _settle_unreadable(self, what: str) -> None:
-        """What comes from it is not what ranks say, so that it can be judged by nothing."""
+        """Settle a rank whose messages cannot be read: nothing that it reports can be trusted."""
         self.settle(
             Lost(
                 f"the harness cannot read what it sent: {what}; a test that writes to a file "
@@ -209,13 +210,14 @@ class WatchedRank:
             self.spans = message.spans
         taken = message.snapshot
         if taken is None:
-            # Nothing is known of where it is now; the last snapshot would be taken for an answer.
+            # The rank could not take a snapshot. Drop the last one, which is out of date, unless
+            # the body has ended: then it shows what the body had called.
             self.snapshot = self.snapshot if self.reported is not None else None
             return
         is_leaving = self.reported is not None and isinstance(message, SnapshotAnswer)
         if is_leaving and self.snapshot is not None:
-            # While a rank leaves, its process group goes; what it had called by the end of its
-            # body is what its peers may wait for.
+            # A rank that leaves destroys its process groups, and with them the record of its
+            # collectives. Peers may wait for what it had called by the end of its body: keep that.
             called = self.snapshot.collectives or taken.collectives
             taken = replace(
                 self.snapshot,
@@ -227,17 +229,18 @@ class WatchedRank:
         self.snapshot = taken
 
     def settle(self, outcome: Outcome, at_s: float | None = None) -> None:
-        """Fix the outcome; the first one stands."""
+        """Set the outcome, unless the rank has one."""
         if self.outcome is None:
             self.outcome = outcome
             self.at_s = now() if at_s is None else at_s
 
     def settle_by_exit(self, code: int) -> None:
-        """The process has ended: fix the outcome by what it has said and by the exit code."""
+        """Set the outcome of a process that has exited, by its report and its exit code."""
         if self.phase in WAITING:
-            self.outcome = None  # it was to stay; whatever ended it counts
+            self.outcome = None  # it was idle, so whatever ended it counts
         self.phase, self.ended_s = Phase.GONE, now()
-        # The last that a rank says, it says when nothing is left to go wrong.
+        # A rank sends Goodbye when nothing is left that can fail. That stands in for the exit code
+        # where the code is unknown.
         is_well = code == 0 or (self.handle.is_lost and self.said_goodbye)
         if self.reported is not None and (is_well or not isinstance(self.reported, Passed)):
             self.settle(self.reported, self.reported_at_s)
@@ -259,10 +262,10 @@ class WatchedRank:
 
 
 def leftovers_text(ranks: Sequence[WatchedRank]) -> list[str]:
-    """What the test has left, in words.
+    """Return what the test has left behind, as text.
 
-    A rank that has ended leaves nothing: it was killed or stopped on purpose, say. Its peers are
-    then replaced too, so it does not matter how many collectives they have called.
+    The numbers of collectives matter only if all ranks are to be reused. If one has ended (a test
+    may kill it on purpose), its peers are replaced too.
     """
     found = grouped((rank.rank, text) for rank in ranks for text in rank.left)
     told = [f"{rank_list(having)}: {text}" for text, having in found]
@@ -271,7 +274,7 @@ def leftovers_text(ranks: Sequence[WatchedRank]) -> list[str]:
 
 
 def are_in_sync(ranks: Sequence[WatchedRank]) -> bool:
-    """Whether all have called equally many collectives on the groups that stay."""
+    """Whether all ranks have called the same number of collectives on each kept group."""
     return all(rank.positions == ranks[0].positions for rank in ranks)
 
 
@@ -287,5 +290,5 @@ def _groups(rank: WatchedRank) -> str:
 
 
 def imported_by(ranks: Sequence[WatchedRank]) -> tuple[str, ...]:
-    """Modules that some rank had to import itself, in the order of their import."""
+    """Return the modules that some rank had to import itself, in import order."""
     return tuple(dict.fromkeys(name for rank in ranks for name in rank.imported))

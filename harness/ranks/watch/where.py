@@ -1,7 +1,8 @@
-"""Where all ranks are, asked at any moment from anywhere in the process, without disturbing them.
+"""Report where all ranks are, at any moment, without disturbing them.
 
-Whoever waits for ranks is a witness as long as it does. A thread of its own, started by the first
-question, asks the last witness, or else looks where the main thread is, and delivers the text.
+While a supervisor or a thread world waits for ranks, it is registered as a source. A separate
+thread, started by the first question, asks the most recent source and delivers the text. Without a
+source, it reports where the main thread is.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ from harness.diagnosis.position import position_of_process, table
 from harness.model.own_thread import OwnThread
 from harness.ranks.descriptors import OwnDescriptor
 
-#: How long a witness may take to answer. It gives mute ranks a second; the rest is for a machine
-#: that is busy, where the loop that has the answer gets its turn late.
+#: How long a source may take to answer. It waits one second for ranks; the rest is for a busy
+#: machine, where the supervisor's loop runs late.
 ANSWER_S = 3.0
-# Answering costs every rank a millisecond or so. Who asks without end must not keep them from their
-# work, nor make a rank that waits look busy; questions that come meanwhile get one answer together.
+# Answering costs every rank about a millisecond. A user who keeps asking must not slow the ranks
+# down, nor make a waiting rank look busy. Questions during the pause get one answer together.
 _PAUSE_S = 0.2
 
 
 class StatusSource(Protocol):
-    """Knows where the ranks of a test are."""
+    """An object that knows where the ranks of a test are."""
 
     def status_text(self, limit_s: float) -> str | None:
-        """The text, within about so many seconds; None if it does not know in time.
+        """Return the text within about `limit_s` seconds; None if it is not known in time.
 
-        Called by another thread than the one that waits for the ranks.
+        The status thread calls this, not the thread that waits for the ranks.
         """
 
 
 class Wakeup:
-    """Wakes a loop that waits on descriptors, from any thread."""
+    """A pipe by which any thread wakes a loop that waits on descriptors."""
 
     def __init__(self) -> None:
         ends = os.pipe()
@@ -60,7 +61,7 @@ class Wakeup:
 
     def set(self) -> None:
         if self._write_end.is_intact:
-            with contextlib.suppress(OSError):  # it rings already
+            with contextlib.suppress(OSError):  # the pipe is full: it is set already
                 os.write(self._write_end.fd, b"!")
 
     def clear(self) -> None:
@@ -74,20 +75,21 @@ class Wakeup:
 
 
 class _StatusThread:
-    """Answers the questions of this process, one after the other."""
+    """Answers the questions of this process, one at a time."""
 
     def __init__(self, on_answer: Callable[[str], None]) -> None:
         self.on_answer = on_answer
         self.wakeup = Wakeup()
-        # Of all queues, and locks, the only one that a signal's handler may put something into.
+        # SimpleQueue.put() is reentrant, so a signal handler may call it. queue.Queue is not: a
+        # handler that interrupts its put() deadlocks on its lock.
         self._questions: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._not_started = _thread.allocate_lock()
 
     def ask(self) -> None:
         self._questions.put(True)
         if self._not_started.acquire(blocking=False):
-            # A signal's handler may have interrupted threading.Thread.start() itself, whose locks
-            # are not to be taken twice; another thread can wait for them.
+            # This may run in a signal handler that interrupted threading.Thread.start(), which
+            # holds non-reentrant locks. A raw thread can wait for them; this one would deadlock.
             with contextlib.suppress(RuntimeError):  # the interpreter is about to end
                 _thread.start_new_thread(self._start, ())
 
@@ -98,13 +100,13 @@ class _StatusThread:
         while self._questions.get():
             try:
                 self.on_answer(_text())
-            except Exception:  # one answer that cannot be given is not the end of all
+            except Exception:  # keep answering later questions
                 traceback.print_exc()
             time.sleep(_PAUSE_S)
             self._merge()
 
     def _merge(self) -> None:
-        """Have the questions that have come meanwhile be one."""
+        """Merge the questions that are queued into one."""
         while self._questions.qsize() > 1:
             if not self._questions.get():
                 self._questions.put(False)
@@ -119,10 +121,10 @@ _sources: list[StatusSource] = []
 
 
 def enable(on_answer: Callable[[str], None]) -> None:
-    """From now on, answer the questions that are asked in this process.
+    """Start answering questions in this process.
 
     Args:
-        on_told: given each answer, a line for each rank, by a thread of the harness.
+        on_answer: called with each answer (a line for each rank) in the status thread.
     """
     global _status_thread
     if _status_thread is None:
@@ -132,7 +134,7 @@ def enable(on_answer: Callable[[str], None]) -> None:
 
 
 def disable() -> None:
-    """Answer no more questions."""
+    """Stop answering questions."""
     global _status_thread
     leaving, _status_thread = _status_thread, None
     if leaving is not None:
@@ -140,16 +142,16 @@ def disable() -> None:
 
 
 def ask() -> None:
-    """Ask where all ranks are; returns at once. For any thread, and for handlers of signals.
+    """Ask where all ranks are; return at once. Safe in any thread and in signal handlers.
 
-    In a process that nobody attends, as a fork of one that somebody does, nothing happens.
+    Does nothing unless `enable()` was called in this process; a fork must call it again.
     """
     if _status_thread is not None:
         _status_thread.ask()
 
 
 def wakeup() -> Wakeup | None:
-    """What wakes a witness that waits on descriptors; None if there will be no questions."""
+    """Return what wakes a source that waits on descriptors; None if there are no questions."""
     if _status_thread is None:
         return None
     if not _status_thread.wakeup.is_intact:  # a test has closed it
@@ -160,12 +162,12 @@ def wakeup() -> Wakeup | None:
 
 @contextlib.contextmanager
 def answering_from(source: StatusSource) -> Iterator[None]:
-    """Have the witness asked as long as this lasts."""
+    """Answer questions from this source inside the block."""
     _sources.append(source)
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # in a fork there are none
+        with contextlib.suppress(ValueError):  # a fork has cleared the list
             _sources.remove(source)
 
 

@@ -1,7 +1,7 @@
-"""Asks the ranks of a world where they are, for `harness.ranks.watch.where`, beside all else.
+"""Ask the ranks of a world where they are, on behalf of `harness.ranks.watch.where`.
 
-The supervisor's loop carries it. Its messages are of a kind of their own, so that no round of the
-deadlock watch, no news of the test and no snapshot for the report has to do with them.
+The supervisor's loop drives it. It uses its own kind of message, so that the answers disturb
+neither the deadlock watch nor the snapshots for the report.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from harness.ranks.messages import WhereRequest
 from harness.ranks.watch import where
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 
-# A rank that has not answered by then is busy in native code, or stopped.
+# A rank that has not answered by then holds the GIL in native code, or is stopped.
 _RANKS_ANSWER_S = 1.0
 
 _Answer = queue.SimpleQueue[str | None]
 
 
 class StatusRequests:
-    """The questions that are asked while one world runs.
+    """The questions that arrive while one world runs.
 
     Args:
         ranks: the ranks of the world.
@@ -37,7 +37,7 @@ class StatusRequests:
         self.deadline = NEVER
 
     def status_text(self, limit_s: float) -> str | None:
-        """The text, asked for by another thread."""
+        """Return the text, or None at the limit; the status thread calls this."""
         answer: _Answer = queue.SimpleQueue()
         self._asked.put(answer)
         wakeup = self._wakeup
@@ -51,11 +51,11 @@ class StatusRequests:
 
     @property
     def fds(self) -> list[int]:
-        """What the loop has to wait on besides."""
+        """The additional descriptors that the loop must wait on."""
         return [] if self._wakeup is None else [self._wakeup.fd]
 
     def advance(self, ready: set[int]) -> None:
-        """Take the next step: a question has come, the ranks have answered, or will not."""
+        """Take the next step: ask the ranks, or answer once they have, or the time is up."""
         if self._wakeup is not None and self._wakeup.fd in ready:
             self._wakeup.clear()
             self._begin()
@@ -63,7 +63,7 @@ class StatusRequests:
             self._answer(table([_position(rank) for rank in self._ranks]))
 
     def _begin(self) -> None:
-        """Ask those ranks that are not still about to answer the question before."""
+        """Ask every rank that has no unanswered request."""
         self._open += _all_in(self._asked)
         if not self._open:
             return
@@ -80,7 +80,7 @@ class StatusRequests:
         self.deadline = NEVER
 
     def close(self) -> None:
-        """The ranks are done; who still waits for an answer need not."""
+        """Answer None to all open questions, since the ranks are done."""
         self._wakeup = None
         self._open += _all_in(self._asked)
         self._answer(None)
