@@ -196,6 +196,7 @@ class FakeWorld(World):
         return self.leftovers
 
     def close(self):
+        assert not self.is_closed, "this world was given back twice"
         self.is_closed = True
 
 

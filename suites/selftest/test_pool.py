@@ -149,6 +149,12 @@ class TestStayingWorlds(PoolTestCase):
     def test_a_world_in_use_is_not_lent_again(self):
         self.assertIsNot(self.lease().world, self.lease().world)
 
+    def test_nor_is_one_in_use_that_was_idle_before(self):
+        world = self.run_test()
+        self.assertIs(self.lease().world, world)
+        self.assertIsNot(self.lease().world, world)
+        self.assertFalse(world.is_closed)
+
     def test_the_one_used_last_comes_first(self):
         first, second = self.lease(), self.lease()
         self.end(second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 
 from harness.model.evidence import Group, Snapshot, ThreadStack, Waiting
@@ -27,6 +28,7 @@ from harness.ranks.messages import (
     ConnectingRequest,
     MayLeave,
     MeetingAnswer,
+    PhaseBegun,
     Ready,
     Report,
     Sabotage,
@@ -91,6 +93,10 @@ class SupervisorTestCase(FakeTimeTestCase):
         limits = {"start_s": START_S, "body_s": BODY_S, "exit_s": EXIT_S} | limits
         self.supervisor = Supervisor(self.world, Limits(**limits), rule)
         return [report.outcome for report in self.supervisor.run()]
+
+    @staticmethod
+    def interrupt():
+        raise KeyboardInterrupt
 
     def asked(self, rank, kind):
         return [message for message in self.ranks[rank].asked if isinstance(message, kind)]
@@ -209,10 +215,7 @@ class TestFaults(SupervisorTestCase):
         self.assertEqual(ended, Ended("body"))
 
     def test_no_rank_is_left_when_the_watch_itself_is_interrupted(self):
-        def interrupt():
-            raise KeyboardInterrupt
-
-        self.script.at(1, interrupt)
+        self.script.at(1, self.interrupt)
         with self.assertRaises(KeyboardInterrupt):
             self.run_ranks()
         self.assertEqual(self.world.killed, [0, 1])
@@ -376,6 +379,34 @@ class TestDeadlock(SupervisorTestCase):
         self.answers(1)
         self.assertEqual(self.run_ranks(deadlock_s=1.0), [TimedOut("body", BODY_S)] * 2)
 
+    def test_one_of_them_uses_the_cpu(self):
+        self.waits_for(0, 1)
+        seconds = itertools.count()
+
+        def answer(question):
+            if not isinstance(question, SnapshotRequest):
+                return []
+            self.waits_for(1, 0, cpu_s=next(seconds))
+            (snapshot_answer,) = self.ranks[1].answer(question)
+            self.ranks[1].answer = answer
+            return [snapshot_answer]
+
+        self.ranks[1].answer = answer
+        self.assertEqual(self.run_ranks(deadlock_s=1.0), [TimedOut("body", BODY_S)] * 2)
+
+    def test_one_of_them_does_not_answer(self):
+        self.waits_for(0, 1)
+        self.assertEqual(self.run_ranks(deadlock_s=1.0), [TimedOut("body", BODY_S)] * 2)
+
+    def test_one_of_them_is_heard_again_and_again(self):
+        self.waits_for(0, 1)
+        self.waits_for(1, 0)
+        for tenths in range(0, 150, 5):
+            self.say(tenths / 10, 0, PhaseBegun("set-up", 0.0))
+        self.passes(16, 0)
+        self.passes(16, 1)
+        self.assertEqual(self.run_ranks(deadlock_s=1.0), [Passed(), Passed()])
+
     def test_no_look_is_taken_if_that_is_off(self):
         self.waits_for(0, 1)
         self.waits_for(1, 0)
@@ -431,6 +462,13 @@ class TestTerminal(SupervisorTestCase):
         self.assertEqual(self.run_ranks(), [Killed(signal.SIGKILL), Ended("body")])
         self.assertEqual(self.clock.elapsed_s, 50 + supervisor.PEER_GRACE_S)
         self.assertEqual(self.foreground[-1], terminal.home_group())
+
+    def test_it_is_given_back_when_the_watch_is_interrupted(self):
+        self.say(1, 0, TerminalRequest(True))
+        self.script.at(2, self.interrupt)
+        with self.assertRaises(KeyboardInterrupt):
+            self.run_ranks()
+        self.assertEqual(self.foreground, [self.ranks[0].group, terminal.home_group()])
 
     def test_one_rank_after_the_other(self):
         self.say(1, range(2), TerminalRequest(True))
@@ -590,6 +628,6 @@ class TestConversation(SupervisorTestCase):
         self.begin(3)
         self.say(1, 0, Report(Passed(), waits=True))
         self.say(1, 1, Report(FAILED))
+        self.script.at(1.1, lambda: self.assertEqual(self.ordered(0, MayLeave), [MayLeave()]))
         self.exit(1.1, 0)
         self.assertEqual(self.run_ranks(), [Passed(), FAILED, Ended("body")])
-        self.assertEqual(self.ordered(0, MayLeave), [MayLeave()])
