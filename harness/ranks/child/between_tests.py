@@ -1,4 +1,4 @@
-"""Between two tests in a rank that stays: is everything as it was before the first of them?"""
+"""Check between two tests, in a reused rank, that the first one has left no state behind."""
 
 from __future__ import annotations
 
@@ -12,27 +12,35 @@ from harness.ranks.child.state import RankState
 from harness.ranks.process_exit import flush_output
 
 _libc = ctypes.CDLL(None)
+# States of this module, per test of a reused rank:
+#
+#   idle     _before is None; _proved is the state after the last test, if that left nothing
+#   noted    note() has taken _before; the body runs
+#   idle     park() has compared the state with _before and sent Waits
+#
+# note() passes _proved on, so that a clean rank compares only what the harness has changed since.
 _before: RankState | None = None
 _proved: RankState | None = None
 
 
 def note() -> None:
-    """A test is about to begin: keep in mind how everything is."""
+    """Record the state of this process before a test."""
     global _before
     _before = RankState(_proved)
 
 
 def note_environment() -> None:
-    """What has been put into the environment by now belongs to the class, not to the test.
+    """Record the environment again, since the class, not the test, has changed it so far.
 
-    Said before every example of a property test; what the first ones leave is the test's.
+    Called before every example of a property test. Only the first call counts: later changes are
+    the test's own.
     """
     if _before is not None:
         _before.take_environment()
 
 
 def park(pipe: RankPipe, known_modules: int) -> None:
-    """The test has ended: tell the parent what it has left, and what it has imported.
+    """Compare the state after a test, and report to the parent what the test left and imported.
 
     Args:
         pipe: the channel to the parent.
@@ -40,8 +48,8 @@ def park(pipe: RankPipe, known_modules: int) -> None:
     """
     global _before, _proved
     if torch_state.is_own_hook(sys.excepthook):
-        sys.excepthook = sys.__excepthook__  # or every process group would lay one over the last
-    faulthandler.cancel_dump_traceback_later()  # or it would end the next test, or print into it
+        sys.excepthook = sys.__excepthook__  # torch wraps it again for every new process group
+    faulthandler.cancel_dump_traceback_later()  # it would dump into, or end, the next test
     assert _before is not None
     left = _before.differences()
     _proved = None if left else _before
@@ -50,12 +58,12 @@ def park(pipe: RankPipe, known_modules: int) -> None:
     pipe.park(
         left.told(),
         is_clean=not left,
-        # Modules are listed in the order of their import, so the new ones come last.
+        # sys.modules is in import order, so the new ones come last.
         imported=tuple(sys.modules)[known_modules:],
     )
 
 
 def _flush() -> None:
-    """Have what was printed, by native code too, be in the log files of this test."""
+    """Flush Python's and C's buffers, so that the output is in the log files of this test."""
     flush_output()
     _libc.fflush(None)

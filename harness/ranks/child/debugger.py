@@ -1,4 +1,4 @@
-"""`breakpoint()` in a rank: a debugger on the parent's terminal, while the other ranks wait."""
+"""Make `breakpoint()` in a rank open a debugger on the parent's terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def attach(pipe: RankPipe, rank: int) -> None:
     """
     is_ours = getattr(sys.breakpointhook, "__module__", "") == __name__
     if is_ours or os.environ.get("PYTHONBREAKPOINT"):
-        return  # done before; or the user wants none, or another one
+        return  # set already, or the user has chosen another debugger or none
 
     def hook(*args: Any, **kwargs: Any) -> None:
         _Debugger(pipe, rank).set_trace(sys._getframe(1))
@@ -32,7 +32,7 @@ def attach(pipe: RankPipe, rank: int) -> None:
 
 
 class _Debugger(pdb.Pdb):
-    """Python's own, with the terminal for as long as the rank is stepped through."""
+    """pdb, with the parent's terminal while the user steps through the rank."""
 
     def __init__(self, pipe: RankPipe, rank: int) -> None:
         super().__init__(nosigint=True)
@@ -65,7 +65,7 @@ class _Debugger(pdb.Pdb):
 
 @contextmanager
 def _terminal() -> Iterator[tuple[TextIO, TextIO]]:
-    """The terminal in the place of stdin and stdout, so that line editing works."""
+    """Replace stdin and stdout by the terminal inside the block, so that line editing works."""
     import readline  # noqa: F401 (input() edits lines once it is imported)
 
     saved = (os.dup(0), os.dup(1), sys.stdin, sys.stdout)

@@ -1,7 +1,7 @@
-"""A rank of a property test: runs the method once for each example that the parent sends.
+"""Run the method of a property test in a rank, once for each example that the parent sends.
 
-Every example has an instance of the test, a process group, a store and a seed of its own. All else
-is looked at once, after the last example.
+Every example has its own test instance, process group, store and seed. All other state is checked
+once, after the last example.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from harness.ranks.problems import problem_of
 
 
 def serve(pipe: RankPipe, run: Callable[[str], None]) -> None:
-    """Run examples until there are no more; then the test has passed in this rank.
+    """Run examples until there are no more.
 
-    An example that fails is the parent's to judge; the rank goes on with the next one.
+    The parent judges failures. The rank continues with the next example.
 
     Args:
         pipe: the channel to the parent.
@@ -48,15 +48,15 @@ def _run_one(pipe: RankPipe, run: Callable[[], None]) -> None:
             )
     except SystemExit:
         if pipe.outcome is None:
-            raise  # the body means it
+            raise  # the body called sys.exit()
     except BaseException:
         pipe.report(Raised((problem_of(sys.exc_info()),)))
     try:
         if isinstance(pipe.outcome, Passed | Skipped):
             kept_group.destroy_others(exits=False)
-            kept_group.destroy_sub_groups()  # the next example does not inherit them
+            kept_group.destroy_sub_groups()  # the next example must not find them
         else:
-            # At once: peers may wait in a collective for this rank.
+            # At once, since peers may wait for this rank in a collective.
             kept_group.destroy_all()
     except Exception:
         pipe.report(Raised((problem_of(sys.exc_info()),)))

@@ -1,10 +1,10 @@
-"""Runs a test method under Hypothesis's `@given` in a rank, with the example that the parent sent.
+"""Run a test method under Hypothesis's `@given` in a rank, with the example from the parent.
 
-Only the parent has an engine. A rank calls the method as usual, so all decorators around `@given`
-run around each example, and an exception that one of them catches is caught. Where Hypothesis would
-start to draw, it runs one explicit example instead. The body can use everything that Hypothesis
-offers, including a `@given` function of its own, which gets an engine. This module is imported only
-for such tests.
+Only the parent runs Hypothesis's engine. A rank calls the method as usual, so all decorators around
+`@given` run around each example, and an exception that one of them catches is caught. Where
+Hypothesis would start to draw, it runs one explicit example instead. The body can use everything
+that Hypothesis offers, including a `@given` function of its own, which gets an engine. This module
+is imported only for such tests.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from harness.model.example import Example
 from harness.model.returned import check_returned
 from harness.ranks.example_values import unpack
 
-# On Hypothesis's handle, which all decorators around `@given` hand on: its own function.
+# An attribute of the `hypothesis` handle, which decorators around `@given` copy: the function that
+# `@given` made.
 _LAYER = "_harness_layer"
 
 _current = threading.local()
 
 
 def note_layer(function: Any) -> None:
-    """Keep in mind which function `@given` made of a test, and have all marks on it count.
+    """Record which function `@given` made of a test, and copy the marks on it.
 
     Later that function may be out of sight: generators of tests hide what they have wrapped. And
     Hypothesis hands on what decorators under `@given` (a timeout, say) have noted only if its name
@@ -73,7 +74,7 @@ def layer_of(function: Any) -> Any:
 
 
 def _is_hypothesis_own(function: Any) -> bool:
-    # What Hypothesis hides functions of its own from tracebacks by.
+    # Hypothesis marks its own functions so, to hide them in tracebacks.
     return function.__globals__.get("__hypothesistracebackhide__") is True
 
 
@@ -88,7 +89,7 @@ class _Call:
         self._notes: list[str] = []
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the body, with the example's values in the place of those that stand for them."""
+        """Call the body with the example's values instead of the placeholders."""
         self.has_run, self.error = True, None  # a decorator may call the body again
         remarks = self.example.remarks
         remarks.rejected = remarks.location = ""
@@ -118,24 +119,24 @@ class _Call:
         self._notes = list(getattr(error, "__notes__", ()))
 
     def restore_error(self) -> None:
-        """Make the body's exception what the body raised, without what Hypothesis has added."""
+        """Remove from the body's exception what Hypothesis has added."""
         if self.error is not None:
             vars(self.error)["__notes__"] = self._notes
             self.error = self.error.with_traceback(self._traceback)
 
 
 def _drop(text: str) -> None:
-    """Nobody wants to know."""
+    """Discard Hypothesis's report."""
 
 
 def run_example(method: Callable[[], Any], example: Example, seed: Callable[[], None]) -> None:
     """Run a test method under `@given` with this example, in the calling thread.
 
-    To be called inside `explicitly`.
+    Call it inside `explicitly`.
 
     Args:
         method: the bound method, with all its decorators.
-        example: the values; it is told what the body says to Hypothesis.
+        example: the values; its `remarks` collect what the body reports to Hypothesis.
         seed: seeds the rank's generators, which Hypothesis has seeded its own way.
 
     Raises:
@@ -194,11 +195,11 @@ def explicitly(method: Any, body: Callable[..., Any]) -> Iterator[None]:
     inner = handle.inner_test
     for name, value in changed.items():
         setattr(layer, name, value)
-    # Something must stand for the values; what it is, is seen in `dispatch`.
+    # The explicit example needs placeholders for the values; `dispatch` replaces them.
     hypothesis.example(**dict.fromkeys(handle._given_kwargs))(layer)
     handle.inner_test = dispatch
-    # Like all random generators, an engine that the body uses starts from the seed in each example:
-    # else Hypothesis would find that an example fails now and passes the next time.
+    # An engine that the body uses must start from the seed in each example, like all random
+    # generators. Otherwise an example could fail now and pass when Hypothesis replays it.
     core: Any = hypothesis.core
     forced, core.global_force_seed = core.global_force_seed, settings.SEED.value()
     try:

@@ -1,15 +1,15 @@
-"""Takes a rank's gloo groups down without waiting for gloo.
+"""Destroy a rank's gloo groups without waiting for gloo.
 
-gloo's event loop cannot be woken up for a connection that is to be closed: whoever closes one waits
-until the loop has gone round, which an idle loop does every 10 ms (`unregisterDescriptor` and
+gloo's event loop cannot be woken when a connection closes. The closing thread waits for the next
+round of the loop, every 10 ms when idle (`unregisterDescriptor` and
 `shutdown` in gloo/transport/tcp/loop.cc, torch 2.13). The last reference to a process group closes
 its connections one after the other, then its listening socket, then the loop: 30 ms for two ranks.
 
-Nobody has to wait for this. `destroy_process_group()` clears torch's records of the groups at once,
-and the harness keeps the last reference:
+No test needs to wait for this. `destroy_process_group()` clears torch's records of the groups at
+once, and the harness keeps the last reference:
 
 - in a rank that is about to exit, until the process exits and the kernel closes everything;
-- in a rank that stays, until a thread of the harness has let go of it.
+- in a reused rank, until a thread of the harness has dropped it.
 
 Every group has a device (a loop and a listening socket) of its own, as torch makes it, so a group
 that goes down shares nothing with one that comes up. Groups on one device would not be independent:
@@ -27,7 +27,7 @@ from harness.model import settings
 from harness.model.own_thread import OwnThread
 from harness.ranks.descriptors import open_files
 
-# Groups that are going down at a time; each has threads and descriptors until it is gone.
+# How many groups may be closing at a time. Each has threads and descriptors until it is closed.
 _MAX_CLOSING = 8
 
 _kept_until_exit: list[Any] = []
@@ -36,7 +36,7 @@ _test = ""
 
 
 def begin(test_id: str) -> None:
-    """Remember whose groups are destroyed from now on, for the report of those that stay open."""
+    """Record the current test, for the report about groups that stay open."""
     global _test
     _test = test_id
 
@@ -52,10 +52,10 @@ def destroy(groups: list[Any] | None = None, files: frozenset[str] = frozenset()
     """Destroy process groups in a process that goes on.
 
     Args:
-        groups: which; None for all. The list is emptied, so that it does not keep them open.
-        files: the descriptors, as text, that are known to belong to them.
+        groups: the groups; None for all. The list is emptied, so that it holds no references.
+        files: the descriptors, as text, that are known to belong to the groups.
     """
-    # With HARNESS_LEAKS=error, what stays open has to be found before the test ends.
+    # With HARNESS_LEAKS=error, groups that stay open must be found before the test ends.
     waits = settings.TEARDOWN not in settings.TUNING.value() or settings.LEAKS.value() == "error"
     backends = [] if waits else list(_gloo_backends(_all_groups() if groups is None else groups))
     _destroy(groups)
@@ -66,22 +66,22 @@ def destroy(groups: list[Any] | None = None, files: frozenset[str] = frozenset()
 
 
 def closing_files() -> frozenset[str]:
-    """The descriptors, as text, of destroyed groups that are not closed yet."""
+    """Return the descriptors, as text, of destroyed groups that are not closed yet."""
     return frozenset().union(*(closing.files for closing in _closing if not closing.is_done))
 
 
 def unclosed() -> Mapping[str, str]:
-    """Test to what it has left open: something still refers to a group that it has destroyed."""
+    """Return, by test, the destroyed groups that stay open since something still refers to them."""
     late = [closing for closing in _closing if not closing.is_done and not closing.is_busy]
     return {f"of {closing.test}": "destroyed, but still referred to" for closing in late}
 
 
 class _Closing:
-    """Process groups that a thread lets go of.
+    """Process groups that a background thread is closing.
 
     Args:
         backends: the last references to them.
-        files: what they are known to have open: descriptor to what it refers to.
+        files: their known descriptors, each with the file that it refers to.
     """
 
     def __init__(self, backends: list[Any], files: Mapping[str, str]) -> None:
@@ -100,7 +100,7 @@ class _Closing:
 
     @property
     def files(self) -> frozenset[str]:
-        """Those of the descriptors that still refer to the same thing."""
+        """The descriptors that still refer to the same file."""
         now = dict(open_files()) if self._files else {}
         return frozenset(fd for fd, target in self._files.items() if now.get(fd) == target)
 
@@ -109,7 +109,7 @@ class _Closing:
 
 
 def let_go(references: list[Any]) -> None:
-    """Drop the last references to process groups; torch takes them down without the GIL."""
+    """Drop the last references to process groups; torch releases the GIL while it closes them."""
     references.clear()
 
 
@@ -117,7 +117,8 @@ def _close_in_background(backends: list[Any], files: frozenset[str]) -> None:
     _closing[:] = [closing for closing in _closing if not closing.is_done]
     if len(_closing) >= _MAX_CLOSING:
         _closing.pop(0).wait()
-    # Other targets ("anon_inode:[eventpoll]") do not tell one descriptor from its successor.
+    # Other targets ("anon_inode:[eventpoll]") do not distinguish a descriptor from a later one with
+    # the same number.
     known = {
         fd: target
         for fd, target in (open_files() if files else ())
@@ -142,7 +143,7 @@ def _all_groups() -> list[Any]:
 
 
 def _gloo_backends(groups: Iterable[Any]) -> Iterator[Any]:
-    """The gloo backends of the groups; torch itself shuts other backends down."""
+    """Yield the gloo backends of the groups; torch shuts down other backends itself."""
     import torch
     import torch.distributed as dist
 
@@ -159,7 +160,7 @@ def _gloo_backends(groups: Iterable[Any]) -> Iterator[Any]:
 
 
 def _forget_in_a_fork() -> None:
-    """A fork has none of the threads, and must not wait for them; nor does it own the groups."""
+    """Forget the closing groups in a fork, which has neither the threads nor the groups."""
     _kept_until_exit.extend(_closing)
     _closing.clear()
 

@@ -1,4 +1,4 @@
-"""The default process group of a rank that stays: brought up, kept for other tests, taken down."""
+"""Create, keep and destroy the default process group of a reused rank."""
 
 from __future__ import annotations
 
@@ -11,16 +11,27 @@ from harness.ranks.child import gloo
 from harness.ranks.child import store as child_store
 from harness.ranks.descriptors import open_files
 
+# States of the kept group, under isolation "none". In torch, "default" means that
+# `dist.group.WORLD` is set; "kept" is `_kept`.
+#
+#   none      _kept is None
+#   in use    _kept is the default group; a test uses it        <- bring_up(), same key
+#   hidden    _kept exists, but there is no default group       <- hide(), before each test
+#
+#   none -> in use     bring_up() makes a group and keeps it
+#   hidden -> none     bring_up() with another key destroys it and makes a new one
+#   any -> none        the test destroys it, or made another default group, or destroy_all()
+
 
 class _KeptGroup(NamedTuple):
-    """A group that is kept.
+    """A process group that several tests use.
 
     Attributes:
-        key: what it was made with.
+        key: the arguments that it was made with.
         group: the group.
-        store: on which torch has its sub-groups meet.
-        numbered: how many groups torch had numbered when it was made.
-        timeouts: of its backends and its store when it was made.
+        store: the store on which torch creates its sub-groups.
+        numbered: torch's counter of groups when it was made.
+        timeouts: the timeouts of its backends and its store when it was made.
     """
 
     key: object
@@ -31,18 +42,18 @@ class _KeptGroup(NamedTuple):
 
 
 _kept: _KeptGroup | None = None
-# The descriptors, as text, that the last default group has opened, and that group.
+# The descriptors, as text, that `_owner` has opened: the last default group made here.
 _files: frozenset[str] = frozenset()
 _owner: Any = None
 
 
 def bring_up(isolation: str, key: object, make: Callable[[], None]) -> None:
-    """Have a default process group: under isolation "none" the kept one, if it was made alike.
+    """Set up the default process group: reuse the kept one if isolation and key allow it.
 
     Args:
-        isolation: the test's.
-        key: what the group depends on.
-        make: brings up the default process group.
+        isolation: the isolation of the test.
+        key: the arguments that the group depends on.
+        make: creates the default process group.
     """
     keeps = isolation == NONE and settings.KEPT_GROUP in settings.TUNING.value()
     if keeps and _take(key):
@@ -56,7 +67,7 @@ def bring_up(isolation: str, key: object, make: Callable[[], None]) -> None:
 
 
 def _take(key: object) -> bool:
-    """Make the kept group the default one; destroy it if it was made with something else."""
+    """Make the kept group the default group; destroy it instead if its key differs."""
     group = _group()
     if group is None or _kept is None:
         return False
@@ -64,13 +75,15 @@ def _take(key: object) -> bool:
     if _kept.key == key:
         _renew_sub_groups(_kept)
         return True
-    del group  # the last reference would close it here, and take 30 ms
+    del (
+        group
+    )  # so that no last reference remains here, whose drop would block for 30 ms (see `gloo`)
     _destroy_default()
     return False
 
 
 def _renew_sub_groups(kept: _KeptGroup) -> None:
-    """Have the sub-groups of this test named and stored as if there had been no test before.
+    """Reset torch's records, so that new sub-groups get names and stores as in a new process.
 
     torch names a sub-group by its ranks (`use_local_synchronization`) or by a counter, and finds
     its members by that name in the default group's store. There a group of the same name would find
@@ -85,7 +98,7 @@ def _renew_sub_groups(kept: _KeptGroup) -> None:
 
 
 def _make(make: Callable[[], None]) -> None:
-    """Bring up a group, and remember what it opens: gloo says nothing of its sockets."""
+    """Create a group, and record the descriptors that it opens, since gloo does not list them."""
     global _files, _owner
     before = dict(open_files())
     make()
@@ -109,9 +122,9 @@ def _default() -> Any:
 
 
 def hide() -> None:
-    """A test begins: it has no process group until it asks for one.
+    """Hide the kept group from a test until the test sets up its group.
 
-    Else a test that forgets to would pass after others and fail alone.
+    Otherwise a test that forgets to do so would pass after others, but fail alone.
     """
     if _group() is not None:
         _set_default(None)
@@ -124,7 +137,7 @@ def _set_default(group: Any) -> None:
 
 
 def name() -> str | None:
-    """The name of the group that is kept; None if there is none."""
+    """Return the name of the kept group; None if there is none."""
     group = _group()
     if group is None:
         return None
@@ -134,13 +147,13 @@ def name() -> str | None:
 
 
 def files() -> frozenset[str]:
-    """The descriptors, as text, of the group that is kept, and of those that are being closed."""
+    """Return the descriptors, as text, of the kept group and of groups that are being closed."""
     kept = frozenset() if _group() is None else _files
     return kept | gloo.closing_files()
 
 
 def changed_timeouts() -> dict[str, str]:
-    """Return the timeouts of the kept group that are not those it was made with, in words."""
+    """Return, as text, the timeouts of the kept group that a test has changed."""
     if _group() is None or _kept is None:
         return {}
     now, before = _timeouts_of(_kept.group, _kept.store), _kept.timeouts
@@ -161,7 +174,7 @@ def _timeouts_of(group: Any, store: Any) -> dict[str, Any]:
 
 
 def destroy_others(*, exits: bool) -> None:
-    """Destroy the default process group, and with it all others, unless it is the one to keep.
+    """Destroy all process groups, unless the default group is the kept one.
 
     Args:
         exits: whether this process is about to exit.
@@ -177,7 +190,7 @@ def destroy_others(*, exits: bool) -> None:
     elif exits:
         gloo.destroy_before_exit()
     else:
-        _destroy_default()  # of whatever group the test has made, and of all others
+        _destroy_default()  # the test has made this group itself
 
 
 def _destroy_default() -> None:
@@ -190,13 +203,13 @@ def _destroy_default() -> None:
 
 
 def _let_go() -> None:
-    """Refer to no group any more, so that its sockets close once it is destroyed."""
+    """Drop all references to groups, so that their sockets close once they are destroyed."""
     global _kept, _files, _owner
     _kept, _owner, _files = None, None, frozenset()
 
 
 def destroy_sub_groups() -> None:
-    """Destroy all process groups but the one that is kept, if it is the default one."""
+    """Destroy all process groups except the kept one, if that is the default group."""
     import torch.distributed as dist
 
     kept = _group()
@@ -208,7 +221,7 @@ def destroy_sub_groups() -> None:
 
 
 def destroy_all() -> None:
-    """Destroy all process groups, the one that was kept among them."""
+    """Destroy all process groups, including the kept one."""
     import torch.distributed as dist
 
     group = _group()
@@ -219,7 +232,7 @@ def destroy_all() -> None:
 
 
 def _group() -> Any:
-    """The group that was kept if it is still there, hidden or not; else None."""
+    """Return the kept group if torch still has it, hidden or not; otherwise None."""
     if _kept is None:
         return None
     import torch.distributed as dist

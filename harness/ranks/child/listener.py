@@ -1,7 +1,7 @@
-"""The rank's ear: a thread that answers the parent while the main thread runs the test.
+"""Answer the parent's requests in a thread, while the main thread runs the test.
 
-It can answer as long as the main thread lets go of the GIL now and then, as it does in every wait
-of torch's. For a rank that does not, the parent has faulthandler's signal.
+The thread can answer as long as the main thread releases the GIL now and then, as all waits of
+torch do. For a rank that does not, the parent uses faulthandler's signal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from harness.ranks.progress import Progress
 
 def register_stacks_signal(path: str) -> None:
     """Have faulthandler write all threads' stacks to the pipe at `path` when the signal comes."""
-    # So that the signal never does harm, before and after faulthandler attends to it.
+    # Ignored first, so that the signal never kills the rank while faulthandler is not registered.
     signal.signal(STACKS_SIGNAL, signal.SIG_IGN)
     pipe = open(path, "wb", buffering=0)  # noqa: SIM115 (open as long as the process lives)
     _pipes.append(pipe)
@@ -47,7 +47,7 @@ def register_stacks_signal(path: str) -> None:
 _pipes: list[Any] = []
 
 
-#: What the parent says that is for the main thread; None once it says no more.
+#: Messages of the parent for the main thread; None once the channel is closed.
 Orders = queue.SimpleQueue[ToRank | None]
 
 
@@ -62,10 +62,10 @@ def start(
     Args:
         fd, send: the channel.
         progress: how far the present test has come.
-        look: called now and then, to see whether a test has closed the channel.
+        look: called every LOOK_MS, to check whether a test has closed the channel.
 
     Returns:
-        where everything else that the parent says arrives.
+        the queue of all other messages of the parent.
     """
     orders: Orders = queue.SimpleQueue()
     arguments = (fd, send, orders, progress, look)
@@ -86,7 +86,7 @@ def _listen(
     poller.register(fd, select.POLLIN)
     try:
         while not reader.closed:
-            # The kernel says nothing of a descriptor that is closed while somebody waits for it.
+            # poll() does not return when another thread closes the descriptor, so it has a limit.
             poller.poll(LOOK_MS)
             look()
             for message in reader.read():

@@ -1,4 +1,4 @@
-"""The entry of a rank: becomes what the launch spec says, runs the test, and tells the truth."""
+"""The entry point of a rank: apply the launch spec, run the test, report the outcome."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ from harness.ranks.process_exit import end_as_an_interpreter_does, exit_code_of,
 def rank_main(
     spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
 ) -> NoReturn:
-    """Run one test as one rank, and end the process; with 0 only if the body passed.
+    """Run one test as one rank, and exit the process; with 0 only if the body passed.
 
     Args:
-        spec: what to run.
-        rank: as which rank.
+        spec: the launch spec.
+        rank: the rank.
         connection: the channel to the parent.
         outputs: where to send stdout and stderr; if empty, to their log files.
     """
@@ -94,12 +94,12 @@ def _run_rank(
             following = pipe.next_spec()
     finally:
         end_as_an_interpreter_does()
-        # Modules are listed in the order of their import, so the new ones come last.
+        # sys.modules is in import order, so the new ones come last.
         pipe.goodbye(tuple(sys.modules)[known:])
 
 
 def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
-    """Run one test; returns if it passed, or was skipped in a rank that stays."""
+    """Run one test; return if it passed, or was skipped in a reused rank."""
     pipe.begin(spec.stays)
     with _reporting(pipe):
         _apply_spec(spec, rank)
@@ -116,7 +116,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
             expectations.install()
         gloo.begin(spec.test_id)
         if spec.warnings is not None:
-            # After what the test has not asked for, such as importing torch where it was not.
+            # After the harness's own imports, whose warnings are not the test's.
             warning_filters.begin(pipe, spec.warnings)
         if spec.stays:
             kept_group.hide()
@@ -140,7 +140,7 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
 
 @contextlib.contextmanager
 def _reporting(pipe: RankPipe) -> Iterator[None]:
-    """Report whatever gets out of the class's hooks; leave with PyTorch's exit code for it."""
+    """Report any exception of the class's hooks, and exit with PyTorch's code for it."""
     try:
         yield
     except SystemExit as leaving:
@@ -157,7 +157,7 @@ def _reporting(pipe: RankPipe) -> Iterator[None]:
 
 
 def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection]) -> None:
-    """Send stdout and stderr, what native code writes included, to where the parent wants them."""
+    """Redirect stdout and stderr, including native code's output, to the log files or the pipes."""
     for number, stream in enumerate(STREAMS):
         if outputs:
             target = os.dup(outputs[number].fileno())
@@ -169,7 +169,7 @@ def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection])
 
 
 def _apply_spec(spec: LaunchSpec, rank: int) -> None:
-    """Take over the parent's environment, folder and arguments as they are now."""
+    """Apply the parent's current environment, folder and arguments."""
     place = environ_of_place(spec, rank)
     become(
         environ={**spec.environ, **place, WORLD_VARIABLE: spec.world_folder},
@@ -202,7 +202,7 @@ def _find_class(spec: LaunchSpec) -> Any:
 
 
 def _fix_what_was_launched(cls: Any, spec: LaunchSpec) -> None:
-    """Make the class's world size and timeout those that were launched.
+    """Set the class's world size and timeout to those of the launch spec.
 
     A class attribute may be computed from the command line or the environment, which were other
     when this process (or the server that it is a fork of) imported the module.

@@ -1,7 +1,7 @@
-"""What a rank is told of nodes: torchrun's variables, and for nodes that only pass for some, more.
+"""Set torchrun's variables in a rank, and simulate nodes on one host.
 
-Nodes that pass for some are parts of one machine. Their ranks get a share of its devices and a host
-name each; native code, which asks the system, still hears the machine's name.
+Simulated nodes are parts of one host. Each gets a share of the devices and a host name of its own.
+Native code, which asks the system, still sees the real host name.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _local_rank: int | None = None
 
 
 def local_rank(rank: int) -> int:
-    """The number of a rank, which this process is, among those of its host."""
+    """Return the number of this rank among those of its host."""
     return rank if _local_rank is None else _local_rank
 
 
 def environ_of_place(spec: LaunchSpec, rank: int) -> dict[str, str]:
-    """The variables that a rank is told its place by; none if the test knows no nodes."""
+    """Return torchrun's variables for a rank; none if the test does not use nodes."""
     if not spec.node_sizes:
         return {}
     told = variables(rank, spec.node_sizes)
@@ -47,9 +47,9 @@ def _host_name(spec: LaunchSpec, rank: int) -> str:
 
 
 def take_place(spec: LaunchSpec, rank: int) -> None:
-    """Have a rank of a node that only passes for one see its own devices and its own name.
+    """Give a rank of a simulated node its own devices and host name.
 
-    To be called with the rank's environment in place, before torch is asked for devices.
+    Call it after the rank's environment is set, and before torch counts devices.
     """
     global _local_rank
     socket.gethostname, socket.getfqdn = _real_names
@@ -77,6 +77,6 @@ def _devices() -> list[str]:
 
 
 def _share_of(devices: list[str], node: int, nodes: int) -> list[str]:
-    """The node's devices, as many as every other has; none if there are too few for that."""
+    """Return the node's equal share of the devices; none if there are too few."""
     count = len(devices) // nodes
     return devices[node * count : (node + 1) * count]

@@ -1,4 +1,4 @@
-"""The part of a rank's state that the kernel and the processor keep."""
+"""Collect the part of a rank's state that the kernel and the processor keep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.model.own_thread import is_own
 from harness.ranks.child import kept_group
 from harness.ranks.descriptors import open_files
 
-# Opened by libraries when they are first used, and kept: random numbers, the kernel's own devices.
+# Libraries open these at first use and keep them open (/dev/urandom, GPU devices), so no leak.
 _KEPT_FILES = ("/dev/", "anon_inode:", "/proc/", "/sys/")
 
 _SIGNALS = tuple((number.name, int(number)) for number in signal.Signals)
@@ -37,7 +37,7 @@ _SMALLEST = sys.float_info.min
 
 
 def process() -> Mapping[str, Any]:
-    """Return what the kernel keeps of this process, apart from what other looks return."""
+    """Return the kernel's state of this process that no other function here returns."""
     root = os.stat("/")
     return {
         "umask": _umask(),
@@ -62,7 +62,7 @@ def _umask() -> str:
 
 
 def _wakeup_descriptor() -> int:
-    # Setting one is the only way to ask for it.
+    # CPython has no getter: set_wakeup_fd() returns the previous descriptor.
     descriptor = signal.set_wakeup_fd(-1)
     if descriptor != -1:
         signal.set_wakeup_fd(descriptor)
@@ -123,7 +123,7 @@ def _is_kept(path: str) -> bool:
 
 
 def _read_up_to(descriptor: str, path: str) -> str:
-    """Return how far a read-only file has been read: the next test would go on there."""
+    """Return the position of a read-only file, where the next test would continue."""
     if path[0] != "/":
         return ""
     fd = int(descriptor)
@@ -136,5 +136,5 @@ def _read_up_to(descriptor: str, path: str) -> str:
 
 
 def signal_handlers() -> Mapping[str, Any]:
-    # signal.getsignal() makes enums of numbers, which takes ten times as long.
+    # signal.getsignal() converts to enums, which takes ten times as long.
     return {name: _signal.getsignal(number) for name, number in _SIGNALS}

@@ -1,4 +1,4 @@
-"""The part of a rank's state that the interpreter, the standard library and NumPy keep."""
+"""Collect the part of a rank's state that Python, its standard library and NumPy keep."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from unittest import mock
 
 from harness.ranks.child import torch_state
 
-# The default where nobody has chosen one: the first that is started fixes it.
+# The default start method. multiprocessing fixes it when the first process starts.
 _START_METHOD = multiprocessing.get_all_start_methods()[0]
 
 
 def environment() -> Mapping[bytes, bytes]:
-    # As os.environ keeps it: to decode it takes as long as a third of all other looks.
+    # The undecoded dict: decoding it would take a third of the time of all other checks.
     return dict(os.environ._data)  # type: ignore[attr-defined]
 
 
@@ -103,7 +103,7 @@ def _is_tracing_memory() -> bool:
 
 
 def _event_loop_policy() -> object:
-    # Asking for it would make the default one, with a warning from Python 3.14 on.
+    # asyncio's getter would create the default policy, with a DeprecationWarning since 3.14.
     policy = getattr(asyncio.events, "_event_loop_policy", None)
     default = getattr(asyncio, "_DefaultEventLoopPolicy", None) or asyncio.DefaultEventLoopPolicy
     return None if type(policy) is default else policy
@@ -111,7 +111,7 @@ def _event_loop_policy() -> object:
 
 def _decimal_context() -> tuple[Any, ...]:
     c = decimal.getcontext()
-    # Not its flags, which every inexact result sets.
+    # Without the flags, which every inexact result sets.
     traps = tuple(signal for signal, is_on in c.traps.items() if is_on)
     return (c.prec, c.rounding, c.Emin, c.Emax, c.capitals, c.clamp, traps)
 
@@ -149,7 +149,7 @@ def warning_hooks() -> Mapping[str, Any]:
 
 
 def _is_of_hypothesis(callback: object) -> bool:
-    # The first property test of a process has it measure collections from then on.
+    # Hypothesis installs a gc callback in the first property test, and never removes it.
     return getattr(callback, "__module__", "").startswith("hypothesis.")
 
 
@@ -220,7 +220,7 @@ def loggers() -> Mapping[str, Any]:
     found.update(
         (repr(name), _logger(logger))
         for name, logger in logging.root.manager.loggerDict.items()
-        # A logger that was merely asked for is no change.
+        # getLogger() alone creates placeholders; those are no change.
         if isinstance(logger, logging.Logger)
         and (
             logger.level

@@ -1,4 +1,4 @@
-"""The rank's end of the channel: what a rank tells its parent."""
+"""The rank's end of the channel to its parent."""
 
 from __future__ import annotations
 
@@ -70,11 +70,10 @@ class RankPipe:
     """The rank's end of the channel; the `pipe` that the `_run` and `run_test` hooks are given.
 
     Attributes:
-        progress: how far the present test has come.
-        stays: whether the rank stays for another test.
-        outcome: what the rank has reported of the present test, or of its present example; None
-            if nothing yet.
-        example: the example that the body is to run; None if the test has none.
+        progress: the phases of the current test.
+        stays: whether the rank may be reused for another test.
+        outcome: the reported outcome of the current test or example; None before the report.
+        example: the example that the body runs; None if the test has none.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -95,7 +94,7 @@ class RankPipe:
         self.example: Example | None = None
 
     def begin(self, stays: bool) -> None:
-        """A test begins: nothing of the one before counts any more."""
+        """Reset the state of the last test, since another one begins."""
         this_rank.set_for_process(self)
         self.stays, self.outcome = stays, None
         self.example = None
@@ -105,12 +104,12 @@ class RankPipe:
         self.enter(SET_UP)
 
     def keep_time(self) -> None:
-        """From here on, tell the parent of every phase when it begins: a rank may die in any."""
+        """Report every phase when it begins from now on, since a rank may die in any of them."""
         self._keeps_time = True
         self._tell_phase()
 
     def enter(self, phase: str) -> None:
-        """The test has come to its next phase."""
+        """Enter the next phase of the test."""
         if self.progress.enter(phase) and self._keeps_time:
             self._tell_phase()
 
@@ -119,9 +118,9 @@ class RankPipe:
         self._send(PhaseBegun(progress.phase, progress.since_s))
 
     def hello(self) -> None:
-        """The rank is up: its class is found and the body is about to start.
+        """Send Ready: the class is found and the body is about to start.
 
-        The parent knows that a rank is up which has run a test before.
+        A reused rank does not send it again.
         """
         snapshot.begin()
         if self._orders is None:
@@ -132,7 +131,7 @@ class RankPipe:
             self._send(Ready())
 
     def report(self, outcome: ReportedOutcome) -> None:
-        """Say what became of the body. The first report counts, or the first that is not good."""
+        """Report the outcome of the body. The first report counts, or the first bad one."""
         leave_if_fork_of(self._pid, 0 if isinstance(outcome, Passed | Skipped) else 1)
         if self.outcome is None or is_worse(outcome, self.outcome):
             self.outcome = outcome
@@ -141,7 +140,7 @@ class RankPipe:
             self._waits_to_leave = is_good and self._has_groups_to_destroy()
             message = self._report(outcome, is_good)
             if is_good and not self._waits_to_leave and self.goes_on:
-                # Nothing is left to do that could hang: it can go with what comes right after.
+                # Nothing that could hang follows, so send the report with the next message.
                 self._held = frame(message)
             else:
                 self._send(message)
@@ -159,9 +158,9 @@ class RankPipe:
 
     def _report(self, outcome: ReportedOutcome, is_good: bool) -> Report:
         if is_good and self.example is not None:
-            taken = None  # its process group goes at once, and so do its peers' waits
+            taken = None  # its process group closes now, which ends its peers' waits
         elif is_good and self.stays:
-            # It can be asked for the rest, should its peers turn out to wait for it.
+            # The parent can request the rest later, if peers turn out to wait for this rank.
             taken = _taken(snapshot.take_groups)
         else:
             taken = _taken(partial(snapshot.take, issued_where=not is_good))
@@ -169,27 +168,27 @@ class RankPipe:
         return Report(outcome, self._waits_to_leave, taken, spans)
 
     def leaving(self, request: SystemExit) -> None:
-        """Somebody called sys.exit(); say where, in case nothing else was reported."""
+        """Report where sys.exit() was called, unless an outcome has been reported."""
         if self.outcome is None:
             self.enter(EXIT)
             place = problem_of((SystemExit, request, request.__traceback__)).where
             self._send(Exits(place))
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        """Wait for all ranks to come here, and learn what each has brought.
+        """Wait until all ranks call this; return the value of each, by rank.
 
         Args:
-            label: what this is, the same on every rank; it is what the report of a hang says.
-            value: what this rank brings.
+            label: the meeting's name, equal on every rank; a report of a hang shows it.
+            value: this rank's value.
 
         Raises:
-            PeerLeftError: if a rank has ended its test, or has come to another meeting.
+            PeerLeftError: if a rank has ended its test, or has arrived at another meeting.
         """
         number, self._meetings = self._meetings, self._meetings + 1
         with registered(Waiting("meeting", label), self._has_order):
             self._send(AtMeeting(label, value))
             answer = self._await(MeetingAnswer)
-            while answer.number != number:  # of a meeting that a signal's handler has left
+            while answer.number != number:  # for a meeting that a signal handler has interrupted
                 answer = self._await(MeetingAnswer)
         if answer.error:
             raise PeerLeftError(answer.error)
@@ -206,15 +205,15 @@ class RankPipe:
             raise RuntimeError(f"breakpoint(): {error}")
 
     def give_terminal_back(self) -> None:
-        """This rank does not need the terminal any more."""
+        """Give the terminal back to the parent."""
         self._send(TerminalRequest(False))
 
     def report_expectation(self, expectation: Expectation) -> None:
-        """The body has produced a text where it expects one, and texts are accepted."""
+        """Report a text that the body has produced in accept mode."""
         self._send(TextProduced(expectation))
 
     def tell_warning(self, issued: IssuedWarning) -> None:
-        """The test has warned of something, and the filters have it shown.
+        """Report a warning that the filters show.
 
         Python warns in the middle of anything, of sending too (when it collects garbage, or handles
         a signal), so nothing is waited for here: what cannot be sent goes with the next message.
@@ -227,16 +226,16 @@ class RankPipe:
                 self._sending.release()
 
     def sabotage(self, deed: str) -> None:
-        """Something is about to be done to this rank on purpose: "kill" or "stop"."""
+        """Report that the test is about to "kill" or "stop" this rank on purpose."""
         self._send(Sabotage(deed))
 
     def _await(self, kind: type[_Order], limit_s: float | None = None) -> _Order:
         """Wait until the parent sends a message of this kind, and return it.
 
-        If the parent has gone, this process goes too.
+        If the parent has gone, exit this process.
 
         Raises:
-            queue.Empty: if none comes in time.
+            queue.Empty: if none arrives in time.
         """
         limit = NEVER if limit_s is None else Deadline.after(limit_s)
         while (order := self._next_order(limit)) is not None:
@@ -246,11 +245,11 @@ class RankPipe:
 
     @property
     def goes_on(self) -> bool:
-        """Whether this process runs something else after the present body."""
+        """Whether this process runs another test or example after the current body."""
         return self.stays or self.example is not None
 
     def _next_order(self, limit: Deadline = NEVER) -> ToRank | None:
-        """Wait for what the parent says next; None if it has gone.
+        """Wait for the parent's next message; return None if the parent has gone.
 
         This is the one place where a rank waits for its parent. It mostly has no deadline of its
         own: the parent has one for whatever the rank does, and if the parent goes, the kernel ends
@@ -265,21 +264,21 @@ class RankPipe:
 
     @property
     def may_stay(self) -> bool:
-        """Whether the test has ended in such a way that another may follow it in this process."""
+        """Whether the test ended so that another may follow in this process."""
         return self.stays and isinstance(self.outcome, Passed | Skipped)
 
     def park(self, left: list[str], is_clean: bool, imported: tuple[str, ...]) -> None:
-        """The process group is down, or is kept; the rank waits for what comes next.
+        """Send Waits: the process group is closed or kept, and the rank is idle.
 
         Args:
-            left: what the test has left behind, in words.
+            left: what the test has left behind, as text.
             is_clean: whether another test may follow.
             imported: the modules that the test has imported.
         """
         self._send(Waits(tuple(left), is_clean, torch_state.positions(), imported))
 
     def await_examples(self) -> None:
-        """All is ready for the first example of a property test."""
+        """Send Waits for the first example of a property test."""
         self.outcome = Passed()
         self._send(self._report(self.outcome, is_good=True))
         self.end_example()
@@ -288,7 +287,7 @@ class RankPipe:
         """Wait for the next example; None if there are no more.
 
         Raises:
-            SystemExit: if the rank shall leave.
+            SystemExit: if the rank must exit.
         """
         while (order := self._next_order()) is not None and not isinstance(order, Leave):
             if isinstance(order, RunExample):
@@ -297,8 +296,8 @@ class RankPipe:
             if isinstance(order, NoMoreExamples):
                 self.outcome = self.example = None
                 return None
-            # Else an answer that the example before has not waited for.
-        self.stays = False  # or the outcome of the last example would have it wait for a test
+            # Other messages are answers that the last example did not wait for.
+        self.stays = False  # otherwise the rank would wait for another test
         raise SystemExit(0)
 
     def _begin_example(self, order: RunExample) -> None:
@@ -311,34 +310,35 @@ class RankPipe:
         snapshot.begin()
 
     def end_example(self) -> None:
-        """The process group of the example is down, or is kept; the rank waits for the next one."""
+        """Send Waits for the next example: the process group is closed or kept."""
         remarks = Remarks() if self.example is None else self.example.remarks
         self._send(WaitsForExample(torch_state.positions(), remarks))
 
     def next_spec(self) -> LaunchSpec | None:
-        """Wait for the next test; None if the rank shall leave."""
+        """Wait for the next test; return None if the rank must exit."""
         while (order := self._next_order()) is not None and not isinstance(order, Leave):
             if isinstance(order, RunTest):
                 return order.spec
-            # Else an answer that the test before has not waited for.
+            # Other messages are answers that the last test did not wait for.
         return None
 
     def goodbye(self, imported: tuple[str, ...]) -> None:
-        """The process group is down and exit handlers have run; the process is about to exit."""
+        """Send Goodbye: the process group is closed and exit handlers have run."""
         self._send(Goodbye(imported))
 
     def send(self, text: object) -> None:
-        """For tests written against PyTorch's harness, which send a traceback as text."""
+        """Accept a traceback as text, as tests for PyTorch's harness send it."""
         message = str(text)
         self.report(Raised((Problem("Exception", message, message, is_assertion=False),)))
 
     def close(self) -> None:
-        """PyTorch's harness closes the pipe after the body; here it stays open until the exit."""
+        """Do nothing: PyTorch's harness closes the pipe after the body; here it stays open."""
 
     def _send(self, message: FromRank) -> None:
         if os.getpid() != self._pid:
-            return  # a fork that the test has made is not the rank, though it runs on as if it were
-        # The lock is for the listener's answers. If the parent has gone, so will this process.
+            return  # a fork that the test has made is not the rank
+        # The lock excludes the listener's answers. Errors are ignored: without a parent, the kernel
+        # ends this process.
         with self._sending:
             self._send_frames(frame(message))
 
@@ -351,15 +351,15 @@ class RankPipe:
             self._writer.send_frame(held + frames)
 
     def _end_if_cut_off(self) -> None:
-        """End this process, with a word on stderr, if the test has closed the channel."""
+        """End this process, with a message on stderr, if the test has closed the channel."""
         if not self._channel.is_intact:
-            with contextlib.suppress(OSError):  # it has closed stderr as well
+            with contextlib.suppress(OSError):  # the test has closed stderr, too
                 os.write(2, f"{lost_descriptors_message([self._channel])}\n".encode())
             os._exit(1)
 
 
 def _taken(take: Callable[[], Snapshot]) -> Snapshot | None:
-    """What this rank has called so far: its peers may be waiting for what it never called."""
+    """Return a snapshot, since peers may wait for collectives that this rank never called."""
     try:
         return take()
     except Exception:  # a test may have replaced anything we look at

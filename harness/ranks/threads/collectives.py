@@ -1,6 +1,6 @@
-"""One collective of thread ranks: all members bring their tensors, one of them does the work.
+"""Run one collective of thread ranks: all members bring their tensors, one does the work.
 
-In the place of torch's `multi_threaded_pg.Collective` (torch 2.13), in which an error in the work
+It replaces torch's `multi_threaded_pg.Collective` (torch 2.13), in which an error in the work
 reaches only the rank that does it, and every other rank waits until the end of the test.
 """
 
@@ -16,7 +16,7 @@ from harness.diagnosis.waits import registered
 from harness.model.evidence import Waiting
 from harness.ranks.threads.ledger import TERMINATED
 
-# The member, by its rank in the group, whose thread does the work for all, as in torch's class.
+# The group rank whose thread does the work for all members, as in torch's class.
 WORKER = 0
 
 
@@ -28,11 +28,11 @@ class WorkFailedError(Exception):
         self.error = error
 
     def as_error(self, op: str, rank: int) -> Exception:
-        """The error for a member that has not done the work, of the same type where possible.
+        """Return the error for another member, of the same type if possible.
 
         Args:
             op: the collective.
-            rank: the rank that did the work, as numbered in the world.
+            rank: the rank in the world that did the work.
         """
         text = f"{op} failed on rank {rank}: {self.error}"
         try:
@@ -76,7 +76,7 @@ class ThreadCollective:
         self._done = threading.Condition(lock)
 
     def join(self, rank: int, data: Any) -> Any:
-        """Bring this member's tensors, and return when the collective is done.
+        """Contribute this member's tensors; return when the collective is done.
 
         Args:
             rank: the member's rank in the group.
@@ -107,7 +107,7 @@ class ThreadCollective:
         return torchs.ret_work(data)
 
     def release(self) -> None:
-        """Let the members that wait see whether they must end."""
+        """Wake the waiting members, so that they check whether they must end."""
         with self._all_came:
             self._all_came.notify_all()
             self._done.notify_all()
@@ -125,7 +125,7 @@ class ThreadCollective:
             self._error = error
             raise
         finally:
-            # In this order: a member that goes on may begin the group's next collective at once.
+            # First prepare the next collective: a released member may begin it at once.
             self._on_done()
             with self._done:
                 self._is_done = True

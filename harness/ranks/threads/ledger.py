@@ -1,7 +1,8 @@
-"""What the thread ranks of a world have called on their process groups, and where they part.
+"""Record the collectives of thread ranks, and detect where ranks diverge.
 
-torch's process group of threads takes whatever the first rank calls for what all of them call. Here
-every call is written down first, and the rank whose call is another than its peers' is told so.
+torch's process group of threads (torch 2.13) does not compare the calls of its ranks: it runs what
+the first rank calls. Here every call is recorded first, and a rank whose call differs from those of
+its peers gets an error.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from harness.model.errors import MismatchedCollectivesError
 from harness.model.evidence import Collective, Group, Stack
 from harness.model.timeline import CollectiveSpan
 
-#: With what torch's group of threads ends a thread whose peer has failed, as SystemExit's code.
+#: The SystemExit code with which torch's group of threads ends a thread whose peer has failed.
 TERMINATED = "Test termination event occurs."
 
-# As many as a timeline could show, and of these the report of a failure.
+# How many calls to keep per rank, for a timeline; and how many of these a failure report shows.
 _KEPT, _REPORTED = 200, 20
 
 
@@ -31,8 +32,8 @@ class Call:
     Attributes:
         op: the operation: `all_reduce`.
         sizes, dtypes: of the tensors that the rank brings.
-        detail: what else must be the same on every rank, as text: the reduction, the root.
-        same: what of the sizes must be the same on every rank too.
+        detail: other options that must be equal on every rank, as text: the reduction, the root.
+        same: what of the sizes must be equal on every rank, too.
     """
 
     op: str
@@ -43,7 +44,7 @@ class Call:
 
     @property
     def agreed(self) -> Hashable:
-        """What must be the same on every rank of the group."""
+        """Return what must be equal on every rank of the group."""
         return self.op, self.detail, self.dtypes, self.same
 
     def __str__(self) -> str:
@@ -60,15 +61,25 @@ class _Entry:
 
 @dataclass
 class _Round:
-    """One collective of a group: who has come to it, and with what."""
+    """One collective of a group: the ranks that have called it, and their calls."""
 
     rank: int
     call: Call
     came: set[int] = field(default_factory=set)
 
 
+# States of a round, the collective with one number in one group:
+#
+#   absent   no rank has called it
+#   open     begin(): some ranks have; each new call is compared with the first
+#   broken   a call differs: begin() raises in that rank; its peers wait until they are released
+#   done     every member has called it
+#
+# An entry, one rank's call in a round, is pending from begin() to end().
+
+
 class Ledger:
-    """The calls of all ranks of one world. May be used from all of their threads."""
+    """The calls of all ranks of one world. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,11 +90,11 @@ class Ledger:
         self.groups: dict[str, Group] = {}
 
     def open(self, number: int, name: str, group: Group) -> None:
-        """Note that a group is used.
+        """Record a new group.
 
         Args:
-            number: what distinguishes it from all others.
-            name: torch's name for it, which may be that of a group before it.
+            number: the unique number of the group.
+            name: torch's name for it, which an earlier group may have had.
             group: its members and description.
         """
         with self._lock:
@@ -92,16 +103,16 @@ class Ledger:
                 self.groups[self._labels[number]] = group
 
     def begin(self, number: int, rank: int, call: Call, frames: Stack) -> _Entry:
-        """Note that a rank calls a collective; returns what `end` takes.
+        """Record that a rank calls a collective; return the entry for `end`.
 
         Args:
-            number: of the group.
-            rank: the rank, as numbered in the world.
-            call: what it calls.
-            frames: from where, innermost first.
+            number: the number of the group.
+            rank: the rank in the world.
+            call: the call.
+            frames: the calling frames, innermost first.
 
         Raises:
-            MismatchedCollectivesError: if a peer has called something else in its place.
+            MismatchedCollectivesError: if a peer has called another collective instead.
         """
         with self._lock:
             name = self._labels[number]
@@ -137,13 +148,13 @@ class Ledger:
         return name if description in UNDESCRIBED else description
 
     def end(self, entry: _Entry) -> None:
-        """Note that a collective has been completed on the rank that began it."""
+        """Record that a collective has completed on the rank that called it."""
         with self._lock:
             entry.collective = replace(entry.collective, pending=False)
             entry.ended_s = now()
 
     def history(self, rank: int) -> tuple[Collective, ...]:
-        """The last collectives that a rank has called, in order."""
+        """Return the last collectives that a rank has called, in order."""
         with self._lock:
             return tuple(
                 replace(entry.collective, waited_s=now() - entry.issued_s)
@@ -151,7 +162,7 @@ class Ledger:
             )
 
     def spans(self, rank: int) -> tuple[CollectiveSpan, ...]:
-        """The same, more of them, over time."""
+        """Return the last collectives of a rank with their times, for a timeline."""
         with self._lock:
             return tuple(self._span(entry) for entry in self._entries.get(rank, ()))
 

@@ -1,4 +1,4 @@
-"""One rank as a thread: it runs the body, and keeps what becomes of it."""
+"""One rank as a thread: run the body and keep its outcome."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _GOOD = (Passed, Skipped)
 
 
 class World(Protocol):
-    """What a rank needs of its world, which is a `ThreadWorld`.
+    """The part of `ThreadWorld` that a rank uses.
 
     Attributes:
         groups: the process groups of the world's ranks.
-        news: takes the number of each rank that has come to its end.
+        news: a queue that gets the number of each rank that has ended.
     """
 
     groups: ThreadedGroups
@@ -61,7 +61,7 @@ class World(Protocol):
 
 
 class RankEnded(SystemExit):
-    """Put into a thread that has to end."""
+    """Raised asynchronously in a thread that must end."""
 
 
 class RankThread(threading.Thread):
@@ -93,7 +93,7 @@ class RankThread(threading.Thread):
         self._is_preliminary = False
 
     def seed(self) -> None:
-        """Start the rank's random generators, which are its own, from the run's seed.
+        """Seed the rank's own random generators from the run's seed.
 
         PyTorch's thread ranks share one generator, so no two of them draw the same, and some of its
         tests rely on it: under --torch-checkout, each rank has another seed.
@@ -102,35 +102,35 @@ class RankThread(threading.Thread):
         self._generators.seed(settings.SEED.value() + own)
 
     def report(self, outcome: Outcome) -> None:
-        """Say what became of the body. What goes wrong afterwards still counts."""
+        """Report the outcome of the body. A later failure still counts."""
         self.progress.enter(EXIT)
         with self._lock:
             self._take(outcome)
             self._is_preliminary = False
 
     def fails(self, problem: Problem) -> None:
-        """The body goes no further: keep why, and tell the peers not to wait for this rank."""
+        """Record the problem that ended the body, and stop peers from waiting for this rank."""
         with self._lock:
             self._is_preliminary = self._take(outcome_of_problems((problem,)))
         self._world.leaves(self.rank)
         self._world.let_go()
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        """Wait for all ranks to come here, and learn what each has brought."""
+        """Wait until all ranks call this; return the value of each, by rank."""
         return self._world.meet(self.rank, label, value)
 
     def report_expectation(self, expectation: Expectation) -> None:
-        """The body has produced a text where it expects one, and texts are accepted."""
+        """Report a text that the body has produced in accept mode."""
         self.expectations.append(expectation)
 
     def blame(self, outcome: TimedOut | Deadlocked) -> None:
-        """The rank, which still runs, has taken too long."""
+        """Set the outcome of a rank that still runs after the time limit or in a deadlock."""
         with self._lock:
             if not self.done:
                 self._take(outcome)
 
     def _take(self, outcome: Outcome) -> bool:
-        """Make it the outcome, unless something has gone wrong before; whether it is now."""
+        """Set the outcome unless a worse one is set; return whether it was set."""
         completes = self._is_preliminary and isinstance(outcome, Failed | Raised)
         is_first = self.outcome is None
         is_worse = isinstance(self.outcome, _GOOD) and not isinstance(outcome, _GOOD)
@@ -162,7 +162,7 @@ class RankThread(threading.Thread):
 
 
 def _outcome_of(error: BaseException) -> Outcome:
-    """What a rank comes to that this exception has ended."""
+    """Return the outcome of a rank that this exception has ended."""
     if isinstance(error, unittest.SkipTest):
         return Skipped(str(error))
     if (skip := skip_of(error)) is not None:
@@ -179,7 +179,7 @@ def _outcome_of(error: BaseException) -> Outcome:
 
 
 def current_rank() -> RankThread:
-    """The rank that the calling thread is. Raises RuntimeError in any other thread."""
+    """Return the rank of the calling thread. Raises RuntimeError in any other thread."""
     thread = threading.current_thread()
     if not isinstance(thread, RankThread):
         raise RuntimeError(f"the thread {thread.name!r} is no rank of a test")  # noqa: TRY004

@@ -1,8 +1,8 @@
-"""Has torch's operators draw from a generator of the calling thread's own.
+"""Have torch's operators draw from the calling thread's own generator.
 
 Of all that torch marks as `nondeterministic_seeded`, only the operators whose kernel for the CPU
-takes a generator do draw; the rest (dropout, `nn.init`, `torch.rand`, an LSTM) is made of them. So
-each of these comes by a kernel here, which hands it the generator of the thread that calls it.
+takes a generator do draw; the rest (dropout, `nn.init`, `torch.rand`, an LSTM) call these. So this
+module registers a kernel for each of them, which passes the generator of the calling thread.
 
 The kernels stand at torch's dispatch key BackendSelect, the last before the CPU's. It lies below
 autograd, tracing, compilation, dispatch modes and tensor subclasses: none of them can notice.
@@ -29,7 +29,7 @@ _DEFAULTS_ADDRESS = DEFAULT._cdata  # type: ignore[attr-defined]
 
 @cache
 def redirect(own_generator: Callable[[], torch.Generator | None]) -> object:
-    """Have the operators draw from what the function returns; where that is None, as ever.
+    """Have the operators draw from what the function returns, or from the default if None.
 
     Once for the life of the process: while another thread may be in a kernel, it cannot be taken
     away. Where there is no generator of one's own, a draw takes some microseconds more.
@@ -44,7 +44,7 @@ def redirect(own_generator: Callable[[], torch.Generator | None]) -> object:
 
 
 def operators_that_draw() -> Iterator[tuple[Any, int]]:
-    """Each with the position of the generator in its arguments."""
+    """Yield each operator with the position of the generator in its arguments."""
     for name in _C._dispatch_get_registrations_for_dispatch_key("CPU"):
         packet, _, overload = name.partition(".")
         if not packet.startswith("aten::"):
@@ -56,7 +56,7 @@ def operators_that_draw() -> Iterator[tuple[Any, int]]:
 
 
 def _is_default(generator: Any) -> bool:
-    """Functions such as `random_split` have it as the default of an argument of theirs."""
+    """Whether it is torch's default generator, which `random_split` and others pass explicitly."""
     # What comes here from a call is another Python object for the same generator.
     return bool(generator._cdata == _DEFAULTS_ADDRESS)
 

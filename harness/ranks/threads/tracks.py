@@ -1,4 +1,4 @@
-"""From thread ranks that have run a test to their tracks in a timeline."""
+"""Make the timeline tracks of thread ranks that have run a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.ranks.watch.tracks import Endings
 
 @contextlib.contextmanager
 def recording_tracks(world: ThreadWorld, test: str = "") -> Iterator[None]:
-    """Leave the tracks of the ranks, however the block inside ends, if timelines are wanted.
+    """Record the tracks of the ranks when the block ends, if timelines are on.
 
     Args:
         world: the ranks.

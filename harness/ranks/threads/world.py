@@ -1,8 +1,8 @@
-"""The ranks of one test as threads of this process: started, watched, let go, reported.
+"""Run the ranks of one test as threads of this process.
 
-A thread cannot be killed. One that waits in a collective is let go, one that runs Python code has
-an exception put into it; what still runs then is left behind as a daemon, which keeps no process
-alive.
+A thread cannot be killed. To end one that waits in a collective, the world releases it; in one that
+runs Python code, the world raises an exception. A thread that still runs then is left behind. It is
+a daemon, so it does not keep the process alive.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from harness.ranks.threads.rank import RankEnded, RankThread
 from harness.ranks.watch import where
 from harness.ranks.watch.meetings import Meetings
 
-# After the first fault, what peers may take to come to an end by themselves.
+# After the first fault, how long peers may take to end by themselves.
 _PEER_GRACE_S = 2.0
-# After an exception has been put into them.
+# How long threads may take to end after an exception was raised in them.
 _END_GRACE_S = 1.0
 
 
@@ -77,11 +77,11 @@ class ThreadWorld:
             thread.start()
 
     def wait(self, limit_s: float, deadlock_s: float) -> tuple[RankReport, ...]:
-        """See all ranks to their ends, and report them.
+        """Wait until all ranks have ended, or end them; return their reports.
 
         Args:
-            limit_s: seconds that the bodies may take, from the start.
-            deadlock_s: for how long the world must be seen stuck; 0 for not looking.
+            limit_s: time limit for the bodies, in seconds from the start.
+            deadlock_s: for how long the world must look stuck; 0 turns deadlock detection off.
         """
         body, watch = Deadline(self._began_s + limit_s), _Watch(self, deadlock_s)
         while self.running() and self._at_fault is None:
@@ -96,14 +96,14 @@ class ThreadWorld:
         return self.reports()
 
     def reports(self) -> tuple[RankReport, ...]:
-        """All that is known of the ranks by now."""
+        """Return all that is known about the ranks by now."""
         snapshots = self._at_fault or {}
         return tuple(_report(thread, snapshots.get(thread.rank)) for thread in self.threads)
 
     def meet(self, rank: int, label: str, value: str = "") -> tuple[str, ...]:
-        """Wait for all ranks to come here, and learn what each has brought; see `RankPipe.meet`."""
+        """Wait until all ranks call this; return the value of each; see `RankPipe.meet`."""
         with self._answered:
-            self._answers.pop(rank, None)  # of a meeting that an exception has ended
+            self._answers.pop(rank, None)  # of a meeting that an exception has interrupted
             self._tell(self._meetings.arrive(rank, label, value))
             with registered(Waiting("meeting", label), lambda: rank in self._answers):
                 self._answered.wait_for(lambda: rank in self._answers)
@@ -113,7 +113,7 @@ class ThreadWorld:
         return answer.all_values
 
     def leaves(self, rank: int) -> None:
-        """A rank will come to no more meetings."""
+        """Record that a rank will arrive at no more meetings."""
         with self._answered:
             self._tell(self._meetings.leave(rank))
 
@@ -122,7 +122,7 @@ class ThreadWorld:
         self._answered.notify_all()
 
     def let_go(self) -> None:
-        """Keep in mind where every rank is, then let go those that wait in a collective."""
+        """Record where every rank is, then release those that wait in a collective."""
         with self._lock:
             if self._at_fault is None:
                 self._at_fault = self.snapshots()
@@ -131,7 +131,7 @@ class ThreadWorld:
             self._tell(self._meetings.cancel("the test is being ended"))
 
     def end(self) -> None:
-        """End what still runs, as far as that can be done; a second call does nothing."""
+        """End the threads that still run, as far as possible; a second call does nothing."""
         if self._ended:
             return
         self._ended = True
@@ -145,18 +145,18 @@ class ThreadWorld:
         self._undo.close()
 
     def status_text(self, limit_s: float) -> str:
-        """Where every rank is, as text; asked for by another thread."""
+        """Return where every rank is, as text; the status thread calls this."""
         taken = self.snapshots()
         return table([_position(thread, taken[thread.rank]) for thread in self.threads])
 
     def snapshots(self) -> dict[int, Snapshot]:
-        """Where every rank is, and what it has called."""
+        """Return a snapshot of every rank."""
         groups = dict(self.groups.ledger.groups)
         return {t.rank: replace(self._snapshot(t), groups=groups) for t in self.threads}
 
     def _snapshot(self, thread: RankThread) -> Snapshot:
-        # In this order: a rank that registers its wait has written down its call before, so that
-        # no snapshot has a rank wait for a collective that it is not known to have called.
+        # The order matters. A rank records its call before it registers its wait. Reading the wait
+        # first ensures that the call of every wait in a snapshot is recorded in it.
         waiting = wait_of(thread)
         return take_of_thread(thread, self.groups.ledger.history(thread.rank), waiting)
 
@@ -173,7 +173,7 @@ class ThreadWorld:
             self._await_news(deadline)
 
     def _await_news(self, deadline: Deadline) -> None:
-        """Return when a rank has come to its end, or at the deadline."""
+        """Wait until a rank has ended, or the deadline."""
         try:
             self.news.get(timeout=deadline.remaining_s())
         except queue.Empty:
@@ -181,7 +181,7 @@ class ThreadWorld:
 
 
 class _Watch:
-    """Notices that no rank can go on: two looks, the confirmation time apart, see the same."""
+    """Detects a deadlock: two looks, the confirmation time apart, find the same stuck state."""
 
     def __init__(self, world: ThreadWorld, confirm_s: float) -> None:
         self._world = world
@@ -190,7 +190,7 @@ class _Watch:
         self.deadline = Deadline.after(confirm_s) if confirm_s else NEVER
 
     def is_stuck(self, remaining_s: float) -> bool:
-        """Look, if it is time to.
+        """Look if it is due; return True once the world is certainly stuck.
 
         Args:
             remaining_s: seconds until the test times out anyway.
@@ -222,6 +222,6 @@ def _report(thread: RankThread, snapshot: Snapshot | None) -> RankReport:
 
 
 def _interrupt(thread: threading.Thread) -> None:
-    """Have the thread raise RankEnded as soon as it runs Python code again."""
+    """Raise RankEnded in the thread as soon as it runs Python code again."""
     identity = ctypes.c_ulong(thread.ident or 0)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(RankEnded))

@@ -1,7 +1,7 @@
-"""How the processes of a given world find each other: by torchrun's store, then by connections.
+"""Assemble torchrun's world at rank 0: wait until all other processes have joined.
 
-Rank 0 takes connections, and says in the store where; every other process connects to it. Nobody
-takes part before all have come, and all have been started with the same tests, options and code.
+Rank 0 listens and publishes its address in torchrun's store; every other process connects to it.
+The run starts once all have joined with the same tests, options and code.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from harness.ranks.torchrun.rendezvous import Board, JoinRequest, join_request_f
 from harness.ranks.torchrun.socket_user import is_loopback, user_of_listener
 from harness.ranks.torchrun.world_secret import WorldSecret
 
-# How often rank 0 says anew where it is.
+# How often rank 0 publishes its address again, in case another user has overwritten it.
 _ANNOUNCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One process of the given world.
+    """One process of torchrun's world.
 
     Attributes:
-        rank: its rank in the given world.
+        rank: its rank in that world.
         local_rank: its number on its host.
         group: the number of its host.
         host: the host's name, with its address where two hosts have the same name.
-        system: what is the same for processes that share a clock and process ids.
+        system: equal for processes that share a clock and process ids.
         pid: its process.
         devices: how many devices (GPUs) it sees.
-        visible: which of the host's these are, if it has been told.
+        visible: its CUDA_VISIBLE_DEVICES; empty if unset.
     """
 
     rank: int
@@ -62,13 +62,13 @@ class Member:
 
 
 class Gathering:
-    """Rank 0 waits for all others.
+    """Waits, at rank 0, for all other processes.
 
     Args:
-        place: rank 0's.
-        own: what it says of itself.
-        board: where the others look.
-        secret: what they have to know.
+        place: rank 0's place.
+        own: rank 0's own join request.
+        board: where the others look up the address.
+        secret: the secret of the world.
     """
 
     def __init__(
@@ -83,18 +83,18 @@ class Gathering:
         self._rejected = RejectedConnections()
 
     def gather(self, deadline: Deadline, limit_s: float) -> tuple[list[Member], dict[int, Link]]:
-        """Wait until all have come.
+        """Wait until all processes have joined.
 
         Args:
-            deadline: until when.
-            limit_s: how long that is, for the message.
+            deadline: when to give up.
+            limit_s: the time limit, for the message.
 
         Returns:
             all processes, by rank; the connections to all but rank 0.
 
         Raises:
-            StartError: if some have not come by then; the others have been told.
-            UsageError: if some have been started otherwise than rank 0; all have been told.
+            StartError: if some have not joined in time. The others get the same message.
+            UsageError: if some were started differently from rank 0. All get the same message.
         """
         listener, addresses = self._listen()
         admission = Admission(listener, self._secret, claim_of(self._place))
@@ -128,7 +128,7 @@ class Gathering:
                 self._give_up(StartError(self._missing(limit_s)))
 
     def _listen(self) -> tuple[socket.socket, list[str]]:
-        """A socket that takes connections, and the addresses at which others find it."""
+        """Return the listening socket, and the addresses at which others reach it."""
         address = _address_to_listen_at(self._place)
         port = self._board.port
         try:
@@ -167,8 +167,8 @@ class Gathering:
         self._join_requests[join_request.rank], self._links[join_request.rank] = join_request, link
 
     def _refuse(self, link: Link, why: str) -> NoReturn:
-        """There can be no world with this process in it."""
-        self._links[-1] = link  # so that it is told, too
+        """Give up, since this process does not fit into the world."""
+        self._links[-1] = link  # so that it gets the message, too
         self._give_up(UsageError(why))
 
     def _give_up(self, error: StartError | UsageError) -> NoReturn:
@@ -181,16 +181,17 @@ class Gathering:
         size, per_host = self._place.world_size, self._place.local_world_size
         missing = [rank for rank in range(size) if rank not in self._join_requests]
         nodes = sorted({rank // per_host for rank in missing}) if per_host else []
-        where = f", of node {', '.join(map(str, nodes))}" if nodes and nodes != [0] else ""
+        word = "node" if len(nodes) == 1 else "nodes"
+        where = f" ({word} {', '.join(map(str, nodes))})" if nodes and nodes != [0] else ""
         hosts = sorted({join_request.host for join_request in self._join_requests.values()})
         return (
-            f"{rank_list(missing)} of {size}{where}: not come within {limit_s:g} s "
-            f"(HARNESS_ASSEMBLY_TIMEOUT); {rank_list(sorted(self._join_requests))} came, on "
-            f"{', '.join(hosts)}: see what was printed where the others were to start"
+            f"{rank_list(missing)} of {size}{where} did not join within {limit_s:g} s "
+            f"(HARNESS_ASSEMBLY_TIMEOUT); {rank_list(sorted(self._join_requests))} joined, on "
+            f"{', '.join(hosts)}: check the output where the others were started"
         )
 
     def _differences(self) -> str:
-        """What some have been started with otherwise than rank 0; empty if nothing."""
+        """Return how some processes were started differently from rank 0; empty if none."""
         found: dict[str, list[int]] = {}
         for rank, join_request in sorted(self._join_requests.items()):
             for what, value in self._own.identity.items():
@@ -237,7 +238,7 @@ class Gathering:
 
 
 def _address_to_listen_at(place: TorchrunPlace) -> str:
-    """The one address of this host that the others use, as far as that can be known."""
+    """Return the one address of this host that the others use, or the wildcard if unknown."""
     if place.is_on_one_host:
         return LOOPBACK
     towards = _address_towards(place)
@@ -245,12 +246,12 @@ def _address_to_listen_at(place: TorchrunPlace) -> str:
         return towards
     if place.master_addr == "localhost" or is_loopback(place.master_addr):
         return LOOPBACK
-    # Hosts of Debian have their own name for a loopback address, which other hosts do not.
+    # On Debian, a host's own name resolves to a loopback address (127.0.1.1) on that host only.
     return links.ANY_ADDRESS
 
 
 def _own_addresses(place: TorchrunPlace) -> list[str]:
-    """The addresses at which other hosts may find this one, the most likely first."""
+    """Return the addresses at which other hosts may reach this one, the most likely first."""
     found = [_address_towards(place)] if place.master_addr else []
     for addresses in psutil.net_if_addrs().values():
         found += [a.address for a in addresses if a.family == socket.AF_INET]
@@ -259,8 +260,10 @@ def _own_addresses(place: TorchrunPlace) -> list[str]:
 
 
 def _address_towards(place: TorchrunPlace) -> str:
-    """This host's address on the way to the store's host; empty if there is no way."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # nothing is sent
+    """Return this host's address on the route to the store's host; empty if there is no route."""
+    with socket.socket(
+        socket.AF_INET, socket.SOCK_DGRAM
+    ) as probe:  # connect() on UDP sends nothing
         try:
             probe.connect((place.master_addr, place.master_port))
         except OSError:
@@ -269,7 +272,7 @@ def _address_towards(place: TorchrunPlace) -> str:
 
 
 def interface_of(address: str) -> str:
-    """The network interface that has an address of this host; empty if none has."""
+    """Return the network interface with this address; empty if there is none."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(a.address == address for a in addresses):
             return name
@@ -277,6 +280,6 @@ def interface_of(address: str) -> str:
 
 
 def deadline_of_assembly() -> tuple[Deadline, float]:
-    """Until when all have to come, and how long that is."""
+    """Return the deadline by which all must have joined, and the time limit in seconds."""
     limit_s = settings.ASSEMBLY_TIMEOUT_S.value()
     return Deadline.after(limit_s), limit_s

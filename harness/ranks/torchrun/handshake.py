@@ -1,14 +1,13 @@
-"""How two processes of a given world prove to each other that they know its secret.
+"""Prove, between two of torchrun's processes, that both know the world's secret.
 
-The joining rank connects and says which rank of which world it is, with a random challenge. Rank 0
-answers with a challenge of its own and the proof for the first one. Only then does the joining rank
-give the proof for the second one. A proof is an HMAC-SHA256 under the secret over everything that
-was said before, and over the role of the one that gives it: a proof that was recorded, or that is
-sent back to where it came from, proves nothing. All parts have fixed sizes, so nothing that a
-stranger sends is parsed or waited for beyond them.
+The joining rank connects and sends its rank, its world and a random challenge. Rank 0 answers with
+its own challenge and the proof for the first one. Only then does the joining rank send the proof
+for the second one. A proof is an HMAC-SHA256 with the secret over everything sent before and over
+the sender's role. So a replayed or reflected proof is worthless. All parts have fixed sizes:
+nothing from a stranger is parsed, and no more bytes are awaited.
 
-From both challenges come the keys under which each frame after that carries an HMAC of its own,
-with its number: nobody in between can change, add, repeat or drop one unnoticed.
+Both challenges yield the keys for the HMACs of all later frames. Each covers the frame's number, so
+nobody in between can change, add, repeat or drop a frame unnoticed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from harness.ranks.descriptors import readable
 from harness.ranks.torchrun.socket_user import user_of_far_end
 from harness.ranks.torchrun.world_secret import WorldSecret
 
-#: How long the whole of it may take. The other side has nothing to compute that takes time.
+#: Time limit for the whole handshake, which needs milliseconds.
 HANDSHAKE_S = 20.0
 
 _MAGIC = b"harness\x01"
@@ -37,24 +36,24 @@ _HELLO = struct.Struct("!8sII32s32s")
 _ANSWER = struct.Struct("!8s32s32s")
 PROOF_SIZE = 32
 
-# What each proof, or key, is for: none is good for anything else.
+# The purpose of each proof or key, part of its HMAC, so that none is valid for another purpose.
 _OF_RANK_0, _OF_JOINING = b"rank 0 proves itself\0", b"a joining rank proves itself\0"
 _FROM_RANK_0, _TO_RANK_0 = b"key of frames from rank 0\0", b"key of frames to rank 0\0"
 
 
 class NotProvenError(Exception):
-    """The other side has not proved that it belongs to this world. The message says what it did."""
+    """The other side has not proved that it belongs to this world; the message says why."""
 
 
 class NoAnswerError(NotProvenError):
-    """The other side has hung up, or said nothing in time, which a process that ends does too."""
+    """The other side closed the connection or sent too little, as an ending process does."""
 
 
 class FrameMac:
-    """Makes the marks of the frames in one direction of one connection, or those to expect.
+    """Computes the MACs of all frames in one direction of a connection, in order.
 
     Args:
-        key: of this direction of this connection.
+        key: the key of this direction.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -62,7 +61,7 @@ class FrameMac:
         self._count = 0
 
     def __call__(self, body: bytes) -> bytes:
-        """The mark of the next frame, with this body."""
+        """Return the MAC of the next frame, which has this body."""
         number = self._count.to_bytes(8, "big")
         self._count += 1
         return hmac.digest(self._key, number + body, "sha256")
@@ -70,7 +69,7 @@ class FrameMac:
 
 @dataclass(frozen=True)
 class LinkMacs:
-    """The marks of the frames of a connection that has been proved."""
+    """The MACs for both directions of a connection."""
 
     sent: FrameMac
     received: FrameMac
@@ -78,10 +77,10 @@ class LinkMacs:
 
 @dataclass(frozen=True)
 class Claim:
-    """Who a joining rank says it is.
+    """The identity that a joining rank claims.
 
     Attributes:
-        rank, world_size: of it.
+        rank, world_size: its RANK and WORLD_SIZE.
         run: a digest of the run's name.
     """
 
@@ -91,23 +90,23 @@ class Claim:
 
 
 def claim_of(place: TorchrunPlace) -> Claim:
-    """Return who this process is."""
+    """Return the claim of this process."""
     name = f"{place.run_id}\0{place.restart_count}"
     run = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return Claim(place.rank, place.world_size, run)
 
 
 class Caller:
-    """At rank 0, a connection whose other end has still to prove itself. It is never waited for.
+    """A connection at rank 0 whose other end has not proved itself yet. It never blocks.
 
     Args:
         sock: the connection.
         address: where it comes from.
-        secret: of the world.
+        secret: the secret of the world.
 
     Attributes:
-        user: whose process is at the other end, if that is on this host and known.
-        deadline: until when it must have proved itself.
+        user: the user id of the other end, if it is on this host and known.
+        deadline: when the proof must be complete.
     """
 
     def __init__(self, sock: socket.socket, address: str, secret: WorldSecret) -> None:
@@ -121,10 +120,10 @@ class Caller:
         self._transcript = b""
 
     def advance(self) -> tuple[Claim, LinkMacs] | None:
-        """Take what has come; return what has been proved, None as long as more is to come.
+        """Read what has arrived; return the proven claim, or None if more is needed.
 
         Raises:
-            NotProvenError: if nothing will be proved.
+            NotProvenError: if the proof is wrong or late.
         """
         if not self._transcript:
             if not self._receive(_HELLO.size):
@@ -153,12 +152,12 @@ class Caller:
             sent = self.sock.send(answer)
         except OSError as error:
             raise NoAnswerError("hung up") from error
-        if sent < len(answer):  # into an empty buffer
+        if sent < len(answer):  # the send buffer is empty, so it has room
             raise NotProvenError("took no answer")
         self._transcript = self._heard + answer
 
     def _receive(self, size: int) -> bool:
-        """Take no more than up to so many bytes in all; whether they are complete."""
+        """Read up to `size` bytes in total; return whether they are complete."""
         while len(self._heard) < size:
             if self.deadline.expired:
                 raise NoAnswerError(f"proved nothing within {HANDSHAKE_S:g} s")
@@ -177,17 +176,17 @@ class Caller:
 
 
 def prove(sock: socket.socket, secret: WorldSecret, claim: Claim, deadline: Deadline) -> LinkMacs:
-    """As a joining rank, have rank 0 prove itself, and then prove oneself.
+    """Verify rank 0's proof, then send this process's own.
 
     Args:
         sock: the connection to what may be rank 0.
-        secret: of the world.
-        claim: who this process is.
-        deadline: until when.
+        secret: the secret of the world.
+        claim: the claim of this process.
+        deadline: when to give up.
 
     Raises:
-        NoAnswerError: if the other side has hung up or said too little.
-        NotProvenError: if what it said proves nothing.
+        NoAnswerError: if the other side closed the connection or sent too little.
+        NotProvenError: if its proof is wrong.
     """
     sock.setblocking(False)
     hello = _HELLO.pack(
@@ -240,12 +239,12 @@ _NOTE = b"a note in torchrun's store\0"
 
 
 def signed(secret: WorldSecret, name: str, text: str) -> str:
-    """A text with a proof that a process of the world wrote it under this name."""
+    """Return the text with a signature of a process of this world for this name."""
     return f"{_signature(secret, name, text)} {text}"
 
 
 def unsigned(secret: WorldSecret, name: str, data: bytes) -> str | None:
-    """The text that `signed` has made the data of; None if it has not."""
+    """Return the text in data that `signed` has made; None for any other data."""
     signature, _, text = data.decode("utf-8", "replace").partition(" ")
     expected = _signature(secret, name, text)
     return text if hmac.compare_digest(expected.encode(), signature.encode()) else None

@@ -1,7 +1,7 @@
-"""What the processes of a given world say to each other: each kind of message with its parts.
+"""Define the messages between torchrun's processes, and validate them.
 
-Both sides check what they hear against these tables, so that a process of another version, or one
-that is broken, is named in a sentence instead of breaking the one that hears it.
+Both sides check what they receive against these tables. So a process of another version, or a
+broken one, leads to one clear sentence instead of an exception somewhere in the receiver.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.ranks.channel import Message
 
-# Beyond any time on any clock, and not above it as "not a number" is not either.
+# Longer than any time on any clock. NaN fails the comparison with it, too.
 _LONGEST_S = 1e15
 
 _Rule = Callable[[Any], bool]
@@ -72,7 +72,7 @@ def _anything(value: object) -> bool:
 _said_by_a_rank = _parts({"kind": _text})
 _world, _number, _signal = _whole(1), _whole(1), _whole(1, 64)
 
-#: What rank 0 says to a process that keeps a rank.
+#: Messages from rank 0 to an agent.
 FROM_RANK_0: Kinds = {
     "start": {"world": _world, "rank": _whole(0), "message": _parts({"method": _text})},
     "again": {"world": _world, "message": _data},
@@ -88,7 +88,7 @@ FROM_RANK_0: Kinds = {
     "leave": {"code": _whole(0, 255)},
 }
 
-#: What such a process says to rank 0.
+#: Messages from an agent to rank 0.
 TO_RANK_0: Kinds = {
     "rank": {"world": _world, "message": _said_by_a_rank},
     "started": {"world": _world, "pid": _whole(1)},
@@ -110,7 +110,7 @@ def _is_log(value: object) -> bool:
 _look = _parts({"state": _text, "written": _text, "native": _all(_text)})
 _leftover = _just({"pid": _whole(1), "command": _text, "rank": _or_none(_whole(0))})
 
-#: What it answers to each kind of question; nothing ({}) of a world that it has no more.
+#: Answers of an agent to each kind of question; {} about a world that it has closed.
 ANSWERS: Mapping[str, _Rule] = {
     "clock": _seconds,
     "look": lambda value: value == {} or _look(value),
@@ -120,7 +120,7 @@ ANSWERS: Mapping[str, _Rule] = {
 
 
 def fault_of(message: Message, kinds: Kinds) -> str:
-    """Say what is wrong with a message; empty if it is one of these kinds with all its parts."""
+    """Return what is wrong with a message; empty if it is valid."""
     rules = kinds.get(message["kind"])
     if rules is None:
         return f"a message of the unknown kind {message['kind']!r:.100}"

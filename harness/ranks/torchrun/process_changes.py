@@ -1,7 +1,7 @@
-"""What surrounds a process, and what has changed of it since, so that another can change likewise.
+"""Apply changes of rank 0's environment, folder and sys.path to the other processes.
 
-The processes of a given world each have their own environment, folder and path, which differ from
-host to host. What a test changes of rank 0's is changed in the others before they run it.
+These differ from host to host, so they cannot be copied. Instead, rank 0 sends what has changed
+since the start of the run, and the others change the same before they run a test.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Of one process at one moment.
+    """The environment, folder and sys.path of a process at one moment.
 
     Attributes:
         environ: its environment.
         cwd: its current folder.
-        sys_path: where it looks for modules.
+        sys_path: its `sys.path`.
     """
 
     environ: Mapping[str, str]
@@ -29,11 +29,11 @@ class Surroundings:
 
     @classmethod
     def now(cls) -> Surroundings:
-        """Those of this process."""
+        """Return those of this process."""
         return cls(dict(os.environ), os.getcwd(), tuple(entry or os.getcwd() for entry in sys.path))
 
     def changes_to(self, other: Surroundings) -> dict[str, Any]:
-        """What is different in the other ones, as data that JSON can carry."""
+        """Return what is different in `other`, as JSON data."""
         gone = [name for name in self.environ if name not in other.environ]
         changed = {k: v for k, v in other.environ.items() if self.environ.get(k) != v}
         return {
@@ -44,17 +44,17 @@ class Surroundings:
         }
 
     def _entry(self, path: str) -> int | list[str]:
-        """An entry of the path: the number of one of ours, or what it is."""
+        """Return an entry of `sys.path`: the index of one of ours, or the entry itself."""
         known = self.sys_path.index(path) if path in self.sys_path else None
         return self._path(path) if known is None else known
 
     def _path(self, path: str) -> list[str]:
-        """A path in our folder as seen from there, with a mark; any other as it is."""
+        """Return a path relative to our folder, marked as such; any other path as it is."""
         inside = path == self.cwd or path.startswith(self.cwd + os.sep)
         return ["inside", os.path.relpath(path, self.cwd)] if inside else ["", path]
 
     def changed_by(self, changes: Mapping[str, Any]) -> Surroundings:
-        """These with the changes that `changes_to` has found elsewhere."""
+        """Return these with the changes that `changes_to` has found in another process."""
         kept = {k: v for k, v in self.environ.items() if k not in changes["unset"]}
         path = [self._known(entry) for entry in changes["sys_path"]]
         return Surroundings(

@@ -1,4 +1,4 @@
-"""How a process that torchrun or srun has started finds rank 0, and joins its world.
+"""Find rank 0 from a process that torchrun or srun has started, and join its world.
 
 Rank 0 publishes its address in torchrun's store, or listens on the port that all were told. Nothing
 that comes from the other end is believed before it has proved that it is rank 0's.
@@ -40,15 +40,15 @@ from harness.ranks.torchrun.socket_user import (
 )
 from harness.ranks.torchrun.world_secret import WorldSecret
 
-# How long rank 0 may take for an answer, which takes it no time unless it is not scheduled.
+# How long rank 0 may take to answer. It answers at once unless its host is overloaded.
 _ANSWER_S = 30.0
-# How often a process looks whether rank 0 has said anew where it is.
+# How long to wait before looking up rank 0's address again after a failed attempt.
 _AGAIN_S = 0.2
 
 
 @dataclass(frozen=True)
 class JoinRequest:
-    """What a process says of itself when it comes."""
+    """How a process describes itself when it joins."""
 
     rank: int
     local_rank: int
@@ -62,11 +62,11 @@ class JoinRequest:
 
 
 def join_request_of(place: TorchrunPlace, identity: Mapping[str, str]) -> JoinRequest:
-    """What this process says of itself.
+    """Return this process's description of itself.
 
     Args:
-        place: where it is.
-        identity: what must be the same for all, by what it is; empty for what is not known.
+        place: its place in torchrun's world.
+        identity: values that must be equal for all processes, by name; empty if unknown.
     """
     return JoinRequest(
         place.rank,
@@ -81,12 +81,12 @@ def join_request_of(place: TorchrunPlace, identity: Mapping[str, str]) -> JoinRe
     )
 
 
-# The files of the drivers of NVIDIA, AMD, Intel and Gaudi.
+# Device files of NVIDIA, AMD, Intel and Gaudi drivers.
 _DEVICE_FILES = ("/dev/nvidia*", "/dev/kfd", "/dev/dri/render*", "/dev/accel*", "/dev/hl*")
 
 
 def _device_count() -> int:
-    """How many devices (GPUs) this process sees; torch is asked only where there may be some."""
+    """Return how many devices (GPUs) this process sees; import torch only if there may be some."""
     if not any(glob.glob(pattern) for pattern in _DEVICE_FILES):
         return 0
     import torch
@@ -98,7 +98,7 @@ def _device_count() -> int:
 
 
 def _system() -> str:
-    """A name of this boot of this kernel, and of the view that this process has of processes."""
+    """Return an id of the booted kernel and of this process's PID namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -107,7 +107,7 @@ def _system() -> str:
 
 
 def join_request_from(message: Message) -> JoinRequest:
-    """Return what a process says of itself. Raises ValueError saying what cannot be understood."""
+    """Return the join request in a message. Raises ValueError naming the invalid field."""
     join_request = message.get("card")
     if message["kind"] != "join" or not isinstance(join_request, dict):
         raise ValueError(f"not a join request: {message!r:.100}")
@@ -147,13 +147,13 @@ _JOIN_REQUEST_RULES: dict[str, Callable[[object], bool]] = {
 
 
 class Joining:
-    """How a process that is not rank 0's comes to rank 0's.
+    """Joins a process other than rank 0 to rank 0's world.
 
     Args:
-        own: what it says of itself.
-        place: where it is.
-        board: where rank 0 says where it is.
-        secret: of the world.
+        own: its description of itself.
+        place: its place in torchrun's world.
+        board: where to look up rank 0's address.
+        secret: the secret of the world.
     """
 
     def __init__(
@@ -163,16 +163,15 @@ class Joining:
         self._place = place
         self._board = board
         self._secret = secret
-        #: What has answered in place of rank 0, if something has.
+        #: A description of what answered instead of rank 0, if anything did.
         self._found = ""
 
     def join(self, deadline: Deadline) -> Link:
-        """Come to rank 0, and wait until all have come.
+        """Connect to rank 0, and wait until all processes have joined.
 
         Raises:
-            StartError: if rank 0 does not say where it is, cannot be reached, or cannot prove that
-                it is rank 0.
-            UsageError: if it does not want this process; the message says why.
+            StartError: if rank 0 publishes no address, is unreachable, or proves nothing.
+            UsageError: if rank 0 rejects this process; the message says why.
         """
         while True:
             told = self._board.look(deadline)
@@ -190,7 +189,7 @@ class Joining:
         )
 
     def _connected(self, told: Message, deadline: Deadline) -> Link | None:
-        """The connection to rank 0, by the first address at which it answers."""
+        """Return the connection to rank 0, at the first address that answers."""
         for sock in links.connect(told["addresses"], told["port"], deadline):
             try:
                 return self._proven(sock, deadline)
@@ -198,7 +197,7 @@ class Joining:
                 self._found = f"what listens there{_user_text(sock)} {error}"
             except NotProvenError as error:
                 self._found = self._unproven_listener(sock, told["port"], error)
-                if self._board.port:  # nobody else can come to be there
+                if self._board.port:  # a fixed port: rank 0 can be nowhere else
                     raise StartError(f"rank {self._own.rank}: {self._found}") from None
             finally:
                 sock.close()
@@ -213,7 +212,7 @@ class Joining:
             raise NotProvenError("belongs to another user")
         limit = Deadline.after(_ANSWER_S).sooner(deadline)
         macs = prove(sock, self._secret, claim_of(self._place), limit)
-        # It may have passed the connection on from the one who listens.
+        # The listener may have passed the connection to a process of another user.
         if is_stranger(user_of_far_end(sock)):
             raise NotProvenError("belongs to another user")
         link = Link(sock.dup(), macs)
@@ -234,7 +233,7 @@ class Joining:
     def _unproven_listener(self, sock: socket.socket, port: int, error: NotProvenError) -> str:
         try:
             address = sock.getpeername()[0]
-        except OSError:  # it has hung up
+        except OSError:  # it has closed the connection
             address = self._place.master_addr
         advice = (
             "give the world another MASTER_PORT"
@@ -248,7 +247,7 @@ class Joining:
         )
 
     def _await_welcome(self, link: Link, deadline: Deadline) -> None:
-        # Rank 0 has a deadline of its own, and knows who is missing.
+        # Rank 0 gives up first, at the same deadline, and its message says which ranks are missing.
         answer = link.next_message(deadline.later(_ANSWER_S))
         if answer is None:
             why = f": it sent {link.fault}" if link.fault else ""
@@ -262,7 +261,7 @@ class Joining:
 
 
 def _user_text(sock: socket.socket) -> str:
-    """Whose the other end is, in brackets; empty if that is not known."""
+    """Return the user of the other end, in brackets; empty if unknown."""
     try:
         address, port = sock.getpeername()[:2]
     except OSError:  # it has hung up
@@ -274,35 +273,35 @@ def _user_text(sock: socket.socket) -> str:
 
 
 _KEY = "harness/rank 0"
-# How often a process looks whether rank 0 has said where it is.
+# How often to look up whether rank 0 has published its address.
 _RETRY_S = 0.1
 
 
 class Board(Protocol):
-    """Where rank 0 says where it is.
+    """Where rank 0 publishes its address.
 
     Attributes:
-        port: on which port it has to listen; 0 for any.
+        port: the port on which rank 0 must listen; 0 for any.
     """
 
     port: int
 
     def announce(self, addresses: list[str], port: int) -> None:
-        """Rank 0 listens there. Said again and again, in case that somebody writes over it."""
+        """Publish rank 0's address; called repeatedly, in case another user overwrites it."""
 
     def look(self, deadline: Deadline) -> Message:
-        """Where it listens, as far as anybody knows: `addresses` and `port`.
+        """Return rank 0's `addresses` and `port`.
 
         Raises:
-            StartError: if nobody says so in time.
+            StartError: if they are not published in time.
         """
 
 
 class AgreedPort:
-    """Where nobody serves a store (under srun, say), MASTER_PORT itself is rank 0's.
+    """Rank 0 at MASTER_ADDR and MASTER_PORT, where no agent serves a store (under srun, say).
 
     Args:
-        place: of this process.
+        place: the place of this process.
     """
 
     def __init__(self, place: TorchrunPlace) -> None:
@@ -310,7 +309,7 @@ class AgreedPort:
         self._address = place.master_addr
 
     def announce(self, addresses: list[str], port: int) -> None:
-        """All know it."""
+        """Do nothing: all processes know the port."""
 
     def look(self, deadline: Deadline) -> Message:
         return {"addresses": [self._address], "port": self.port}
@@ -319,16 +318,16 @@ class AgreedPort:
 class AgentStore:
     """The store of torchrun's agent, which outlives the processes of the world.
 
-    Any user of its host, and whoever can connect to it, may read and write it. So all that is read
-    from it must be signed with the world's secret; anything else counts as not there.
+    Any user who can connect to the store may read and write it. So values must be signed with the
+    world's secret; others are ignored.
 
     Args:
-        place: of this process.
-        secret: of the world.
-        deadline: until when it must have answered.
+        place: the place of this process.
+        secret: the secret of the world.
+        deadline: when to give up connecting.
 
     Raises:
-        StartError: if there is no way to it.
+        StartError: if the store cannot be reached.
     """
 
     port = 0
@@ -361,7 +360,7 @@ class AgentStore:
 
     def look(self, deadline: Deadline) -> Message:
         try:
-            # Asked again and again: whoever waits in the store itself cannot be told to end.
+            # Polled: a wait inside the store (C++) would not react to SIGTERM or Ctrl-C.
             while (told := self._read(self._store, _KEY, self._run)) is None:
                 if deadline.expired:
                     raise StartError(
@@ -376,7 +375,7 @@ class AgentStore:
             raise StartError(f"torchrun's store at {self._where}: {_line(error)}") from error
 
     def _read(self, store: Any, key: str, name: str) -> str | None:
-        """What a process of this world has written; None if none has."""
+        """Return the value that a process of this world has written; None if there is none."""
         if not store.check([key]):
             return None
         return unsigned(self._secret, name, bytes(store.get(key)))
@@ -393,28 +392,28 @@ class AgentStore:
     # Texts that are to be found when torchrun has started the world again
 
     def put(self, name: str, text: str) -> None:
-        """Keep a text under a name."""
+        """Store a text under a name."""
         self._notes.set(name, signed(self._secret, f"{self._place_of_notes}/{name}", text))
 
     def get(self, name: str) -> str | None:
-        """The text that is kept under a name; None if there is none."""
+        """Return the text under a name; None if there is none."""
         found = self._read(self._notes, name, f"{self._place_of_notes}/{name}")
         if found is None and self._notes.check([name]):
             self._tell(f"the note {name!r}")
         return found
 
     def is_first(self, name: str) -> bool:
-        """Whether nobody has asked this with the same name before."""
+        """Return True for the first caller with this name only."""
         try:
             return int(self._notes.add(name, 1)) == 1
-        except RuntimeError:  # somebody has written something there that is no number
+        except RuntimeError:  # another user has overwritten the counter
             return True
 
 
 def board_of(
     place: TorchrunPlace, secret: WorldSecret, deadline: Deadline
 ) -> AgentStore | AgreedPort:
-    """The board of a given world. Raises StartError if there is no way to it."""
+    """Return the board of torchrun's world. Raises StartError if the store is unreachable."""
     return AgentStore(place, secret, deadline) if place.has_store else AgreedPort(place)
 
 

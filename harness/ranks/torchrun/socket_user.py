@@ -1,7 +1,7 @@
-"""Which user is at the other end of a connection on this host, as the kernel knows it.
+"""Ask the kernel which user is at the other end of a connection on this host.
 
-The kernel is asked about one socket (inet_diag over netlink). /proc/net/tcp says the same, but the
-kernel takes up to 100 ms to write it: too long for each of many connections.
+It asks about one socket (inet_diag over netlink). /proc/net/tcp has the same data, but the kernel
+takes up to 100 ms to write it: too long for many connections.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def user_of_listener(address: str, port: int) -> int | None:
 
 
 def is_stranger(user: int | None) -> bool:
-    """Whether it is known that somebody else is there."""
+    """Whether the user is known and is not this one."""
     return user is not None and user != os.geteuid()
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address stands for this host and no other."""
+    """Whether an address is a loopback address."""
     return address.startswith("127.")
 
 
 def _user(own: _Address, other: _Address, state: int) -> int | None:
-    """Whose the socket with these addresses is; None if there is none in this state."""
+    """Return the owner of the socket with these addresses and state; None if there is none."""
     try:
         answer = _ask(_request(own, other))
     except (OSError, AttributeError):  # an address that is a name; no netlink, as on macOS
@@ -64,7 +64,7 @@ def _user(own: _Address, other: _Address, state: int) -> int | None:
     if kind != _SOCK_DIAG_BY_FAMILY or len(answer) < _HEADER.size + _ANSWER.size:
         return None
     _, found, _, _, _, _, _, user, inode = _ANSWER.unpack_from(answer, _HEADER.size)
-    # Without an inode, no process has the socket (yet, or any more): its user is not known.
+    # Without an inode, no process has the socket (yet, or any more), so it has no owner.
     return user if found == state and inode else None
 
 

@@ -1,4 +1,4 @@
-"""The secret by which the processes of a given world know each other.
+"""Load or create the secret by which torchrun's processes recognize each other.
 
 It comes from HARNESS_WORLD_SECRET, or else from a file that only this user can read: in the cache
 folder, which hosts with a shared home have in common. The file stays for later runs, as an SSH key
@@ -23,7 +23,7 @@ from harness.model import settings
 from harness.model.errors import SettingError, StartError
 from harness.model.torchrun_environ import TorchrunPlace
 
-# 64 bits, if it is hexadecimal: whoever records a handshake may try out secrets at leisure.
+# 64 bits in hexadecimal. An attacker who records a handshake can try secrets offline.
 _LEAST_LENGTH = 16
 _FOLDER, _FILE = "world", "secret"
 _CONTENTS = re.compile(rb"[0-9a-f]{64}\n")
@@ -35,12 +35,12 @@ _HOW_TO_GIVE_ONE = (
 
 @dataclass(frozen=True)
 class WorldSecret:
-    """What all processes of the world know.
+    """The secret that all processes of the world share.
 
     Attributes:
         key: the secret.
         source: where it comes from, for messages.
-        is_secret: false if the world is insecure on the user's word.
+        is_secret: False if the user has allowed an insecure world.
     """
 
     key: bytes = field(repr=False)
@@ -53,10 +53,10 @@ def world_secret(place: TorchrunPlace) -> WorldSecret:
 
     Raises:
         SettingError: if HARNESS_WORLD_SECRET is too short.
-        StartError: if there is no place for a secret; the message says how to give one.
+        StartError: if no file can hold a secret; the message says how to set one.
     """
     given = settings.WORLD_SECRET.value()
-    # Neither tests nor what they start have any use for it.
+    # Tests and the processes that they start must not see it.
     os.environ.pop(settings.WORLD_SECRET.env, None)
     if given:
         if len(given) < _LEAST_LENGTH:
@@ -86,20 +86,20 @@ def _secret_of_file(place: TorchrunPlace) -> WorldSecret:
 
 
 def _folders(place: TorchrunPlace) -> Iterator[Path]:
-    """Where the file may be, the best place first."""
+    """Yield the possible folders of the file, the best first."""
     cache = platformdirs.user_cache_path("harness")
-    if cache.is_absolute():  # else a user without a home, as in some containers
+    if cache.is_absolute():  # relative if the user has no home, as in some containers
         yield cache / _FOLDER
     if place.is_on_one_host:
         yield Path(tempfile.gettempdir(), f"harness-world-of-user-{os.geteuid()}")
 
 
 def _read_or_make(folder: Path) -> bytes:
-    """Return the secret in the file in a folder; both are made if they are not there.
+    """Return the secret in the folder's file; create both if they do not exist.
 
     Raises:
-        OSError: if they cannot be made.
-        StartError: if somebody else owns them, or may read or write them.
+        OSError: if they cannot be created.
+        StartError: if another user owns them, or may read or write them.
     """
     with _opened_folder(folder) as place:
         while True:
@@ -116,7 +116,7 @@ def _opened_folder(folder: Path) -> Iterator[int]:
         folder.mkdir(mode=0o700)
     if folder.is_symlink():
         raise _unsafe(folder, "it is a symbolic link")
-    # All else is asked of what has been opened: a name may lead elsewhere a moment later.
+    # Later checks use this descriptor: the path may lead elsewhere a moment later.
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _check(os.fstat(fd), folder, 0o700)
@@ -126,7 +126,7 @@ def _opened_folder(folder: Path) -> Iterator[int]:
 
 
 def _read(folder: int, path: Path) -> bytes:
-    # A FIFO would be waited for without O_NONBLOCK.
+    # Without O_NONBLOCK, opening a FIFO in its place would block.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(path.name, flags, dir_fd=folder)
@@ -148,7 +148,7 @@ def _read(folder: int, path: Path) -> bytes:
 
 
 def _make(folder: int) -> None:
-    """Make the file with all that is in it at once, unless another process has been faster."""
+    """Create the file atomically with its contents, unless another process was faster."""
     name = f"new-{secrets.token_hex(8)}"
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
