@@ -19,7 +19,7 @@ def tensors_text(sizes: Sequence[Sequence[int]], dtypes: Sequence[str]) -> str:
 
 
 def group_label(name: str, description: str) -> str:
-    """What a reader knows a process group by; different for different groups.
+    """Return a readable, unique label of a process group.
 
     Args:
         name: torch's name for it, usually a number.
@@ -31,7 +31,7 @@ def group_label(name: str, description: str) -> str:
 
 
 def awaited(snapshot: Snapshot) -> str:
-    """What a rank that waits for others waits in, and for how long if that is known."""
+    """Return the call that a rank waits in, and for how long if that is known."""
     assert snapshot.waiting is not None
     pending = snapshot.pending
     if pending:

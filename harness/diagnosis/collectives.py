@@ -1,4 +1,4 @@
-"""Where ranks part: the first collective on which those of one group do not agree."""
+"""Find where ranks diverge: the first collective on which the ranks of a group differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Snapshots = Mapping[int, Snapshot]
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first collective of a group on which its ranks are not together.
+    """The first collective of a group that its ranks have not all called alike.
 
     Attributes:
         group: the group's name, as torch numbers it.
@@ -29,23 +29,23 @@ class Divergence:
 
     @property
     def is_mismatch(self) -> bool:
-        """Whether ranks called different things, rather than some nothing."""
+        """Whether ranks called different collectives, rather than some of them none."""
         return len({call.signature for call in self.calls.values() if call is not None}) > 1
 
 
-def find_parting(snapshots: Snapshots, broken: Container[int] = ()) -> Divergence | None:
-    """The earliest issued collective on which the ranks of a group part; None if there is none.
+def find_divergence(snapshots: Snapshots, broken: Container[int] = ()) -> Divergence | None:
+    """Return the earliest collective at which the ranks of a group diverge; None if none.
 
     Args:
-        snapshots: by rank; ranks that gave none are left out of account.
-        broken: ranks that raised an exception: their last collective may have done so.
+        snapshots: by rank; ranks without a snapshot are ignored.
+        broken: ranks that raised an exception; their last collective may have raised it.
     """
     divergences = [
         divergence
         for group in dict.fromkeys(c.group for s in snapshots.values() for c in s.collectives)
         if (divergence := _divergence_of(group, snapshots, broken)) is not None
     ]
-    # By how long ago it was issued: the first one brought the others about.
+    # The oldest one is the cause: later divergences follow from it.
     return max(divergences, key=_age, default=None)
 
 
@@ -72,7 +72,7 @@ def _divergence_of(group: str, snapshots: Snapshots, broken: Container[int]) -> 
 
 
 def _oldest_known_by_all(histories: Sequence[Mapping[int, Collective]]) -> int:
-    """The recorder forgets; comparing starts where every rank still remembers."""
+    """Return the first number that every rank's record still contains (it is a ring buffer)."""
     return max((min(history) for history in histories if history), default=1)
 
 
@@ -80,14 +80,15 @@ def _is_divergence(calls: Mapping[int, Collective | None], failed: Container[int
     made = {rank: call for rank, call in calls.items() if call is not None}
     if len({call.signature for call in made.values()}) > 1:
         return True
-    # Without the others, a broadcast may well have ended; what waits or has failed lacks them.
+    # A completed collective is no divergence: a broadcast can complete on its root before the
+    # others call it. One that is pending or has failed may lack the missing ranks.
     return len(made) < len(calls) and any(
         call.pending or rank in failed for rank, call in made.items()
     )
 
 
 def members(group: str, snapshots: Snapshots) -> tuple[int, ...]:
-    """The ranks of a group, as any of its members knows them; all ranks if none says."""
+    """Return the ranks of a group, as any member knows them; all ranks if none does."""
     for snapshot in snapshots.values():
         known = snapshot.groups.get(group)
         if known is not None and known.ranks:

@@ -1,10 +1,9 @@
-"""Is a world stuck for good? Decided from snapshots of its ranks alone. Pure functions.
+"""Decide from snapshots of its ranks whether a world is deadlocked. Pure functions.
 
 A world is stuck when every rank that still runs sits in a call that waits for other ranks, and no
-such call can end: somebody it waits for has finished, or sits in another call. A rank that may be
-doing anything else (computing, sleeping, waiting with a timeout of its own) keeps the world from
-being called stuck. What is said here must never be said of a slow but sound test, so every doubt
-counts for the test.
+such call can end: a rank that it waits for has finished, or sits in another call. A rank that may
+be doing anything else (computing, sleeping, waiting with its own timeout) means that the world is
+not stuck. A slow but correct test must never be reported, so in doubt the world is not stuck.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from harness.diagnosis.collectives import Snapshots, members
 from harness.model.evidence import Collective, Snapshot
 
-# A rank that waits uses no CPU, but for gloo's loop and the taking of snapshots.
+# A waiting rank uses almost no CPU: gloo's event loop and the snapshots stay below this share.
 _IDLE_SHARE = 0.25
 
 
@@ -33,7 +32,7 @@ def is_stuck(living: Snapshots, finished: Snapshots, size: int, remaining_s: flo
 
 
 def has_not_moved(before: Snapshots, after: Snapshots, interval_s: float) -> bool:
-    """Whether the ranks are all where they were, and have used no CPU worth speaking of."""
+    """Whether all ranks are where they were, and have used almost no CPU meanwhile."""
     return before.keys() == after.keys() and all(
         _position(before[rank]) == _position(after[rank])
         and after[rank].cpu_s - before[rank].cpu_s < _IDLE_SHARE * interval_s
@@ -51,12 +50,13 @@ def _may_go_on(
 ) -> bool:
     snapshot = living[rank]
     waiting = snapshot.waiting
-    # It may be about to leave its call; or another thread of the test's may be about to do what the
-    # ranks wait for.
+    # A runnable rank may be about to leave its call. Another thread of the test may be about to do
+    # what the ranks wait for.
     if waiting is None or snapshot.is_runnable or len(snapshot.threads) != 1:
         return True
     if waiting.kind == "meeting":
-        # With everybody there, it is over; a rank that has ended was told of.
+        # With all ranks there, the meeting is over and the answers are in flight. If a rank has
+        # ended, the parent has sent an error.
         return len(living) == size and all(_is_in_meeting(other) for other in living.values())
     if waiting.kind == "collective":
         pending = snapshot.pending
@@ -68,7 +68,7 @@ def _may_go_on(
         gives_up = waiting.timeout_s is not None and waiting.timeout_s < remaining_s
         needed = waiting.peers or range(size)
         if waiting.call == "init_process_group" and len(needed) != size:
-            return True  # a group of its own making, with ranks of its own numbering
+            return True  # a group that the test made itself, with other rank numbers
         return gives_up or all(_is_in_rendezvous(living.get(peer)) for peer in needed)
     return _message_may_come(rank, living, remaining_s)
 
@@ -82,7 +82,7 @@ def _may_complete(call: Collective, living: Snapshots, finished: Snapshots) -> b
     for member in members(call.group, everybody):
         snapshot = everybody.get(member)
         if snapshot is None:
-            return True  # nothing is known of it
+            return True  # without a snapshot, assume that it may call
         if snapshot.last_seq(call.group) < call.seq:
             return False
         theirs = [c for c in snapshot.collectives if (c.group, c.seq) == (call.group, call.seq)]
@@ -101,16 +101,16 @@ def _is_in_rendezvous(snapshot: Snapshot | None) -> bool:
 
 
 def _message_may_come(rank: int, living: Snapshots, remaining_s: float) -> bool:
-    """Whether the other side of a send or recv is there for it.
+    """Whether the message of a send or recv may still arrive.
 
-    What a peer has posted before is there at once, so a rank that has waited waits for what is not
-    posted: it comes only if the peer is in the opposite call now.
+    A message that the peer has posted before arrives at once. So a rank that still waits needs one
+    that is not posted yet; it arrives only if the peer is in the opposite call now.
     """
     mine = living[rank].waiting
     assert mine is not None
     timeouts = [group.timeout_s for group in living[rank].groups.values()]
     if not timeouts or any(t is None or t < remaining_s for t in timeouts):
-        return True  # it may give up, for all we know: which group the message is of is not told
+        return True  # it may time out: the group of the message is unknown
     opposite = "recv" if mine.kind == "send" else "send"
     for peer in mine.peers or tuple(living):
         theirs = living[peer].waiting if peer in living else None

@@ -1,4 +1,4 @@
-"""Native frames of a rank, by py-spy where it is installed: what it does below Python."""
+"""Get the native frames of a rank from py-spy, where that is installed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.model.clock import Deadline
 
 
 def find_py_spy() -> str | None:
-    """The py-spy of this environment or of the path; None if there is none."""
+    """Return the py-spy of this environment or of PATH; None if there is none."""
     beside = os.path.join(os.path.dirname(sys.executable), "py-spy")
     return beside if os.access(beside, os.X_OK) else shutil.which("py-spy")
 
 
 def native_frames(pids: Sequence[int], limit_s: float) -> dict[int, tuple[str, ...]]:
-    """Where processes are below Python; those that py-spy could not look into are left out.
+    """Return the native frames of processes; leave out those that py-spy could not inspect.
 
     Args:
         pids: the processes.
@@ -56,12 +56,12 @@ def _inside_python(dump: str) -> tuple[str, ...]:
     for line in main.splitlines():
         if not line.startswith("    ") or ".py:" in line or "<" in line:
             break
-        if not line.lstrip().startswith("0x"):  # nobody knows its name
+        if not line.lstrip().startswith("0x"):  # a frame without a symbol
             frames.append(line.strip())
     return tuple(frames[:_MAX_FRAMES])
 
 
-# A collective of torch's is some twenty deep, with the telling ones on top.
+# A collective of torch has about twenty native frames; the informative ones are innermost.
 _MAX_FRAMES = 8
 # After KILL.
 _REAP_S = 1.0
@@ -72,7 +72,7 @@ def _output(process: subprocess.Popen[str], deadline: Deadline) -> str:
         out, _ = process.communicate(timeout=deadline.remaining_s())
     except subprocess.TimeoutExpired:
         process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel has it in its hands
+        with contextlib.suppress(subprocess.TimeoutExpired):  # in uninterruptible sleep
             process.communicate(timeout=_REAP_S)
         return ""
     return out.strip() if process.returncode == 0 else ""

@@ -1,4 +1,4 @@
-"""Where a rank, or the test's own process, is right now: a line for who looks in on a run."""
+"""Describe in one line where a rank, or the test's own process, is right now."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from harness.model.evidence import Snapshot, Stack
 from harness.model.outcome import Place
 from harness.model.timeline import BODY, EXIT, SET_UP, START, TEAR_DOWN
 
-# Between the columns, as a reader's eye wants it.
+# The gap between columns.
 _GAP = "   "
 _CASE = inspect.getfile(unittest.TestCase)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where one of those that are asked after is.
+    """Where a rank, or the main thread, is.
 
     Attributes:
         who: `rank 3`, `main thread`.
@@ -38,7 +38,7 @@ class Position:
 
 
 def table(positions: Sequence[Position]) -> str:
-    """A line for each, in columns."""
+    """Return a table with a line for each position."""
     who = max((len(p.who) for p in positions), default=0)
     doing = max((len(p.doing) for p in positions if p.where), default=0)
     lines = (
@@ -49,7 +49,7 @@ def table(positions: Sequence[Position]) -> str:
 
 
 def position_of_rank(rank: int, phase: str, since_s: float, snapshot: Snapshot) -> Position:
-    """Where a rank is that has run for a while.
+    """Return where a running rank is.
 
     Args:
         rank: the rank.
@@ -81,7 +81,7 @@ def _says_how_long(snapshot: Snapshot) -> bool:
 
 
 def position_of_process(snapshot: Snapshot) -> Position:
-    """Where the main thread of a process is that runs tests, none of them with ranks just now."""
+    """Return where the main thread is, in a process that runs a test without ranks."""
     frames = _inside_the_runner(snapshot.threads[0].frames if snapshot.threads else ())
     own = next((frame for frame in frames if not is_foreign(frame.file)), None)
     if own is None:
@@ -94,13 +94,13 @@ def position_of_process(snapshot: Snapshot) -> Position:
 
 
 def _inside_the_runner(frames: Stack) -> Sequence[Place]:
-    """Without the frames from which the tests are run, which may be of a file of the user's."""
+    """Drop the frames that run the tests, which may be in the user's script."""
     outermost = max((i for i, f in enumerate(frames) if is_machinery(f.file)), default=-1)
     return frames[: outermost + 1]
 
 
 def _place(frames: Sequence[Place]) -> str:
-    """The innermost line of the user's code; else what of other code is no machinery."""
+    """Return the innermost line of the user's code, or else of a library's."""
     own = (frame for frame in frames if not is_foreign(frame.file))
     others = (f for f in frames if not is_machinery(f.file) and not f.file.startswith("<"))
     frame = next(own, None) or next(others, None)

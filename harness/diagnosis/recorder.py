@@ -1,8 +1,8 @@
-"""Reads torch's flight recorder: the last collectives of this process, for gloo too.
+"""Read torch's flight recorder: the last collectives of this process, gloo's included.
 
-Seen with torch 2.13; a torch without the recorder, or with another one, gives no collectives. Of
-gloo's it has the time at which they were issued (`time_created_ns`) and whether they have completed
-(`retired`), but not when: `time_discovered_completed_ns` is for backends with a watchdog.
+Tested with torch 2.13. A torch without the recorder, or with another format, gives no collectives.
+For gloo, it records when a collective was issued (`time_created_ns`) and whether it has completed
+(`retired`), but not when: only backends with a watchdog set `time_discovered_completed_ns`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from harness.model.evidence import Collective
 from harness.model.outcome import Place
 from harness.model.timeline import CollectiveSpan
 
-# More than anybody reads, and enough to find where ranks part that part late.
+# More than a reader needs, and enough to find where ranks diverge late in a test.
 _MAX_COLLECTIVES = 200
 
 
 def collectives(since_ns: int, issued_where: bool) -> tuple[Collective, ...]:
-    """The last collectives that this process has issued; torch.distributed must be imported.
+    """Return the last collectives of this process; torch.distributed must be imported.
 
     Args:
         since_ns: leave out what is older, in nanoseconds since the epoch.
@@ -37,7 +37,7 @@ def collectives(since_ns: int, issued_where: bool) -> tuple[Collective, ...]:
 
 
 def spans(since_ns: int) -> tuple[CollectiveSpan, ...]:
-    """The same over time, on the clock of `now()`; torch.distributed must be imported."""
+    """Return the last collectives with their times on `now()`'s clock, for a timeline."""
     offset_s = now() - time.time_ns() / 1e9
     return tuple(_span(entry, offset_s) for entry in _entries(since_ns, issued_where=False))
 
@@ -56,7 +56,7 @@ def _entries(since_ns: int, issued_where: bool) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _without_inductor() -> Iterator[None]:
-    """Spare torch the import of its compiler, which takes over a second in a process without it.
+    """Keep torch from importing its compiler, which takes over a second.
 
     For every frame, torch asks `torch._inductor.codecache.PyCodeCache` whether it is in compiled
     code (torch/csrc/profiler/combined_traceback.cpp); without the compiler, none is. The test of

@@ -1,11 +1,11 @@
-"""The text of a failure: what became of the test, which rank did what, where, what it said."""
+"""Write the text of a failure: the verdict, and each rank's outcome, position and output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.diagnosis.calls import awaited, tensors_text
-from harness.diagnosis.collectives import Divergence, find_parting
+from harness.diagnosis.collectives import Divergence, find_divergence
 from harness.diagnosis.stacks import shown_place, shown_stack
 from harness.diagnosis.words import count, explain, grouped, rank_list, shortened, state
 from harness.model.evidence import Collective, Snapshot
@@ -23,7 +23,7 @@ from harness.model.rerun import MARK
 from harness.model.verdict import Verdict, VerdictKind
 
 _INDENT = "    "
-# Enough for every rank of a small world, and a page at most for a large one.
+# The logs of all ranks of a small world, and at most a page for a large one.
 _MAX_LOGS = 8
 _LINES_OF_CULPRIT, _LINES_OF_OTHERS = 20, 5
 _MAX_ROWS = 8
@@ -38,7 +38,7 @@ def describe(
     example: str = "",
     hints: Sequence[str] = (),
 ) -> str:
-    """The whole message for a verdict that is neither a pass nor a skip.
+    """Return the whole message for a verdict that is neither a pass nor a skip.
 
     Args:
         verdict: the verdict.
@@ -65,7 +65,7 @@ def describe(
 
 
 def headline(verdict: Verdict) -> str:
-    """One line: how many ranks did what, and how the others fared."""
+    """Return one line: what the causing ranks did, and how the others ended."""
     total = len(verdict.reports)
     if total == 0:
         return "no rank ran"
@@ -92,7 +92,7 @@ def _report(verdict: Verdict, rank: int) -> RankReport:
 
 
 def _who(verdict: Verdict, ranks: Sequence[int]) -> str:
-    """Ranks, and where they are if there are several hosts: `ranks 2, 3 (beta, local 0, 1)`."""
+    """Return ranks as text, with hosts if there are several: `ranks 2, 3 (beta, local 0, 1)`."""
     by_host: dict[str, list[int]] = {}
     for report in (_report(verdict, rank) for rank in sorted(ranks)):
         if report.host and report.local_rank is not None:
@@ -107,7 +107,7 @@ def _who(verdict: Verdict, ranks: Sequence[int]) -> str:
 def _collectives_section(verdict: Verdict) -> Iterator[str]:
     snapshots = _snapshots(verdict.reports)
     broken = {r.rank for r in verdict.reports if isinstance(r.outcome, Raised)}
-    divergence = find_parting(snapshots, broken) if len(snapshots) > 1 else None
+    divergence = find_divergence(snapshots, broken) if len(snapshots) > 1 else None
     if divergence is not None:
         yield "\n".join(
             [f"collectives: {_divergence_line(divergence)}", *_divergence_rows(divergence)]
@@ -155,7 +155,7 @@ def _call_text(call: Collective) -> str:
 
 
 def stacks_text(report: RankReport, test: str = "") -> str:
-    """Where a rank was when its test ended; empty for one that came to an end by itself.
+    """Return where a rank was when its test ended; empty if it ended by itself.
 
     Args:
         report: of the rank.
@@ -167,7 +167,7 @@ def stacks_text(report: RankReport, test: str = "") -> str:
 
 
 def _rank_sections(verdict: Verdict, test: str) -> Iterator[str]:
-    """A section for each group of culprits with the same story, root cause first."""
+    """Yield a section for each group of causing ranks with the same text, root cause first."""
     yield from _sections(verdict, ((r, _story(verdict, r, test)) for r in verdict.culprits))
 
 
@@ -190,7 +190,7 @@ def _story(verdict: Verdict, rank: int, test: str) -> str:
 
 
 def _crash(report: RankReport, test: str) -> list[str]:
-    """The stack that a rank which crashed has written."""
+    """Return the stack that a crashed rank has written."""
     stacks = report.evidence.stacks[:1] if isinstance(report.outcome, Killed) else ()
     return [line for thread in stacks for line in shown_stack(thread.frames, test)]
 
@@ -212,13 +212,13 @@ def _story_of_problems(problems: Sequence[Problem]) -> str:
 
 
 def _survivor_sections(verdict: Verdict, test: str) -> Iterator[str]:
-    """Where those were that had to be ended: what they waited for is often the other half."""
+    """Yield where the ended ranks were: what they waited for often explains the failure."""
     ended = [r for r in verdict.reports if isinstance(r.outcome, Ended)]
     yield from _sections(verdict, ((r.rank, "\n".join(_whereabouts(r, test))) for r in ended))
 
 
 def _whereabouts(report: RankReport, test: str) -> list[str]:
-    """What a rank was doing, in a line, and its stack, innermost first."""
+    """Return what a rank was doing, in a line, and its stack, innermost first."""
     evidence = report.evidence
     main, *others = evidence.threads or (None,)
     lines = [_doing(report), *(f"{frame}  (native)" for frame in evidence.native)]
@@ -233,7 +233,7 @@ def _whereabouts(report: RankReport, test: str) -> list[str]:
 
 
 def _last_collectives(snapshot: Snapshot | None) -> Iterator[str]:
-    """The last ones that a rank issued, oldest first, in a line."""
+    """Yield the last collectives that a rank issued, oldest first, in a line."""
     if snapshot is None or not snapshot.collectives:
         return
     shown = [_in_short(call) for call in snapshot.collectives[-_MAX_COLLECTIVES:]]
@@ -241,7 +241,7 @@ def _last_collectives(snapshot: Snapshot | None) -> Iterator[str]:
 
 
 def _in_short(call: Collective) -> str:
-    # Groups are numbered, and nearly always it is the default one, 0.
+    # torch numbers the groups; 0 is the default group, which nearly all calls use.
     group = "" if call.group == "0" else f" of group {call.group}"
     return f"{call.seq} {call.op}{group}" + (" (not done)" if call.pending else "")
 
@@ -267,7 +267,7 @@ def _doing(report: RankReport) -> str:
 
 
 def _log_sections(verdict: Verdict) -> Iterator[str]:
-    """The ends of what the ranks wrote: the culprits' first, a few lines of the others'."""
+    """Yield the ends of the ranks' logs: the causing ranks first, a few lines of the others."""
     others = [r.rank for r in verdict.reports if r.rank not in verdict.culprits]
     sections = [
         section for rank in (*verdict.culprits, *others) for section in _logs_of(verdict, rank)

@@ -1,7 +1,7 @@
-"""Taken by a rank of itself: where its threads are and what its process groups are doing.
+"""Take a snapshot of a rank from inside: where its threads are, what its groups are doing.
 
-Runs on a thread of the harness in the rank, while the main thread is wherever it is. torch is only
-looked at if the test has imported it.
+It runs in a thread of the harness, whatever the main thread is doing. It uses torch only if the
+test has imported it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from harness.model.timeline import CollectiveSpan
 _MAX_FRAMES = 60
 
 
-# A process may run several tests; what was recorded before the present one is not of interest.
+# A process may run several tests; ignore what was recorded before the current one.
 _since_ns = 0
 
 
 def begin() -> None:
-    """Leave what has been recorded so far out of the snapshots to come: a test begins."""
+    """Ignore what has been recorded so far in later snapshots, since a test begins."""
     global _since_ns
     _since_ns = time.time_ns()
 
 
 def take(issued_where: bool = True) -> Snapshot:
-    """A snapshot of this process.
+    """Return a snapshot of this process.
 
     Args:
         issued_where: whether to say of each collective where in the code it was issued, which is
@@ -58,7 +58,7 @@ def take(issued_where: bool = True) -> Snapshot:
 
 
 def _is_runnable(thread: threading.Thread) -> bool:
-    """Whether a thread has a processor or waits for one; False where the system does not tell."""
+    """Whether a thread runs or waits for a CPU; False where the system does not tell."""
     try:
         with open(f"/proc/self/task/{thread.native_id}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] == "R"
@@ -81,7 +81,7 @@ def take_lightly() -> Snapshot:
     )
 
 
-# gloo's threads let a collective's waiters go before they write down that it has completed.
+# gloo's threads wake the waiters of a collective before they record it as completed (torch 2.13).
 _SETTLED_S, _LOOK_S = 0.2, 0.001
 
 
@@ -116,7 +116,7 @@ def brings_up_a_group() -> bool:
 
 
 def take_groups() -> Snapshot:
-    """Of a snapshot, what cannot be told any more once the process groups are down."""
+    """Return the part of a snapshot that is lost once the process groups are destroyed."""
     return Snapshot(groups=_groups())
 
 
@@ -148,7 +148,7 @@ def take_of_main_thread() -> Snapshot:
 
 
 def stack_of_caller() -> Stack:
-    """The frames from which the calling function was called, innermost first."""
+    """Return the stack of the calling function's caller, innermost first."""
     return _stack_of(sys._getframe(2))
 
 
@@ -211,8 +211,8 @@ def _timeout_of(group: Any) -> float | None:
         return None
 
 
-# The functions of distributed_c10d in which a rank waits for others, and for nothing else. What is
-# not listed (monitored_barrier, say) may end by itself.
+# The functions of distributed_c10d that only wait for other ranks. Others, such as
+# monitored_barrier, may end by themselves, so a rank in them is not stuck.
 _COLLECTIVES = frozenset(
     {
         "_all_gather_base",
@@ -250,7 +250,7 @@ _PLAIN_WAIT = re.compile(r"\.wait\(\s*\)")
 
 
 def _waiting(frame: FrameType) -> Waiting | None:
-    """The call in which the main thread waits for other ranks; None if it may do anything else."""
+    """Return the call in which the thread only waits for other ranks; None in case of doubt."""
     registered = wait_of(threading.main_thread())
     if registered is not None:
         return registered

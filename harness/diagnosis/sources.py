@@ -1,4 +1,4 @@
-"""Whose code a file is: the user's, or Python's, torch's and the harness's."""
+"""Tell the user's source files from those of Python, torch and the harness."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_pytest(filename: str) -> bool:
 
 
 _MULTIPROCESSING = os.path.join(os.path.dirname(multiprocessing.__file__), "")
-# What every process of multiprocessing begins with.
+# The outermost frames of every process of multiprocessing.
 _BOOTSTRAP = tuple(_MULTIPROCESSING + name for name in ("process.py", "spawn.py", "forkserver.py"))
 
 

@@ -1,4 +1,4 @@
-"""Python stacks as text: what faulthandler writes, read; and any stack, written for a reader."""
+"""Parse the stacks that faulthandler writes, and format any stack for a reader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<f
 
 
 def parse_faulthandler(text: str, current_first: bool = False) -> tuple[ThreadStack, ...]:
-    """The threads that faulthandler has written the stacks of; the main thread first.
+    """Return the threads in a dump of faulthandler, the main thread first.
 
     Args:
         text: what it wrote: all threads, the main one last, though it does not say that it is.
@@ -40,7 +40,7 @@ def parse_faulthandler(text: str, current_first: bool = False) -> tuple[ThreadSt
 
 
 def fatal_dump(lines: Sequence[str]) -> tuple[str, list[str]]:
-    """What faulthandler wrote to stderr of a crash, and the lines of stderr without it.
+    """Split stderr into faulthandler's dump of a crash and the other lines.
 
     Its first line, which names the crash, stays with the others.
     """
@@ -62,7 +62,7 @@ def _is_own(frames: Iterable[Place]) -> bool:
 
 
 def shown_stack(frames: Sequence[Place], test: str = "") -> list[str]:
-    """A stack for a reader: innermost first, the user's own frames, others folded.
+    """Return a stack as lines: innermost first, the user's frames, others folded.
 
     Args:
         frames: innermost first.
@@ -96,7 +96,7 @@ def _within_the_test(frames: Sequence[Place]) -> Iterator[Place]:
 
 
 def _innermost_foreign(frames: Sequence[Place]) -> list[str]:
-    """One line for the frames of torch or the library inside the user's innermost one."""
+    """Return one line for the library frames inside the user's innermost frame."""
     inside: list[Place] = []
     for frame in frames:
         if not is_foreign(frame.file):
@@ -106,7 +106,7 @@ def _innermost_foreign(frames: Sequence[Place]) -> list[str]:
         return []
     called = inside[-1]
     whose = "torch" if is_torch(called.file) else "Python"
-    # A decorator's wrapper says nothing; what it wraps does.
+    # Prefer the wrapped function: the name of a decorator's wrapper says nothing.
     named = next((f for f in reversed(inside) if f.function != "wrapper"), called)
     return [f"{named.function} in {whose}"]
 

@@ -1,4 +1,4 @@
-"""What ranks wait for: registered before a thread blocks, read for snapshots."""
+"""Register what a thread waits for before it blocks, so that snapshots can show it."""
 
 from __future__ import annotations
 

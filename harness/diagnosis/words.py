@@ -1,4 +1,4 @@
-"""Outcomes, ranks and numbers in words."""
+"""Turn outcomes, ranks and numbers into text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_TEXT = 6000
 
 
 def explain(outcome: Outcome) -> str:
-    """An outcome, told in a line."""
+    """Return an outcome in one line."""
     if isinstance(outcome, Passed):
         return "passed, but the test expected another exit code"
     if isinstance(outcome, Skipped):
@@ -53,7 +53,7 @@ def explain(outcome: Outcome) -> str:
 
 
 def state(outcome: Outcome) -> str:
-    """An outcome in a word or two, for the headline."""
+    """Return an outcome in a word or two, for the headline."""
     if isinstance(outcome, Passed):
         return "passed"
     if isinstance(outcome, Skipped):
@@ -80,7 +80,7 @@ def state(outcome: Outcome) -> str:
 
 
 def word(outcome: Outcome) -> str:
-    """An outcome in a word, for a column: `state` says more."""
+    """Return an outcome in a word, for a column; `state` says more."""
     if isinstance(outcome, Sabotaged):
         return state(outcome)
     return _WORDS[type(outcome)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from unittest import mock
 
 from harness.diagnosis import snapshot
-from harness.diagnosis.collectives import find_parting
+from harness.diagnosis.collectives import find_divergence
 from harness.diagnosis.deadlock import has_not_moved, is_stuck
 from harness.model.evidence import (
     Collective,
@@ -147,7 +147,7 @@ class TestStuck(unittest.TestCase):
 class TestParting(unittest.TestCase):
     def test_the_first_mismatch(self):
         same = call("all_reduce", 1, pending=False)
-        parting = find_parting(
+        parting = find_divergence(
             {0: rank(same, call("all_reduce", 2)), 1: rank(same, call("broadcast", 2))}
         )
         self.assertEqual((parting.seq, parting.description), (2, "default_pg"))
@@ -157,28 +157,28 @@ class TestParting(unittest.TestCase):
         )
 
     def test_one_never_came(self):
-        parting = find_parting({0: rank(call("barrier", 1)), 1: busy()})
+        parting = find_divergence({0: rank(call("barrier", 1)), 1: busy()})
         self.assertFalse(parting.is_mismatch)
         self.assertIsNone(parting.calls[1])
 
     def test_what_has_ended_well_without_the_others_is_none(self):
         done = call("broadcast", 1, pending=False)
-        self.assertIsNone(find_parting({0: busy(done), 1: busy()}))
-        self.assertIsNotNone(find_parting({0: busy(done), 1: busy()}, broken={0}))
+        self.assertIsNone(find_divergence({0: busy(done), 1: busy()}))
+        self.assertIsNotNone(find_divergence({0: busy(done), 1: busy()}, broken={0}))
 
     def test_together(self):
         waits = rank(call("barrier", 1))
-        self.assertIsNone(find_parting({0: waits, 1: waits}))
-        self.assertIsNone(find_parting({}))
+        self.assertIsNone(find_divergence({0: waits, 1: waits}))
+        self.assertIsNone(find_divergence({}))
 
     def test_only_members_count(self):
         groups = {"1": Group((0, 1), "", 330.0)}
         pair = rank(call("barrier", 1, group="1"), groups=groups)
-        self.assertIsNone(find_parting({0: pair, 1: pair, 2: busy()}))
+        self.assertIsNone(find_divergence({0: pair, 1: pair, 2: busy()}))
 
     def test_a_recorder_that_has_forgotten_the_beginning(self):
         long = [call("all_reduce", seq, pending=False) for seq in range(1, 10)]
-        parting = find_parting(
+        parting = find_divergence(
             {
                 0: rank(*long, call("all_reduce", 10)),
                 1: rank(*long[5:], call("broadcast", 10)),
@@ -193,7 +193,7 @@ class TestParting(unittest.TestCase):
             call("barrier", 5, waited_s=9),
             groups=groups,
         )
-        parting = find_parting({0: one, 1: replace(one, collectives=())})
+        parting = find_divergence({0: one, 1: replace(one, collectives=())})
         self.assertEqual(parting.description, "a")
 
 

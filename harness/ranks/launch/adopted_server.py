@@ -1,4 +1,4 @@
-"""The fork server that this process is itself a fork of, as a server for ranks of its own.
+"""Let a worker fork its ranks from the fork server that has forked the worker.
 
 A worker of the runner comes out of the runner's fork server, which has imported all that its tests
 and their ranks need. Its ranks come out of the same one, so that imports are paid for once a run.
@@ -32,7 +32,7 @@ class _Inherited(forkserver.ForkServer):
 
 
 class AdoptedServer:
-    """What `ForkServer` is to who has started it, to a process that it has forked."""
+    """The interface of `ForkServer` for a process that the server itself has forked."""
 
     def __init__(self) -> None:
         plan = plan_of_this_server()
@@ -61,13 +61,13 @@ class AdoptedServer:
         return covers(self.plan, self._report, wanted)
 
     def process(self, **kwargs: Any) -> RankProcess:
-        """A process of this server, not yet started; arguments as for multiprocessing.Process."""
+        """Return a new process of this server, not started; arguments as for BaseProcess."""
         return RankProcess(self.stdlib_server, **kwargs)
 
     @property
     def idle(self) -> bool:
-        """Never: it is not this process's to end."""
+        """Return False: the server does not belong to this process, which must not end it."""
         return False
 
     def kill(self) -> None:
-        """Nothing: whoever started it ends it."""
+        """Do nothing: the process that started the server ends it."""

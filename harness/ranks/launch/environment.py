@@ -1,4 +1,4 @@
-"""What the ranks of a test are given beyond the test itself: environment and threads."""
+"""Choose the environment and the number of threads of the ranks of a test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.model.errors import StartError
 from harness.ranks.class_lookup import check_class
 
 # gloo otherwise binds to the address of the host's name, which on laptops may not exist and on
-# servers listens to the network; NCCL and TensorPipe (RPC) choose an interface likewise.
+# servers listens to the network. NCCL and TensorPipe (RPC) choose an interface the same way.
 _LOOPBACK = "lo0" if os.uname().sysname == "Darwin" else "lo"
 _LOOPBACK_ONLY = {
     "GLOO_SOCKET_IFNAME": _LOOPBACK,
@@ -28,7 +28,7 @@ _DEFAULTS = {"TORCH_FR_BUFFER_SIZE": "2000"}
 
 
 def name_for_ranks(cls: type) -> str:
-    """The name under which a new process finds a test class in its module.
+    """Return the name under which a new process finds a test class in its module.
 
     It is the class's own name, unless that is bound to another class or to nothing, as with classes
     that a function makes; then it is a name that the module binds the class to.
@@ -57,7 +57,7 @@ def name_for_ranks(cls: type) -> str:
 def launch_environ(
     temp: str, environ: Mapping[str, str] | None = None, interface: str | None = None
 ) -> dict[str, str]:
-    """The environment of ranks: the parent's as it is now, our defaults where it says nothing.
+    """Return the environment of ranks: the parent's current one, plus our defaults.
 
     Args:
         temp: the ranks' temp folder.
@@ -71,7 +71,7 @@ def launch_environ(
 
 
 def _to_others(interface: str) -> dict[str, str]:
-    """NCCL's own choice is a good one; the others would go by the host's name."""
+    """Return the variables for several hosts; NCCL chooses its interface well by itself."""
     names = ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME") if interface else ()
     return dict.fromkeys(names, interface)
 
@@ -91,7 +91,7 @@ def _compiler_cache() -> dict[str, str]:
 
 
 def rank_threads(world_size: int) -> int:
-    """Intra-op threads of each rank: its share of the cores, or what OMP_NUM_THREADS says."""
+    """Return each rank's intra-op threads: its share of the cores, or OMP_NUM_THREADS."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)

@@ -1,4 +1,4 @@
-"""The preloaded fork server: Python's own, with our modules imported and proof that it may fork.
+"""Start and use Python's fork server, with our modules preloaded and a proof that forks are safe.
 
 `multiprocessing.forkserver` does the forking, the sentinels and the exit codes. What is ours: which
 modules it imports, the report that it makes before the first fork, and that there can be more than
@@ -38,7 +38,7 @@ from harness.ranks.launch import quit_key
 from harness.ranks.launch.preload_plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
 from harness.ranks.launch.start_method import preparation_data, undecided
 
-# What the kernel may need to take down a server that has been killed.
+# How long the kernel may take to end a killed server.
 _END_S = 5.0
 
 _start_lock = threading.Lock()
@@ -64,9 +64,10 @@ os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
 def _forget_lost_tracker() -> None:
-    """Have Python's resource tracker start anew, where a test has closed the pipe to it.
+    """Have Python's resource tracker restart, if a test has closed the pipe to it.
 
-    The standard library (3.10 to 3.14) writes to the number, and closes it, whatever it stands for.
+    Otherwise CPython (3.10 to 3.14) writes to that descriptor number, or closes it, whatever file
+    it refers to by then.
     """
     tracker: Any = resource_tracker._resource_tracker
     with tracker._lock:
@@ -119,7 +120,7 @@ class ForkServer:
         _servers.add(self)
 
     def _start(self) -> int:
-        """Start the server process; returns the read end of the pipe that it answers on."""
+        """Start the server process; return the read end of its answer pipe."""
         _forget_lost_tracker()
         folder = str(folders.session_folder())
         path = os.path.join(folder, f"forkserver-{next(_count)}")
@@ -129,7 +130,7 @@ class ForkServer:
         changes = {
             **self._environ,
             PLAN_VARIABLE: self.plan.to_text(answer_to=path),
-            # The interpreter must find the harness before it has seen the plan.
+            # The server must import the harness before it has read the plan.
             "PYTHONPATH": os.pathsep.join(entry for entry in self.plan.sys_path if entry),
         }
         # multiprocessing would make a folder of its own for the server's socket, and leave it there
@@ -170,7 +171,7 @@ class ForkServer:
         return self._report is not None or self._receive(Deadline.after(0.0))
 
     def report(self, deadline: Deadline) -> PreloadReport:
-        """The server's report, waited for until the deadline."""
+        """Wait for the server's report until the deadline; return it."""
         if self._report is None and not self._receive(deadline):
             self._report = PreloadReport(
                 unsafe="the fork server did not finish its imports in time"
@@ -183,7 +184,7 @@ class ForkServer:
         return self._report is not None and covers(self.plan, self._report, wanted)
 
     def _receive(self, deadline: Deadline) -> bool:
-        """Read what has come of the report; True once it is complete or will never come."""
+        """Read what has arrived of the report; return True once it is complete or cannot arrive."""
         while self._report is None and self._pipe is not None:
             ready = readable([self._pipe, self._death.fd], deadline)
             if not ready:

@@ -1,5 +1,5 @@
-"""How the ranks of a test are started: forked by a preloaded server where that is proved safe,
-spawned otherwise, with the reason.
+"""Choose how the ranks of a test start: forked by a preloaded server if that is proved safe,
+otherwise spawned, with a warning that says why.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BASE_MODULES = (
 
 
 class Launcher:
-    """The fork servers of this process and the knowledge of what they have to import."""
+    """The fork servers of this process, and the modules that they must import."""
 
     def __init__(self) -> None:
         self._modules: dict[str, None] = {}
@@ -55,7 +55,7 @@ class Launcher:
         self._environ: dict[str, str] = {}
         self._with_ranks = True
         self._why_not_to_fork = ""
-        #: Is told what there is to learn, where the server is another's to replace.
+        #: Called with modules to preload, if another process owns the server.
         self.on_learned: Callable[[tuple[str, ...]], None] | None = None
 
     def adopt(self) -> None:
@@ -63,7 +63,7 @@ class Launcher:
         self._active = AdoptedServer()
 
     def never_fork(self, reason: str) -> None:
-        """Spawn all ranks: somebody has found out that forking is not safe."""
+        """Spawn all ranks from now on, since forking is not safe."""
         self._why_not_to_fork = reason
 
     def expect_no_ranks(self) -> None:
@@ -109,13 +109,13 @@ class Launcher:
         return self._active
 
     def why_not_to_fork(self, deadline: Deadline) -> str:
-        """Why processes have to be spawned though the user wants them forked; empty if not."""
+        """Return why processes must be spawned though the user wants forks; empty if not."""
         if self._method() == "spawn" or self._why_not_to_fork:
             return self._why_not_to_fork
         return self._server(deadline).report(deadline).unsafe
 
     def factory(self, deadline: Deadline) -> ProcessFactory:
-        """What makes the processes of the next world."""
+        """Return what makes the processes of the next world."""
         if self._method() == "spawn":
             return self._spawn
         if self._why_not_to_fork:
@@ -176,7 +176,7 @@ class Launcher:
         wanted = self._plan()
         if self._active is None or not self._active.alive:
             self._discard(self._active)
-            # Without what was learnt: it may be what makes a server unsafe.
+            # Without the learned modules, since one of them may make a server unsafe.
             self._active = self._new_server(self._plan(learned=False))
         self._active.report(deadline)
         if not self._active.covers(wanted):
@@ -186,7 +186,7 @@ class Launcher:
         return self._active
 
     def _prepare(self, wanted: PreloadPlan) -> None:
-        """Have a server on its way that covers the plan."""
+        """Start a server that covers the plan, unless one is starting already."""
         if self._coming is None or self._coming.plan != wanted:
             self._discard(self._coming)
             self._coming = self._new_server(wanted)
@@ -198,7 +198,7 @@ class Launcher:
             return
         self._coming = None
         if coming.report(deadline).unsafe and self._learned:
-            # What ranks imported is not safe to import before the fork: they have to go on so.
+            # A learned module is not safe to import before the fork: ranks keep importing it.
             self._learned.clear()
             self._may_learn = False
             self._discard(coming)

@@ -1,4 +1,4 @@
-"""Runs in the fork server: import what the ranks will need, then prove that forking is safe.
+"""In the fork server, import what the ranks will need, then prove that forking is safe.
 
 The standard library's fork server imports this module by name. A rank is then a fork of a process
 that has imported everything and executed nothing.
@@ -57,7 +57,7 @@ def preload(plan: PreloadPlan) -> PreloadReport:
             _filters[name] = tuple(item for item in warnings.filters if item not in filters)
             unsafe = unsafe or _why_unsafe(name or "__main__")
     _keep_finalizers_to_this_process()
-    # A rank would write out what is left in the buffers once more.
+    # Otherwise every rank would inherit the buffers and write their contents again.
     flush_output()
     open_files.record(started_with)
     _errors.update(errors)
@@ -192,7 +192,7 @@ def _answer() -> None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = plan.pythonpath
-    # The parent may be killed; the server is the last to leave, so it sweeps the floor.
+    # If the parent is killed, the server is the last process, so it removes the session's folders.
     atexit.register(_remove_session, os.getpid(), os.getppid(), plan.session)
     # Open from the start, so that the parent sees the end of the pipe if an import crashes. Not
     # waiting for a reader: the parent has opened the pipe, unless it has ended meanwhile.

@@ -2,7 +2,7 @@
 
 torch imports its heaviest modules when they are first used, which for fresh ranks would be in every
 rank of every test. So the plan contains what the test's source suggests will be used. A wrong guess
-costs time only, and what was not foreseen is learnt from the ranks.
+only costs time. Ranks report the modules that they had to import themselves.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PreloadPlan:
     Attributes:
         modules: names to import, in this order.
         main_path: the script to run as `__mp_main__`, if test classes live in it.
-        main_name: likewise for `python -m NAME`.
+        main_name: the module to run as `__mp_main__`, for `python -m NAME`.
         sys_path, argv: the parent's.
         pythonpath: what PYTHONPATH is in the parent; None if unset.
         session: the folders to remove when the process that started the server has been killed.

@@ -1,4 +1,4 @@
-"""What a new process applies to itself: environment, folder, path, arguments, output, scheduling.
+"""Set up a new process: environment, folder, path, arguments, output, scheduling.
 
 It also ties itself to its parent here: when the parent is gone, whatever ended it, the kernel ends
 the process too.
@@ -22,7 +22,7 @@ from harness.model.own_thread import OwnThread
 def become(
     *, environ: Mapping[str, str], cwd: str, sys_path: Sequence[str], argv: Sequence[str]
 ) -> None:
-    """Take these over; a fork of a server has those that the server was started with."""
+    """Apply these to this process; a fork starts with those of its server."""
     for name in os.environ.keys() - environ.keys():
         del os.environ[name]
     for name, value in environ.items():
