@@ -1,7 +1,8 @@
 """Assertions that all ranks make together: either all of them pass, or all of them fail.
 
-A rank that fails alone leaves its peers waiting in their next collective. Here the ranks tell each
-other how they fared, outside the process group under test, before any of them goes on.
+A rank that fails alone leaves its peers waiting in their next collective. With these assertions the
+ranks exchange their results before any of them continues. The exchange does not use the process
+group under test.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ else:
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
-# What one rank tells of its failure to the others.
-_SHOWN = 2000
-# How many ways of failing are told.
-_TEXTS = 3
+# How many characters of its failure one rank sends to the others.
+_MAX_CHARS = 2000
+# How many different failures the message shows.
+_MAX_FAILURES = 3
 
 
 class AgreementMixin(MixinBase):
@@ -37,17 +38,17 @@ class AgreementMixin(MixinBase):
     world_size: int
 
     def assertEqualOnAllRanks(self, x: Any, y: Any, msg: Any = None, **kwargs: Any) -> None:
-        """As `assertEqual` on every rank; if it fails on one rank, it fails on all of them.
+        """Call `assertEqual` on every rank; if it fails on one rank, it fails on all of them.
 
-        To be called by every rank.
+        Every rank must call it.
 
         Args:
-            x, y: as for `assertEqual`; they may be other ones on every rank.
-            msg, kwargs: likewise (`atol`, `rtol` and so on, for tensors).
+            x, y: as for `assertEqual`; each rank may pass different values.
+            msg, kwargs: as for `assertEqual` (`atol`, `rtol` and so on, for tensors).
 
         Raises:
-            AssertionError: naming the ranks on which they differ, and how.
-            PeerLeftError: if a rank has ended its test, or calls something else.
+            AssertionError: on all ranks; the message names the ranks where x and y differ.
+            PeerLeftError: if a rank has ended its test, or calls another assertion.
         """
         try:
             self.assertEqual(x, y, msg, **kwargs)
@@ -57,33 +58,36 @@ class AgreementMixin(MixinBase):
         _fail_together(self, "assertEqualOnAllRanks", mine)
 
     def assertRanksAgree(self, value: Any, msg: Any = None, **kwargs: Any) -> None:
-        """Every rank has the same value; if one has another than rank 0, all of them fail.
+        """Fail on all ranks unless every rank has the same value as rank 0.
 
-        To be called by every rank.
+        Every rank must call it.
 
         Args:
-            value: anything that can be pickled: tensors, numbers, texts, lists and dicts of them.
+            value: anything that can be pickled: tensors, numbers, strings, lists and dicts of them.
             msg, kwargs: as for `assertEqual`, which compares each rank's value with rank 0's.
 
         Raises:
-            AssertionError: naming the ranks whose value is not rank 0's, and how they differ.
-            PeerLeftError: if a rank has ended its test, or calls something else.
+            AssertionError: on all ranks; the message names the ranks whose value is not rank 0's.
+            PeerLeftError: if a rank has ended its test, or calls another assertion.
         """
         label = "assertRanksAgree"
+        # Most calls pass, so the ranks first exchange digests. They send rank 0's value only if
+        # the digests differ: then the values may still be equal within tolerance.
         data = _pickled(value)
         digests = ranks_of(self).meet(label, hashlib.sha256(data).hexdigest())
         if len(set(digests)) == 1:
-            return  # bit by bit
+            return
         _fail_together(self, label, _difference_from_rank_0(self, value, data, msg, kwargs))
 
 
 def _difference_from_rank_0(
     case: AgreementMixin, value: Any, data: bytes, msg: Any, kwargs: dict[str, Any]
 ) -> str:
+    """Return how this rank's value differs from rank 0's; empty if it does not."""
     ranks = ranks_of(case)
     if case.rank == 0:
         ranks.hand_out("agreement", data)
-    ranks.meet("assertRanksAgree")  # it is there
+    ranks.meet("assertRanksAgree")  # barrier: rank 0 has published its value
     mine = ""
     if case.rank != 0:
         shared = io.BytesIO(ranks.handed_out("agreement"))
@@ -92,24 +96,25 @@ def _difference_from_rank_0(
             case.assertEqual(value, reference, msg, **kwargs)
         except AssertionError as error:
             mine = f"this rank's value (left) is not rank 0's: {error}"
-    ranks.meet("assertRanksAgree")  # everybody has read it
+    ranks.meet("assertRanksAgree")  # barrier: every rank has read it
     if case.rank == 0:
         ranks.take_back("agreement")
     return mine
 
 
 def _fail_together(case: AgreementMixin, label: str, mine: str) -> None:
-    told = ranks_of(case).meet(label, json.dumps(mine[:_SHOWN]))
-    failed = {rank: text for rank, value in enumerate(told) if (text := json.loads(value))}
+    """Exchange the failures of all ranks; fail on every rank if there is one."""
+    received = ranks_of(case).meet(label, json.dumps(mine[:_MAX_CHARS]))
+    failed = {rank: text for rank, value in enumerate(received) if (text := json.loads(value))}
     if failed:
-        # The same on every rank, so that the report says it once.
-        case.fail("\n\n".join([_heading(label, failed, len(told)), *_by_text(failed)]))
+        # Every rank raises the same text, so the report groups the ranks and prints it once.
+        case.fail("\n\n".join([_heading(label, failed, len(received)), *_by_text(failed)]))
 
 
 def _by_text(failed: dict[int, str]) -> list[str]:
-    told = [f"{rank_list(which)}: {text}" for text, which in grouped(failed.items())]
-    rest = len(told) - _TEXTS
-    return told[:_TEXTS] + ([f"(and {rest} other ways)"] if rest > 0 else [])
+    texts = [f"{rank_list(which)}: {text}" for text, which in grouped(failed.items())]
+    rest = len(texts) - _MAX_FAILURES
+    return texts[:_MAX_FAILURES] + ([f"(and {rest} other ways)"] if rest > 0 else [])
 
 
 def _heading(label: str, failed: dict[int, str], size: int) -> str:

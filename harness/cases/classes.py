@@ -1,4 +1,4 @@
-"""The classes that tests inherit from, under PyTorch's names: a mixin each, above `TestCase`."""
+"""The classes that tests inherit from, under PyTorch's names: each is one mixin plus `TestCase`."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class MultiProcessTestCase(RankTestMixin, TestCase):
         world_size: number of ranks, 4 unless the class or a decorator says otherwise.
         rank: this process's rank; MAIN_PROCESS_RANK in the parent.
         device: this rank's accelerator, or the CPU.
-        isolation: how much of a world a test shares with the one before it; None for what the
-            environment says, or else "process".
+        isolation: what a test shares with the test before it; None for HARNESS_ISOLATION, or
+            "process" if that is unset.
         file_name: an empty file, the same for all ranks, for a FileStore.
         processes: in the parent, the processes by rank (pid, exitcode, kill(), …).
-        special_return_code_checks: in the parent, test method to the exit code that rank 0 must
-            and other ranks may end with, negative for a signal.
-        skip_return_code_checks: in the parent, test methods whose ranks may exit as they like.
+        special_return_code_checks: in the parent, test method to expected exit code, negative for
+            a signal. Rank 0 must exit with it, the other ranks may.
+        skip_return_code_checks: in the parent, test methods whose ranks may exit with any code.
 
     Raises (from the test, in the parent):
         RanksFailedError: an assertion failed (a unittest failure).
@@ -56,16 +56,16 @@ class MultiProcessTestCase(RankTestMixin, TestCase):
 
 
 class DistributedTestBase(MultiProcessTestCase):
-    """A rank test that brings up its process group by the device that it is run for."""
+    """A rank test that chooses the backend of its process group by device type."""
 
     def setUp(self) -> None:
         super().setUp()
-        put_back_after(self, "WORLD_SIZE")
+        restore_after(self, "WORLD_SIZE")
         os.environ["WORLD_SIZE"] = str(self.world_size)
         self._spawn_processes()
 
     def backend(self, device: str) -> str:
-        """The backend that c10d knows for a type of device."""
+        """Return c10d's default backend for a device type."""
         return str(dist.get_default_backend_for_device(torch.device(device)))
 
     def create_pg(
@@ -90,7 +90,7 @@ class DistributedTestBase(MultiProcessTestCase):
         if kind != "cpu":
             module = torch.get_device_module(kind)
             index = self.rank % module.device_count()
-            # Ranks that stay are handed on as they were.
+            # The next test may reuse this rank (isolation "group" or "none").
             self.addCleanup(module.set_device, module.current_device())
             self.addCleanup(torch.set_default_device, None)
             module.set_device(index)
@@ -98,7 +98,7 @@ class DistributedTestBase(MultiProcessTestCase):
         return dist.distributed_c10d._get_default_group()
 
     def rank_to_device(self, device: str) -> dict[int, list[int]]:
-        """Rank to its devices' numbers, for a type of device: the devices go round."""
+        """Return rank to device indices for a device type; ranks take the devices in turn."""
         count = max(1, torch.get_device_module(device).device_count())
         return {rank: [rank % count] for rank in range(self.world_size)}
 
@@ -108,20 +108,20 @@ class DynamoDistributedMultiProcTestCase(DistributedTestBase):
 
     @property
     def world_size(self) -> int:  # type: ignore[override]
-        """A rank for each accelerator of the machine."""
+        """Return the number of accelerators: one rank for each."""
         return torch.accelerator.device_count()
 
     @classmethod
     def _run(
         cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
     ) -> None:
-        # torch's compiler complains if nobody listens to its trace.
+        # torch's compiler complains if this logger has no handler (torch 2.13).
         logging.getLogger("torch.__trace").addHandler(logging.NullHandler())
         super()._run(rank, test_name, file_name, parent_pipe, **kwargs)
 
 
-def put_back_after(case: unittest.TestCase, name: str) -> None:
-    """Have a variable be after the test what it is now: other tests read it, too."""
+def restore_after(case: unittest.TestCase, name: str) -> None:
+    """Restore an environment variable after the test: other tests in this process read it too."""
     case.addCleanup(_restore, name, os.environ.get(name))
 
 
@@ -134,7 +134,7 @@ def _restore(name: str, value: str | None) -> None:
 class MultiProcContinuousTest(ContinuousTestMixin, TestCase):
     """A TestCase whose test methods run in every rank of a world, with the process group up.
 
-    The class says which: `backend_str()`, `opts()` and `timeout` for the process group,
+    The class configures both: `backend_str()`, `opts()` and `timeout` for the process group,
     `device_type()` and `world_size` for the ranks::
 
         class TestSum(MultiProcContinuousTest):
@@ -149,17 +149,17 @@ class MultiProcContinuousTest(ContinuousTestMixin, TestCase):
                 dist.all_reduce(x)
                 self.assertEqual(x, torch.full((3,), 2.0))
 
-    Tests share the ranks and the process group as long as each leaves them as it found them (see
-    `isolation`). Unlike under PyTorch's class of this name, a test that fails, hangs or skips takes
-    no other test with it: the next one gets a fresh world.
+    Tests share the ranks and the process group as long as each test leaves them unchanged (see
+    `isolation`). Unlike with PyTorch's class of this name, a test that fails, hangs or skips does
+    not affect other tests: the next one gets a fresh world.
 
     Attributes:
-        world_size: number of ranks; unless the class says otherwise, one for each device.
+        world_size: number of ranks; by default one for each device.
         rank: this process's rank; MAIN_PROCESS_RANK in the parent.
         pg: in a rank, the default process group.
-        timeout: how long the process group waits.
-        isolation: "none" unless the class or the environment says otherwise; "group" for a process
-            group of each test's own, "process" for processes too.
+        timeout: the process group's timeout.
+        isolation: "none" unless the class or the environment says otherwise. "group" gives each
+            test its own process group, "process" its own processes too.
 
     Raises (from the test, in the parent):
         RanksFailedError: an assertion failed (a unittest failure).
@@ -170,7 +170,7 @@ class MultiProcContinuousTest(ContinuousTestMixin, TestCase):
 class MultiThreadedTestCase(ThreadTestMixin, TestCase):
     """A TestCase whose test methods run in every rank of a world of threads of this process.
 
-    It starts in a millisecond, and a debugger sees all ranks. The process group is there when the
+    It starts in a millisecond, and a debugger sees all ranks. The process group is up when the
     method begins; its collectives copy between the threads::
 
         class TestSum(MultiThreadedTestCase):
@@ -181,10 +181,10 @@ class MultiThreadedTestCase(ThreadTestMixin, TestCase):
                 dist.all_reduce(x)
                 self.assertEqual(x, torch.full((3,), 2.0))
 
-    Ranks share all memory: global state, environment, and one Python interpreter lock. Random
-    generators they have of their own (torch's for the CPU, Python's and NumPy's), seeded alike. A
-    rank that hangs in native code can be reported, but not be ended. Where that matters, ranks have
-    to be processes (`MultiProcessTestCase`).
+    Ranks share all memory: global state, environment, and one Python interpreter lock. Each rank
+    has its own random generators (torch's for the CPU, Python's and NumPy's), with the same seed.
+    The harness can report a rank that hangs in native code, but cannot end it. Use
+    `MultiProcessTestCase` where that matters.
 
     The test passes only if every rank ran the method to its end and all called the same
     collectives. `setUp` and `tearDown` run once, `perThreadSetUp` and `perThreadTearDown` in each

@@ -1,8 +1,8 @@
-"""The mixin for PyTorch's classes whose ranks find a process group of the class's own choosing.
+"""The mixin for `MultiProcContinuousTest`: the process group is up before each test starts.
 
-PyTorch's keeps one world for all tests of a class, and after one failure skips the rest of them.
-Here tests share a world as long as each leaves it as it was; after one that does not, the next gets
-a fresh one.
+PyTorch's class keeps one world for all tests of a class, and skips the rest after one failure. Here
+tests share a world as long as each leaves it unchanged; after one that does not, the next test gets
+a fresh world.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from harness.ranks.child import between_tests, kept_group
 from harness.ranks.child.rank_pipe import RankPipe
 from harness.ranks.child.store import store_for_group
 
-# Those that torch may have been built without.
+# Backends that torch may have been built without. Other names are backends that the test registers.
 _OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "nccl-lazy", "nccl2", "ucc", "xccl"})
 
 
 class ContinuousRanks(ProcessRanks):
-    """The processes of one test, which find a process group."""
+    """The processes of one test, whose process group is up before the test starts."""
 
     hooks = CONTINUOUS_HOOKS
     usual_isolation = NONE
@@ -47,13 +47,14 @@ class ContinuousRanks(ProcessRanks):
         pipe: RankPipe,
         **kwargs: Any,
     ) -> None:
-        # Not by `_run`: classes that serve both bases (torch's FSDP tests) have one of their own
-        # for the other base.
+        # Don't call `_run` here. Classes that serve both MultiProcessTestCase and this class
+        # (torch's FSDP tests) define a `_run` that only fits the former.
         case = test_class(test_name)
         case.rank = test_class.rank = rank
         case.file_name = test_class.rdvz_file = file_name
         world_size = case.world_size
-        test_class.world_size = world_size  # also where it was a property, as PyTorch's workers do
+        # This also replaces a property by its value, as PyTorch's workers do.
+        test_class.world_size = world_size
 
         def bring_up() -> None:
             require_distributed()
@@ -66,21 +67,21 @@ class ContinuousRanks(ProcessRanks):
         case.run_test(test_name, pipe)
 
     def leave_process_group(self, exits: bool) -> None:
-        # Whoever holds the group holds its sockets; a group that is kept is found again.
+        # A reference to the group keeps its sockets open. `enter` sets it again for the next test.
         type(self.case).pg = None
         super().leave_process_group(exits)
 
 
 class ContinuousTestMixin(RankTestMixin):
-    """Bring up a process group in every rank before its test; see `MultiProcContinuousTest`."""
+    """Initialize a process group in every rank before its test; see `MultiProcContinuousTest`."""
 
     __harness_ranks__ = ContinuousRanks
 
     rank: int = UNSET
     world_size: int = UNSET
-    #: How long the process group waits.
+    #: The process group's timeout.
     timeout: timedelta = timedelta(seconds=120)
-    #: Always False: a failure does not keep the other tests of the class from being run.
+    #: Always False: after a failure the other tests of the class still run.
     poison_pill: ClassVar[bool] = False
     _processes_spawned: ClassVar[bool] = False
 
@@ -89,23 +90,23 @@ class ContinuousTestMixin(RankTestMixin):
 
     @classmethod
     def backend_str(cls) -> str | None:
-        """The backend; None for torch's choice by the tensors' device."""
+        """Return the backend; None lets torch choose one by the tensors' device."""
         return None
 
     @classmethod
     def device_type(cls) -> str:
-        """The type of device that the tests run on: the machine's accelerator, or else "cpu"."""
+        """Return the device type of the tests: the machine's accelerator, or else "cpu"."""
         accelerator = current_accelerator()
         return "cpu" if accelerator is None else accelerator.type
 
     @classmethod
     def opts(cls, high_priority_stream: bool = False) -> Any:
-        """Options of the process group; None for the backend's own."""
+        """Return options for the process group; None for the backend's defaults."""
         return None
 
     @classmethod
     def _init_pg(cls, rank: int, world_size: int, rdvz_file: str) -> None:
-        """Bring up the default process group in a rank."""
+        """Initialize the default process group in a rank."""
         os.environ["LOCAL_RANK"] = str(rank)
         dist.init_process_group(
             backend=cls.backend_str(),
@@ -121,10 +122,12 @@ class ContinuousTestMixin(RankTestMixin):
 
     def setUp(self) -> None:
         super().setUp()
+        # A property has no setter, and computes the world size itself.
         if not isinstance(inspect.getattr_static(self, "world_size"), property):
             self.world_size = _chosen_world_size(self)
 
     def _spawn_processes(self) -> None:
+        # Some of PyTorch's tests set `backend_str` to a string instead of overriding the method.
         backend = self.backend_str() if callable(self.backend_str) else self.backend_str
         reason = why_backend_cannot_run(backend) if backend in _OPTIONAL_BACKENDS else None
         if reason is not None:
@@ -133,7 +136,7 @@ class ContinuousTestMixin(RankTestMixin):
 
 
 def _chosen_world_size(case: ContinuousTestMixin) -> int:
-    """What the class says; else a rank for each device.
+    """Return the class's world size, or else the number of devices.
 
     Raises:
         unittest.SkipTest: if there is no device.
@@ -148,20 +151,24 @@ def _chosen_world_size(case: ContinuousTestMixin) -> int:
 
 
 def _device_type_of_ranks(case: ContinuousTestMixin) -> str:
-    """The type of device of which each rank has one."""
-    # instantiate_device_type_tests puts a string in the method's place.
+    """Return the type of device that each rank gets one of."""
+    # torch's instantiate_device_type_tests replaces the method with a string.
     if not callable(case.device_type):
         return case.device_type
     if inspect.getattr_static(case, "device_type") is not vars(ContinuousTestMixin)["device_type"]:
         return case.device_type()
-    # With torch built for GPUs, a class that leaves its world size to them means GPUs: as under
-    # PyTorch's harness, it is skipped on a machine without any.
+    # A class without a world size wants one rank for each GPU if torch was built for GPUs. As with
+    # PyTorch's harness, it is skipped on a machine that has none.
     built_for = torch.accelerator.current_accelerator()
     return "cpu" if built_for is None else built_for.type
 
 
 def _group_key(test_class: Any) -> object:
-    """What must be the same for two classes to share a process group."""
+    """Return a key that is equal for two classes which may share a process group.
+
+    A class that overrides `_init_pg` or `opts` shares its group only with itself: two overrides
+    cannot be compared.
+    """
     ours: Any = ContinuousTestMixin
     is_ours = test_class._init_pg.__func__ is ours._init_pg.__func__
     is_plain = is_ours and test_class.opts.__func__ is ours.opts.__func__

@@ -1,4 +1,7 @@
-"""Names of PyTorch's test helpers that are none of our business: theirs, on first use."""
+"""Forward names that the harness does not define to PyTorch's test helpers, on first use.
+
+The import is lazy, because torch.testing._internal is slow to import and most tests do without it.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from typing import Any
 
 
 def forward(facade: str, module: str, names: Collection[str] | None = None) -> Callable[[str], Any]:
-    """A module's `__getattr__` that takes names from another module, imported on first use.
+    """Return a module `__getattr__` that takes names from another module, imported on first use.
 
     Args:
-        facade: name of the module that shall have them.
-        module: where they come from.
-        names: the names; None for all public ones there.
+        facade: the module that offers the names.
+        module: the module that defines them.
+        names: the names; None for all public names.
     """
 
     def look_up(name: str) -> Any:

@@ -18,21 +18,21 @@ from typing import Any, TypeVar, overload
 from harness.model.returned import check_returned
 from harness.model.temporarily import changed
 
-#: How the message of an error begins whose address another socket has.
+#: The error message starts with this if another socket uses the address.
 ADDRESS_IN_USE = "Address already in use"
-#: The message of an error when a connection was not made in time.
+#: The error message if a connection was not made in time.
 CONNECT_TIMEOUT = "connect() timed out."
 
 T = TypeVar("T", bound=Callable[..., Any])
 
-_TRIES = 10
-# Of its own: a test's random numbers must not depend on whether a port was free.
+_MAX_ATTEMPTS = 10
+# A private generator: a test's random numbers must not depend on whether a port was free.
 _RANDOM = random.Random()
 
 
 @contextlib.contextmanager
 def captured_output() -> Iterator[tuple[io.StringIO, io.StringIO]]:
-    """Have what Python prints to stdout and stderr go to two strings meanwhile; yields them."""
+    """Capture what Python prints to stdout and stderr; yields the two StringIO objects."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield out, err
@@ -40,22 +40,22 @@ def captured_output() -> Iterator[tuple[io.StringIO, io.StringIO]]:
 
 @contextlib.contextmanager
 def TemporaryFileName(*args: Any, **kwargs: Any) -> Iterator[str]:
-    """The path of a temporary file that goes at the end; arguments as for NamedTemporaryFile."""
+    """Yield the path of a temporary file, removed at the end; arguments of NamedTemporaryFile."""
     with tempfile.NamedTemporaryFile(*args, **kwargs) as file:
         yield file.name
 
 
 @contextlib.contextmanager
 def TemporaryDirectoryName(suffix: str | None = None) -> Iterator[str]:
-    """The path of a temporary folder that goes at the end, with all in it."""
+    """Yield the path of a temporary folder, removed at the end with its contents."""
     with tempfile.TemporaryDirectory(suffix=suffix) as folder:
         yield folder
 
 
 def find_free_port() -> int:
-    """A port of the loopback address that is free now, though maybe not for long.
+    """Return a free port of the loopback address; another process may take it at any time.
 
-    A server that chooses its port itself (`tcp_store()`, port 0) has no such gap.
+    Prefer a server that binds to port 0, such as `tcp_store()`: it does not have this race.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,14 +76,14 @@ def retry_on_connect_failures(
 def retry_on_connect_failures(
     func: Callable[..., Any] | None = None, connect_errors: Sequence[str] | str = (ADDRESS_IN_USE,)
 ) -> Any:
-    """Decorator: call again, ten times at most, if a RuntimeError tells of one of these errors.
+    """Decorator: make up to ten attempts while a RuntimeError contains one of these texts.
 
     Args:
         func: what to call; left out where the decorator has arguments.
         connect_errors: texts, one of which must be in the error's message.
 
     Raises:
-        RuntimeError: at the last try, from the error of that try.
+        RuntimeError: if the last attempt fails too; its cause is the last error.
     """
     if func is None:
         return partial(retry_on_connect_failures, connect_errors=connect_errors)
@@ -92,18 +92,20 @@ def retry_on_connect_failures(
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        for tries in itertools.count(1):
+        for attempt in itertools.count(1):
             try:
                 return function(*args, **kwargs)
             except RuntimeError as error:
                 if not any(text in str(error) for text in texts):
                     raise
-                if tries == _TRIES:
+                if attempt == _MAX_ATTEMPTS:
                     raise RuntimeError(
-                        f"{function.__qualname__} has failed {_TRIES} times, at last with: {error}"
+                        f"{function.__qualname__} failed all {_MAX_ATTEMPTS} attempts; the last "
+                        f"error: {error}"
                     ) from error
-            # Whoever has the port needs a moment, and ranks should not come back all at once.
-            time.sleep(_RANDOM.uniform(0, 0.1 * tries))
+            # Back off: the port's owner needs time to release it. The random delay keeps the
+            # ranks from retrying all at once.
+            time.sleep(_RANDOM.uniform(0, 0.1 * attempt))
         raise AssertionError("unreachable")
 
     return wrapper
@@ -133,6 +135,7 @@ def with_dist_debug_levels(levels: Sequence[str]) -> Callable[[T], T]:
 
 @contextlib.contextmanager
 def _debug_level(level: str) -> Iterator[None]:
+    # c10d caches the level, so it has to read the environment again, also afterwards.
     from torch._C._distributed_c10d import set_debug_level_from_env
 
     try:
@@ -150,9 +153,9 @@ def run_subtests(
     *test_args: Any,
     **test_kwargs: Any,
 ) -> None:
-    """Call a function once for each combination of values, each as a sub-test of a rank test.
+    """Call a function once for each combination of values, each as a subtest of a rank test.
 
-    The ranks and their process group serve all of them; a barrier keeps them together.
+    All subtests use the same ranks and process group; a barrier follows each of them.
 
     Args:
         cls_inst: the test.
@@ -163,13 +166,14 @@ def run_subtests(
     for values in itertools.product(*subtest_config.values()):
         chosen = dict(zip(subtest_config, values, strict=True))
         with cls_inst.subTest(**chosen):
-            _forget_compiled()
+            # Dynamo's cache and its recompile limit would carry over between the subtests.
+            _reset_dynamo()
             check_returned(test_fn(*test_args, **test_kwargs, **chosen), test_fn)
-            _forget_compiled()
+            _reset_dynamo()
         _barrier()
 
 
-def _forget_compiled() -> None:
+def _reset_dynamo() -> None:
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is not None:
         dynamo.reset()

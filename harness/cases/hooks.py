@@ -1,4 +1,8 @@
-"""The hooks that a subclass of PyTorch's harness may override, checked when the class is made."""
+"""The hooks that a test class may override, and a check of their signatures.
+
+PyTorch's tests override methods of its harness that are formally private. The check runs when the
+class is created, so a wrong override is one clear error instead of a TypeError in every rank.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ class Hook:
     """How the harness calls a hook.
 
     Attributes:
-        shown: the call's arguments, as the reader knows them.
-        arguments, keywords: an example of them, `self` included for what is not a classmethod.
+        shown: the parameters, as the error message shows them.
+        arguments, keywords: example arguments, with `self` unless it is a classmethod.
     """
 
     shown: str
@@ -59,7 +63,7 @@ THREAD_HOOKS = {
 
 
 def check_hooks(cls: type, hooks: Mapping[str, Hook]) -> None:
-    """Raise HookSignatureError if the class overrides a hook with other parameters than ours."""
+    """Raise HookSignatureError if the class overrides a hook with different parameters."""
     for name, hook in hooks.items():
         override = vars(cls).get(name)
         if isinstance(override, classmethod):

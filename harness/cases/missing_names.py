@@ -1,4 +1,4 @@
-"""Hints about names that a rank lacks and the test's own process has: what setUpClass set, say."""
+"""Hints about names that exist in the parent but not in a rank, such as those setUpClass set."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from harness.model.invocation import short_path
 from harness.model.outcome import Failed, MissingName, Raised
 from harness.model.verdict import Verdict
 
-# These run in ranks too, so what they set is not what a rank lacks.
+# These hooks run in the ranks, so a name that they set cannot be missing there.
 _IN_RANKS = frozenset({"perRankSetUp", "perRankTearDown"})
 
 
 def hints(case: unittest.TestCase, verdict: Verdict) -> list[str]:
-    """A sentence for each name that a rank looked up in vain and that this process has."""
+    """Return a sentence for each name that a rank did not find, but that this process has."""
     missing: dict[MissingName, None] = {}
     for report in verdict.reports:
         if isinstance(report.outcome, Failed | Raised):
@@ -31,7 +31,7 @@ def hints(case: unittest.TestCase, verdict: Verdict) -> list[str]:
 
 
 def _hint(case: unittest.TestCase, missing: MissingName) -> str:
-    """What to say of the name; empty if this process does not have it either."""
+    """Return the hint for one name; empty if this process does not have it either."""
     if missing.owner == "module":
         module = sys.modules.get(missing.owner_name)
         if module is None or missing.name not in vars(module):
@@ -63,7 +63,8 @@ def _class(case: unittest.TestCase, qualname: str) -> type | None:
 
 
 def _setter(opcode: str, name: str, functions: Iterator[FunctionType]) -> str:
-    """The function that sets the name, if its code says so, with its line."""
+    """Return which function sets the name, with its line; empty if none of them does."""
+    # The bytecode is enough: no source is needed, and nested expressions cost no parsing.
     for function in functions:
         code = function.__code__
         for instruction in dis.get_instructions(code):
@@ -74,7 +75,7 @@ def _setter(opcode: str, name: str, functions: Iterator[FunctionType]) -> str:
 
 
 def _functions_near(case: unittest.TestCase) -> Iterator[FunctionType]:
-    """The user's functions that may set attributes of the test or its class."""
+    """Yield the user's functions that may set attributes of the test or its class."""
     for cls in type(case).__mro__:
         yield from _functions(vars(cls))
     module = sys.modules.get(type(case).__module__)
@@ -99,10 +100,10 @@ def _functions(namespace: Mapping[str, Any]) -> Iterator[FunctionType]:
 
 
 def unwrapped(value: object) -> object:
-    """What the user wrote of a class method, a decorated function or a fixture of pytest."""
+    """Return the user's function inside a class method, decorated function or pytest fixture."""
     if isinstance(value, classmethod | staticmethod):
         value = value.__func__
-    # Read past any `__getattr__`, which may do anything.
+    # getattr_static, since a user's `__getattr__` may have side effects.
     while (inner := inspect.getattr_static(value, "__wrapped__", None)) is not None:
         value = inner
     return value

@@ -1,4 +1,8 @@
-"""`run_on_ranks`: a plain function in every rank of a world, for scripts and notebooks."""
+"""`run_on_ranks`: run a plain function in every rank of a world, for scripts and notebooks.
+
+The call runs as a test of a private class, so it reports failures exactly as a test does. The
+function goes to the ranks, and the results come back, in files of the test's folder.
+"""
 
 from __future__ import annotations
 
@@ -47,22 +51,22 @@ def run_on_ranks(
         run_on_ranks(total, world_size=4, args=(10,))  # [46, 46, 46, 46]
 
     Args:
-        fn: the function. It, its arguments and its values travel by cloudpickle, so that functions
-            of a script or a notebook will do, lambdas and closures included.
+        fn: the function. cloudpickle sends it, its arguments and its results, so it may be defined
+            in a script or a notebook, and may be a lambda or a closure.
         world_size: number of ranks.
         args, kwargs: its arguments, the same on every rank.
-        backend: of the process group; None for none.
-        timeout_s: seconds that it may take; by default what holds for tests.
-        isolation: "group" or "none" to have calls share their ranks with the calls before them.
+        backend: the process group's backend; None for no process group.
+        timeout_s: time limit in seconds; by default the time limit of tests.
+        isolation: "group" or "none" to reuse the ranks of earlier calls.
 
     Returns:
-        what the function has returned on each rank, by rank.
+        the return values, by rank.
 
     Raises:
-        RanksFailedError: an assertion failed in it.
+        RanksFailedError: an assertion failed in the function.
         RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDisagreeError: other errors;
-            the message says which rank did what, as that of a test does.
-        unittest.SkipTest: if it skips on every rank.
+            the message says which rank did what, like that of a test.
+        unittest.SkipTest: if the function skips on every rank.
     """
     case = _Call()
     case.world_size = check_world_size(world_size, "run_on_ranks()")
@@ -84,9 +88,9 @@ def run_on_ranks(
 
 
 class _CallRanks(ProcessRanks):
-    # The call's files are on this machine.
+    # Ranks that torchrun started may be on another host, which does not see the call's files.
     on_given_ranks = False
-    # A call cannot be run again by its name.
+    # The report must not suggest a command: a call has no name to select it by.
     has_command = False
 
 

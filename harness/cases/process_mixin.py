@@ -1,6 +1,7 @@
-"""The mixin for ranks that are processes: fresh ones for every test, with a folder of their own.
+"""The mixin for tests whose ranks are processes; every test gets a folder for its files.
 
-It has PyTorch's names; `harness/cases/process_ranks.py` does the work.
+Its methods have PyTorch's names, since PyTorch's tests override and call them. They delegate to
+`harness/cases/process_ranks.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class RankTestMixin(InRankMixin):
     __harness_ranks__ = ProcessRanks
 
     MAIN_PROCESS_RANK: ClassVar[int] = MAIN_RANK
-    #: On how many nodes the ranks are, or believe to be; None for one, of which they are not told.
+    #: The number of nodes, real or simulated. None for one node without torchrun's node variables.
     nodes: int | None = None
 
     processes: list[Any]
@@ -32,6 +33,7 @@ class RankTestMixin(InRankMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # The fork server imports the module, so that every rank finds it imported already.
         launcher().need([cls.__module__])
 
     def setUp(self) -> None:
@@ -46,20 +48,20 @@ class RankTestMixin(InRankMixin):
         ranks_of(self).end_world()
 
     def _current_test_name(self) -> str:
-        # Not from the id, as PyTorch takes it: other libraries put arguments there (absl), and a
-        # name that `setattr` gave may have dots in it.
+        # PyTorch takes the name from id(). That is wrong where absl adds arguments to the id, and
+        # for names with dots, which `setattr` allows.
         return str(self._testMethodName)
 
     def _spawn_processes(self) -> None:
-        """Start the ranks, unless the test's skip conditions speak against it."""
-        ranks_of(self).start_if_wanted()
+        """Start the ranks, unless a skip condition of the test applies."""
+        ranks_of(self).start_unless_skipped()
 
     def _start_processes(self, proc: ProcessFactory) -> None:
-        """Have a process for each rank; `proc` is called as multiprocessing.Process is."""
+        """Start a process for each rank; `proc` has the signature of multiprocessing.Process."""
         ranks_of(self).start_processes(proc)
 
     def _join_processes(self, fn: Callable[[], Any]) -> None:
-        """Wait for the ranks and raise what they add up to."""
+        """Wait for the ranks and raise their verdict."""
         ranks_of(self).join_processes(fn)
 
     _check_return_codes = check_return_codes

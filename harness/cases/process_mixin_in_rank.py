@@ -1,4 +1,4 @@
-"""What happens in a rank that is a process: its group, its body, its meetings with the others."""
+"""The part of a process test that runs in the ranks: process group, test body, report."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RanksInRank(Ranks):
         set_rng_seed()
 
     def leave_process_group(self, exits: bool) -> None:
-        """Destroy the process group, unless it is to stay."""
+        """Destroy the process group, unless the next test reuses it."""
         if self.case.destroy_pg_upon_exit:
             kept_group.destroy_others(exits=exits)
 
@@ -60,24 +60,24 @@ class InRankMixin(WorldTestMixin):
 
     TEST_ERROR_EXIT_CODE: ClassVar[int] = TEST_ERROR_EXIT_CODE
 
-    #: How much of a world a test shares with the test before it: "process" for nothing, "group"
-    #: for the processes, "none" for these and the process group; None for what holds for all.
+    #: What a test shares with the test before it: "process" for nothing, "group" for the processes,
+    #: "none" for the processes and the process group; None for the HARNESS_ISOLATION setting.
     isolation: str | None = None
 
     file_name: str
 
     @property
     def destroy_pg_upon_exit(self) -> bool:
-        """Whether a rank destroys its process group after the body, if the body has not."""
+        """Whether a rank destroys its process group after the body, if the body did not."""
         return True
 
     def init_process_group(self, backend: str = "gloo", **kwargs: Any) -> None:
-        """Bring up the default process group of this rank's world, on the test's own store.
+        """Initialize the default process group of this rank's world, using the test's own store.
 
         Args:
             backend: the c10d backend.
-            kwargs: further arguments of `torch.distributed.init_process_group`. The group's
-                timeout is by default a little longer than the test's.
+            kwargs: further arguments of `torch.distributed.init_process_group`. If the class sets
+                `timeout_s`, the group's default timeout is longer than that.
         """
         import torch.distributed as dist
 
@@ -86,6 +86,8 @@ class InRankMixin(WorldTestMixin):
             longer = timedelta(seconds=group_timeout_s(self.timeout_s))
             kwargs.setdefault("timeout", longer)
 
+        # `bring_up` runs only if the rank has no group from an earlier test that it may reuse. The
+        # key is made before `setdefault` adds the store, which differs for every test.
         def bring_up() -> None:
             kwargs.setdefault("store", store.store_for_group(self.file_name, self.world_size))
             dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
@@ -93,23 +95,29 @@ class InRankMixin(WorldTestMixin):
         kept_group.bring_up(self.isolation or PROCESS, (backend, dict(kwargs)), bring_up)
 
     def perRankSetUp(self) -> None:
-        """Runs in every rank before the test method; setUp runs in the parent."""
+        """Set up a rank; runs in every rank before the test method. setUp runs in the parent."""
 
     def perRankTearDown(self) -> None:
-        """Runs in every rank after the test method; tearDown runs in the parent."""
+        """Tear down a rank; runs in every rank after the test. tearDown runs in the parent."""
 
     @classmethod
     def _run(
         cls, rank: int, test_name: str, file_name: str, parent_pipe: Any, **kwargs: Any
     ) -> None:
-        """The entry of a rank. An override calls `run_test` on an instance that has its rank."""
+        """Run the test in a rank. An override calls `run_test` on an instance with its rank set."""
         self = cls(test_name)
         self.rank = rank
         self.file_name = file_name
         self.run_test(test_name, parent_pipe)
 
     def run_test(self, test_name: str, parent_pipe: RankPipe) -> None:
-        """Run the body in this rank and report what became of it; exits unless it passed."""
+        """Run the body in this rank and report the outcome; exits unless it passed.
+
+        The order matters. The rank reports before it waits, so that the parent sees a failure while
+        peers still run. It waits for its peers before it destroys the process group: a rank that
+        leaves early makes collectives of slower peers fail with a connection error, and then the
+        report would blame them. A rank that failed does not wait.
+        """
         set_rng_seed()
         outcome = run_body(
             self,

@@ -1,6 +1,16 @@
-"""The ranks of one running test where ranks are processes: started, awaited, ended.
+"""Start, await and end the ranks of one running test where ranks are processes.
 
-Here is what happens in the parent; `harness/cases/process_mixin_in_rank.py` has the rank's half.
+This is the parent's half; the ranks' half is in `harness/cases/process_mixin_in_rank.py`. The steps
+of a test, each of which the class may override under PyTorch's name:
+
+    make_folder             setUp: the test's folder, with the file for a FileStore
+    start_unless_skipped         `_spawn_processes`: check the skip conditions, then
+    start_processes         `_start_processes`: lease a world from the pool, new or reused
+    join_processes          `_join_processes`: supervise the ranks, judge, raise the verdict
+    check_verdict           `_check_return_codes`
+    end_world               tearDown, and as a cleanup: give the world back, or end it
+
+The harness catches its own errors on the way and raises them from the test's line.
 """
 
 from __future__ import annotations
@@ -15,15 +25,19 @@ from typing import Any, ClassVar
 from harness.cases.assertions.expecting import accept
 from harness.cases.decorators.overrides import isolation_of, nodes_of, timeout_of
 from harness.cases.hooks import PROCESS_HOOKS
-from harness.cases.places import place_of_test, raise_at
+from harness.cases.places import raise_errors_at_test
 from harness.cases.process_mixin_in_rank import RanksInRank
 from harness.cases.properties.example_worlds import ProcessWorld
 from harness.cases.properties.under_hypothesis import is_given, run_property_test
-from harness.cases.raising import Leaks, as_no_fault_of_the_test, raise_verdict, report_leaks
+from harness.cases.raising import (
+    Leaks,
+    errors_despite_expected_failure,
+    raise_verdict,
+    report_leaks,
+)
 from harness.cases.ranks_of_test import ranks_of
 from harness.model import settings
 from harness.model.clock import Deadline, now
-from harness.model.errors import FolderError, StartError
 from harness.model.expectation import Expectation
 from harness.model.module_sources import sources_of
 from harness.model.spec import PROCESS, LaunchSpec, check_world_size
@@ -49,19 +63,19 @@ from harness.ranks.world import World
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
-# How many modules a rank may import itself before it pays to have the fork server do it: a handful
-# costs milliseconds, torch's compiler stack, which the first DistributedDataParallel imports, a
-# second in every rank.
-_WORTH_LEARNING = 50
+# From this many modules that a rank had to import, the fork server preloads them for later ranks. A
+# handful costs milliseconds. The first DistributedDataParallel imports torch's compiler stack,
+# which costs every rank a second.
+_MIN_IMPORTS_TO_PRELOAD = 50
 
 
 class ProcessRanks(RanksInRank):
     """The processes of one test, and the folder with its files."""
 
     hooks = PROCESS_HOOKS
-    #: Whether tests run on the ranks that torchrun has started, where there are any.
+    #: Whether tests run on the ranks that torchrun has started, if there are any.
     on_given_ranks: ClassVar[bool] = True
-    #: The isolation of a class that says nothing, where the environment says nothing either.
+    #: The isolation if neither the test, its class nor the environment sets one.
     usual_isolation: ClassVar[str] = PROCESS
 
     def __init__(self, case: Any) -> None:
@@ -74,13 +88,13 @@ class ProcessRanks(RanksInRank):
         self._worlds = 0
 
     def make_folder(self) -> str:
-        """Make the test's folder; returns the path of the empty file in it for a FileStore."""
-        _told_at_test(self.case, self._make_folder)
+        """Create the test's folder; return the path of an empty file in it for a FileStore."""
+        raise_errors_at_test(self.case, self._make_folder)
         return self._store_file
 
     def _make_folder(self) -> None:
         self._folder = folders.new_test_folder(self.case._current_test_name())
-        # Removed last of all: a subclass's tearDown may still look at its files.
+        # A cleanup, so that it runs after tearDown: a subclass's tearDown may still read the files.
         self.case.addCleanup(self._remove_folder)
         with folders.making("the file for a store", self._folder):
             Path(self._store_file).touch(mode=0o600)
@@ -97,19 +111,23 @@ class ProcessRanks(RanksInRank):
     def start(self) -> None:
         self.case._spawn_processes()
 
-    def start_if_wanted(self) -> None:
-        """Start the ranks, unless the test's skip conditions speak against it."""
+    def start_unless_skipped(self) -> None:
+        """Start the ranks, unless a skip condition of the test applies."""
+        raise_errors_at_test(self.case, self._start_unless_skipped)
+
+    def _start_unless_skipped(self) -> None:
         if self.may_start():
-            _told_at_test(self.case, lambda: self.case._start_processes(_Factory()))
+            self.case._start_processes(_LazyProcessFactory())
 
     def start_processes(self, proc: ProcessFactory) -> None:
-        """Have a process for each rank; `proc` is called as multiprocessing.Process is."""
+        """Start a process for each rank; `proc` has the signature of multiprocessing.Process."""
         case = self.case
         self._end_earlier_world()
         case.addCleanup(self.end_world)
         self.timeout_s = timeout_of(case, self.test)
         ranks = self._given_ranks()
         usual = isolation_of(case, self.test, self.usual_isolation)
+        # A reused rank does not exit after the test, so a test that checks exit codes gets its own.
         spec = self._launch_spec(PROCESS if self._test_checks_exits else usual)
         spec = placed(spec, nodes_of(case, self.test), ranks)
         self._lease = pool().lease(
@@ -121,9 +139,9 @@ class ProcessRanks(RanksInRank):
         case.processes = self._lease.world.processes
 
     def _end_earlier_world(self) -> None:
-        """End the ranks that the test has started before: the last ones are those that count.
+        """End ranks that the test started before: only the last ones count.
 
-        A `setUp` that calls `_spawn_processes()` where its base class has done so is common.
+        Often a `setUp` calls `_spawn_processes()` although its base class has already done so.
         """
         self._verdict = None
         if self._lease is None:
@@ -133,7 +151,7 @@ class ProcessRanks(RanksInRank):
         Path(self._store_file).write_bytes(b"")
 
     def _new_world_folder(self) -> str:
-        """A folder for the files of a world: the test's own, unless one has had that already."""
+        """Return a folder for the files of a world: the test's own for its first world."""
         assert self._folder is not None
         self._worlds += 1
         folder = self._folder if self._worlds == 1 else self._folder / f"world-{self._worlds}"
@@ -173,8 +191,8 @@ class ProcessRanks(RanksInRank):
         """The ranks that torchrun has started, if there are any and the test may use them."""
         return current() if self.on_given_ranks else None
 
-    def reason_against_start(self) -> str | None:
-        reason, ranks = super().reason_against_start(), self._given_ranks()
+    def reason_to_skip(self) -> str | None:
+        reason, ranks = super().reason_to_skip(), self._given_ranks()
         if reason is not None or ranks is None:
             return reason
         size = check_world_size(self.case.world_size, type(self.case).__qualname__)
@@ -186,13 +204,15 @@ class ProcessRanks(RanksInRank):
         self.case._join_processes(fn)
 
     def join_processes(self, fn: Callable[[], Any]) -> None:
-        """Wait for the ranks and raise what they add up to; also when it is called again."""
+        """Wait for the ranks and raise their verdict; a second call raises the same one."""
         began_s = now()
         if self._verdict is None:
-            with as_no_fault_of_the_test(self.case):
+            with errors_despite_expected_failure(self.case):
                 self._verdict, left = self._await_verdict(fn)
             if not self._verdict.is_trouble:
                 report_leaks(self.case, left)
+        # As in PyTorch, an override of `_check_return_codes` replaces the check of exit codes. It
+        # must not hide that a rank failed or hung, so it is called only if all ranks passed.
         if self._test_checks_exits and self._verdict.kind is VerdictKind.PASSED:
             self.case._check_return_codes(fn, now() - began_s)
         else:
@@ -200,19 +220,21 @@ class ProcessRanks(RanksInRank):
         accept(self._expectations)
 
     def check_verdict(self) -> None:
-        """Raise what the ranks, which have ended, add up to."""
+        """Raise the verdict of the ranks, which have ended."""
         assert self._verdict is not None
         raise_verdict(self.case, self._verdict, self.kept_folder(self._verdict))
 
     @property
     def _test_checks_exits(self) -> bool:
-        """Whether the class has a check of its own on how its ranks exit."""
+        """Whether the class overrides the check of its ranks' exit codes."""
         return type(self.case)._check_return_codes is not check_return_codes
 
     def run_examples(self, fn: Callable[[], Any]) -> None:
+        # The ranks stay up for all examples, and end the test when no more examples come. An
+        # example that crashes or hangs costs its world; then the next example restarts the ranks.
         assert self._lease is not None
         world = ProcessWorld(self._lease.world, self._restart, self._store_file)
-        with as_no_fault_of_the_test(self.case):
+        with errors_despite_expected_failure(self.case):
             self._await_examples(world)
         try:
             run_property_test(self.case, fn, world, self.timeout_s)
@@ -233,16 +255,16 @@ class ProcessRanks(RanksInRank):
             self.join(fn)
 
     def _restart(self) -> World:
-        """Have new ranks in the place of those that an example has ended."""
+        """Start new ranks to replace those that an example has ended; return their world."""
         self.end_world()
-        self.case._start_processes(_Factory())
+        self.case._start_processes(_LazyProcessFactory())
         assert self._lease is not None
         world = self._lease.world
         self._await_examples(ProcessWorld(world, self._restart, self._store_file))
         return world
 
     def _await_verdict(self, fn: Callable[[], Any]) -> tuple[Verdict, Leaks]:
-        """See the ranks through to their ends; returns the verdict, and what they left running."""
+        """Wait until the ranks have ended; return the verdict, and what they left running."""
         assert self._lease is not None
         world = self._lease.world
         limits = Limits(
@@ -257,11 +279,13 @@ class ProcessRanks(RanksInRank):
             verdict = judge(supervisor.run(), rule)
         show_warnings(supervisor.ranks)
         running: list[Leftover] = []
+        # A world that stays is still running, so only a world that ends can have leftovers. After a
+        # failure they get no time to end by themselves.
         if not self._lease.stays:
             running = world.end_leftovers(0.0 if verdict.is_trouble else LEAVING_S)
         self._expectations = {rank.rank: rank.expectations for rank in supervisor.ranks}
         imported = imported_by(supervisor.ranks)
-        if len(imported) >= _WORTH_LEARNING:
+        if len(imported) >= _MIN_IMPORTS_TO_PRELOAD:
             launcher().learn(imported)
             ranks = self._given_ranks()
             if ranks is not None:
@@ -270,13 +294,13 @@ class ProcessRanks(RanksInRank):
 
     def _exit_rule(self, fn: Callable[[], Any]) -> ExitRule:
         return ExitRule(
-            # 0 is how every test ends.
+            # An expected code of 0 is what every test has anyway.
             expected_code=self.case.special_return_code_checks.get(fn) or None,
             any_code=fn in self.case.skip_return_code_checks or self._test_checks_exits,
         )
 
     def end_world(self) -> None:
-        """End the ranks if they still run (a later part of setUp failed, say)."""
+        """End the ranks if they still run, for example if a later part of setUp failed."""
         lease, self._lease, self.case.processes = self._lease, None, []
         if lease is not None:
             lease.end()
@@ -285,6 +309,7 @@ class ProcessRanks(RanksInRank):
         self._keep = settings.KEEP_FOLDERS.value() and verdict.is_trouble
         if not self._keep or self._folder is None:
             return ""
+        # A reused world has a folder of its own, which outlives the test: copy what was written.
         if self._lease is not None:
             copy_logs(self._lease.world.folder, str(self._folder))
         return str(folders.kept_path(self._folder))
@@ -298,24 +323,19 @@ class ProcessRanks(RanksInRank):
 
 
 def check_return_codes(self: Any, fn: Callable[[], Any], elapsed_time: float) -> None:
-    """Raise what the ranks add up to.
+    """Raise the verdict of the ranks.
 
-    An override is called in its place when all ranks have ended, unless one failed or skipped. It
-    looks at `self.processes[rank].exitcode`, and accepts any that it does not assert on.
+    An override runs instead when all ranks have ended, unless one failed or skipped. It asserts on
+    `self.processes[rank].exitcode`; an exit code that it does not assert on is accepted.
     """
     ranks_of(self).check_verdict()
 
 
-def _told_at_test(case: unittest.TestCase, step: Callable[[], None]) -> None:
-    """Do something; where it cannot be done, the message says why, and our frames say no more."""
-    try:
-        step()
-    except (FolderError, StartError) as error:
-        raise_at(place_of_test(case), type(error)(str(error)))
+class _LazyProcessFactory:
+    """Creates rank processes; asks the launcher how when the first process is created.
 
-
-class _Factory:
-    """Makes processes by the launcher's choice, which is made when the first one is asked for."""
+    Asking may wait for the fork server, so the time limit for that starts only here.
+    """
 
     def __init__(self) -> None:
         self._chosen: ProcessFactory | None = None

@@ -1,4 +1,4 @@
-"""From a verdict to what unittest understands: an exception, sub-test failures, a skip."""
+"""Raise a verdict as what unittest understands: an exception, subtest failures, or a skip."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from harness.ranks.leftovers import Leftover
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
-#: How a verdict is raised, the worst one last.
+#: The exception for each kind of verdict, the worst kind last.
 ERRORS: dict[VerdictKind, type[HarnessError]] = {
     VerdictKind.FAILED: RanksFailedError,
     VerdictKind.RAISED: RanksRaisedError,
@@ -60,16 +60,16 @@ ERRORS: dict[VerdictKind, type[HarnessError]] = {
 
 
 def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> None:
-    """Return if the ranks passed; else raise what the verdict is for unittest.
+    """Return if the ranks passed; otherwise raise the verdict for unittest.
 
     Args:
         case: the test, as it runs in the parent.
-        verdict: what its ranks add up to.
-        kept: the folder with the ranks' files, where the reader may find it.
+        verdict: the combined result of its ranks.
+        kept: the folder with the ranks' files, if it is kept.
 
     Raises:
-        unittest.SkipTest: if all ranks skipped; on Sandcastle, nobody skips.
-        BaseException: pytest's own, where the ranks have called its `xfail()` or `exit()`.
+        unittest.SkipTest: if all ranks skipped, except on Sandcastle.
+        BaseException: pytest's own, if the ranks called its `xfail()` or `exit()`.
         HarnessError: one of the `Ranks…Error` classes otherwise.
     """
     if verdict.kind is VerdictKind.PASSED:
@@ -84,17 +84,17 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
     if (leaving := exit_error(verdict)) is not None:
         raise leaving
     if verdict.kind not in TEST_FAULTS or _has_not_run(verdict):
-        expect_no_failure(case)
-    elif _hears_subtests(case):
+        disable_expected_failure(case)
+    elif _supports_subtests(case):
         _raise_by_subtest(case, verdict, kept)
         return
     _raise(case, verdict, kept)
 
 
 def xfail_error(reason: str) -> BaseException:
-    """What to raise where all ranks have called `pytest.xfail()`.
+    """Return the exception for a test whose ranks all called `pytest.xfail()`.
 
-    unittest has no expected failure that a test decides upon while it runs, so there it is a skip.
+    A unittest test cannot declare an expected failure while it runs, so there it is a skip.
     """
     if pytest_outcomes.runs_here():
         error: BaseException = pytest_outcomes.outcomes().XFailed(reason)
@@ -103,7 +103,7 @@ def xfail_error(reason: str) -> BaseException:
 
 
 def exit_error(verdict: Verdict) -> BaseException | None:
-    """What ends pytest's session if a rank has called `pytest.exit()`; elsewhere it is an error."""
+    """Return pytest's Exit if a rank called `pytest.exit()`; None under other runners."""
     if not pytest_outcomes.runs_here():
         return None
     for report in verdict.reports:
@@ -121,19 +121,19 @@ def _problems(report: RankReport) -> Sequence[Problem]:
 
 
 def _has_not_run(verdict: Verdict) -> bool:
-    """Whether the body of the test, or of its set-up, returned without having run."""
+    """Whether the body of the test, or of its setup, returned without having run."""
     name = f"{BodyNotRunError.__module__}.{BodyNotRunError.__qualname__}"
     problems = [problem for report in verdict.reports for problem in _problems(report)]
     return any(problem.type_name == name for problem in problems)
 
 
 def _raise_by_subtest(case: unittest.TestCase, verdict: Verdict, kept: str) -> None:
-    """Have each sub-test fail by itself, as unittest would have found it; then raise the rest."""
+    """Report each failed subtest by itself, as unittest does; then raise the rest."""
     parts = by_subtest(verdict)
     rest = parts.pop(None, None)
     for subtest, part in parts.items():
         assert subtest is not None
-        # unittest prints any message, and has a mark of its own for none.
+        # subTest(None) would print "[None]"; without a message unittest prints nothing.
         message = [] if subtest.message is None else [subtest.message]
         with case.subTest(*message, **{name: Shown(text) for name, text in subtest.params}):
             _raise(case, part, kept)
@@ -143,11 +143,11 @@ def _raise_by_subtest(case: unittest.TestCase, verdict: Verdict, kept: str) -> N
 
 @dataclass(frozen=True)
 class Leaks:
-    """What a test has left behind.
+    """What a test left behind.
 
     Attributes:
-        running: processes, which have been ended.
-        state: what is not as it was in ranks that stay, in words; these ranks have been replaced.
+        running: processes, which the harness has ended.
+        state: descriptions of changed state in reused ranks, which the harness has replaced.
     """
 
     running: Sequence[Leftover] = ()
@@ -155,11 +155,11 @@ class Leaks:
 
 
 def report_leaks(case: unittest.TestCase, left: Leaks) -> None:
-    """Tell what a test that has not failed has left behind.
+    """Report what a test that did not fail has left behind.
 
     Raises:
-        ProcessLeakError, StateLeakError: if the setting LEAKS says so; otherwise it is a
-            ProcessLeakWarning, or a StateLeakWarning.
+        ProcessLeakError, StateLeakError: if HARNESS_LEAKS is "error"; otherwise this warns with
+            ProcessLeakWarning or StateLeakWarning.
     """
     for found, error, warning in (
         (left.running, ProcessLeakError, ProcessLeakWarning),
@@ -170,13 +170,13 @@ def report_leaks(case: unittest.TestCase, left: Leaks) -> None:
         text = f"{case.id()}: " + "; ".join(str(leftover) for leftover in found)
         place = place_of_test(case)
         if settings.LEAKS.value() == "error":
-            expect_no_failure(case)
+            disable_expected_failure(case)
             raise_at(place, error(text))
         warnings.warn_explicit(text, warning, place.file, place.line)
 
 
 def report_stuck_threads(case: unittest.TestCase, names: Sequence[str]) -> None:
-    """Warn of thread ranks that could not be ended."""
+    """Warn about thread ranks that still run: Python cannot end a thread in native code."""
     if names:
         text = (
             f"{case.id()}: {', '.join(names)} could not be ended and still runs, which may disturb "
@@ -187,7 +187,7 @@ def report_stuck_threads(case: unittest.TestCase, names: Sequence[str]) -> None:
 
 
 class Shown:
-    """A value of a rank's, of which only the text is known here."""
+    """Stands for a value in a rank, of which the parent has only the `repr`."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -196,8 +196,8 @@ class Shown:
         return self._text
 
 
-def _hears_subtests(case: unittest.TestCase) -> bool:
-    """Whether what runs the test takes sub-tests; others get all of them in one message."""
+def _supports_subtests(case: unittest.TestCase) -> bool:
+    """Whether the test runner supports subtests; others get all of them in one message."""
     outcome = getattr(case, "_outcome", None)
     return bool(getattr(outcome, "result_supports_subtests", False))
 
@@ -206,44 +206,46 @@ def _raise(case: unittest.TestCase, verdict: Verdict, kept: str) -> NoReturn:
     text = describe(
         verdict, case._testMethodName, command_for(case), kept, hints=hints(case, verdict)
     )
-    raise_at(_place_of_root(verdict) or place_of_test(case), ERRORS[verdict.kind](text))
+    raise_at(_place_of_root_cause(verdict) or place_of_test(case), ERRORS[verdict.kind](text))
 
 
 @contextlib.contextmanager
-def as_no_fault_of_the_test(case: unittest.TestCase) -> Iterator[None]:
-    """Have what goes wrong in the harness be an error, also of a test that is expected to fail."""
+def errors_despite_expected_failure(case: unittest.TestCase) -> Iterator[None]:
+    """Report an error of the harness as an error, even if the test is an expected failure."""
     try:
         yield
     except unittest.SkipTest:
         raise
     except Exception:
-        expect_no_failure(case)
+        disable_expected_failure(case)
         raise
 
 
-def expect_no_failure(case: unittest.TestCase) -> None:
-    """Have unittest report the coming error though the test is marked as an expected failure.
+def disable_expected_failure(case: unittest.TestCase) -> None:
+    """Make unittest report the next error even if the test is marked as an expected failure.
 
-    The mark is about what the test finds out, not about a rank that crashes or hangs.
+    `@expectedFailure` is about a wrong result, not about a rank that crashes or hangs. unittest has
+    no public way to say so: this sets a flag of its private `_Outcome` (CPython 3.8 and later).
     """
     outcome = getattr(case, "_outcome", None)
     if outcome is not None:
         outcome.expecting_failure = False
 
 
-def _place_of_root(verdict: Verdict) -> Place | None:
-    """The line in the user's code where the first rank went wrong, or is stuck."""
+def _place_of_root_cause(verdict: Verdict) -> Place | None:
+    """Return the line of the user's code where the first rank to blame failed or is stuck."""
     report = next((r for r in verdict.reports if r.rank in verdict.culprits[:1]), None)
     return None if report is None else place_of_rank(report)
 
 
 def place_of_rank(report: RankReport) -> Place | None:
-    """The line in the user's code where a rank went wrong, or is stuck."""
+    """Return the line of the user's code where a rank failed or is stuck; None if unknown."""
     if isinstance(report.outcome, Failed | Raised):
         return report.outcome.problems[0].where
     if isinstance(report.outcome, Exited):
         return report.outcome.where
     if isinstance(report.outcome, Killed | TimedOut | Deadlocked):
+        # The main thread comes first; its innermost frame in the user's code is the place.
         main = (
             report.evidence.stacks
             if isinstance(report.outcome, Killed)

@@ -1,8 +1,8 @@
-"""The ranks of one running test: the harness's state and methods, apart from the user's class.
+"""The ranks of one running test: the harness's state and methods, kept apart from the user's class.
 
-A test class belongs to its author, who may give attributes and methods any name. So the mixins
-define only PyTorch's names and the documented ones. Everything else is here and in the subclasses
-(`ProcessRanks`, `ThreadRanks`): one object for each instance of a test, found by `ranks_of`.
+The author of a test class may give attributes and methods any name. So the mixins define only
+PyTorch's names and the documented ones. Everything else is here and in the subclasses
+(`ProcessRanks`, `ThreadRanks`): one object for each test instance, which `ranks_of` returns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.cases.decorators.sandcastle import RUNS_IN_PARENT, pass_instead_of_
 from harness.cases.decorators.skips import get_required_world_size, skip_reason
 from harness.cases.hooks import Hook
 from harness.cases.properties.under_hypothesis import is_given
-from harness.cases.raising import as_no_fault_of_the_test
+from harness.cases.raising import errors_despite_expected_failure
 from harness.model.errors import WorldSizeError
 from harness.model.example import Example
 from harness.model.marks import RANKS
@@ -28,7 +28,7 @@ __unittest = True  # unittest leaves the frames of such modules out of its trace
 
 
 class Ranks:
-    """Starts the ranks of one test and waits for them; in a rank, what its test needs of the rank.
+    """Starts the ranks of one test and waits for them; in a rank, connects the test to its rank.
 
     Args:
         case: the test.
@@ -38,7 +38,7 @@ class Ranks:
     hooks: ClassVar[Mapping[str, Hook]] = {}
     #: Whether a rank is a thread of this process.
     are_threads: ClassVar[bool] = False
-    #: Whether there is a command that runs the test again.
+    #: Whether a command can run this test again.
     has_command: ClassVar[bool] = True
 
     def __init__(self, case: Any) -> None:
@@ -54,19 +54,19 @@ class Ranks:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start the ranks, unless the test's skip conditions speak against it."""
+        """Start the ranks, unless a skip condition of the test applies."""
         raise NotImplementedError
 
     def join(self, fn: Callable[[], Any]) -> None:
-        """Wait for the ranks and raise what they add up to."""
+        """Wait for the ranks and raise their verdict."""
         raise NotImplementedError
 
     def run_examples(self, fn: Callable[[], Any]) -> None:
-        """Have Hypothesis run a test under its `@given`, and raise what it has found."""
+        """Run a property test with Hypothesis, and raise the failures that it finds."""
         raise NotImplementedError
 
     def kept_folder(self, verdict: Verdict) -> str:
-        """Where the test's folder will be found afterwards; empty if it will not."""
+        """Return where the test's folder is kept; empty if it is removed."""
         return ""
 
     @property
@@ -75,14 +75,14 @@ class Ranks:
         return getattr(self.case, self.case._testMethodName)
 
     def may_start(self) -> bool:
-        """Whether ranks are to be started: there is a reason for it, and none against it.
+        """Whether to start ranks; False if the test runs in the parent or passes on Sandcastle.
 
         Raises:
-            unittest.SkipTest: if one of the test's conditions gives a reason for skipping it.
+            unittest.SkipTest: if a skip condition of the test applies.
         """
         if _runs_in_parent(self.test):
             return False
-        reason = self.reason_against_start()
+        reason = self.reason_to_skip()
         if reason is None:
             return True
         if not flags.IS_SANDCASTLE:
@@ -90,19 +90,19 @@ class Ranks:
         self.skipped_on_sandcastle = reason
         return False
 
-    def reason_against_start(self) -> str | None:
-        """The first reason for skipping the test instead of starting its ranks."""
+    def reason_to_skip(self) -> str | None:
+        """Return the first reason to skip the test instead of starting its ranks."""
         return skip_reason(self.test, self.case)
 
     def join_or_skip(self, fn: Callable[[], Any]) -> Any:
-        """Run the test: start the ranks if `setUp` has not, and wait for them.
+        """Run the test: start the ranks if `setUp` did not, and wait for them.
 
-        Returns what a test returns that runs in the parent.
+        Returns what the test method returns, if it runs in the parent; otherwise None.
         """
         if _runs_in_parent(fn):
             return fn()
         if not self.has_started and not self.skipped_on_sandcastle:
-            with as_no_fault_of_the_test(self.case):
+            with errors_despite_expected_failure(self.case):
                 self.start()
         if self.skipped_on_sandcastle:
             pass_instead_of_skip(str(self.case.id()), self.skipped_on_sandcastle)
@@ -116,7 +116,7 @@ class Ranks:
     # In a rank
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        """Wait until all ranks call this; return the value of each, by rank."""
+        """Wait until all ranks call this with the same label; return their values, by rank."""
         return this_rank.current().meet(label, value)
 
     def hand_out(self, name: str, data: bytes) -> None:
@@ -124,15 +124,15 @@ class Ranks:
         raise NotImplementedError
 
     def handed_out(self, name: str) -> bytes:
-        """Return the data that a rank has handed out, which must have happened before."""
+        """Return the data that a rank has handed out; it must have done so already."""
         raise NotImplementedError
 
     def take_back(self, name: str) -> None:
-        """Forget what this rank has handed out; all ranks have read it."""
+        """Delete what this rank has handed out, once all ranks have read it."""
         raise NotImplementedError
 
     def example(self) -> Example | None:
-        """Return the example of a property test that the body is to run; None if it has none."""
+        """Return the example that the body of a property test runs; None for other tests."""
         return this_rank.current().example
 
     def seed(self) -> None:
@@ -141,11 +141,11 @@ class Ranks:
 
 
 def ranks_of(case: Any) -> Any:
-    """Return the `Ranks` of an instance of a class with ranks; made when it is first asked for.
+    """Return the `Ranks` of a test instance; creates it on the first call.
 
     Typed as Any, since each mixin has a subclass of its own.
     """
-    attributes = vars(case)  # past any `__getattr__` and `__setattr__` of the user's
+    attributes = vars(case)  # bypasses the user's `__getattr__` and `__setattr__`
     ranks = attributes.get(RANKS)
     if ranks is None:
         ranks = attributes[RANKS] = getattr(type(case), RANKS)(case)
@@ -153,7 +153,7 @@ def ranks_of(case: Any) -> Any:
 
 
 def adopt_world_size(case: Any, method: Callable[..., Any]) -> None:
-    """Make `world_size` what a decorator on the test asks for."""
+    """Set `world_size` to the number of ranks that a decorator on the test asks for."""
     asked = get_required_world_size(case, 0)
     if not asked or case.world_size == asked:
         return
@@ -167,5 +167,5 @@ def adopt_world_size(case: Any, method: Callable[..., Any]) -> None:
 
 
 def _runs_in_parent(test: Callable[..., Any]) -> bool:
-    """Whether a decorator has replaced the test by something that needs no ranks."""
+    """Whether a decorator has replaced the test with one that needs no ranks."""
     return getattr(test, RUNS_IN_PARENT, False)

@@ -1,4 +1,4 @@
-"""One clear sentence where torch is missing or too old, instead of a traceback from deep inside."""
+"""Check that torch can be used, and say in one sentence what to do if it cannot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ MINIMUM = (2, 6)
 
 
 def require_torch() -> None:
-    """Raise TorchMissingError unless a new enough torch, and a built one, can be imported."""
+    """Raise TorchMissingError unless torch is installed, built, and new enough."""
+    # In a checkout of PyTorch, the folder `torch` there would be imported, which is not built.
     use_installed_torch()
     wanted = ".".join(map(str, MINIMUM))
     if importlib.util.find_spec("torch") is None:
@@ -37,7 +38,7 @@ def require_distributed() -> None:
 
 
 def _installed_version() -> tuple[int, ...] | None:
-    """Major and minor of the installed torch; None for a build that does not say."""
+    """Return major and minor version of the installed torch; None if its metadata lacks them."""
     try:
         return tuple(int(part) for part in metadata.version("torch").split(".")[:2])
     except (metadata.PackageNotFoundError, ValueError):

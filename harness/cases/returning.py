@@ -1,4 +1,7 @@
-"""The mixin that makes an error of a test, or its set-up, whose body did not run."""
+"""The mixin that reports an error if the body of a test, setUp or tearDown did not run.
+
+A test that is a coroutine function or a generator function returns at once, and would pass.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 from harness.cases.agreement import MixinBase
 from harness.cases.places import place_of_test, raise_at
-from harness.cases.raising import expect_no_failure
+from harness.cases.raising import disable_expected_failure
 from harness.diagnosis.sources import is_torch
 from harness.model.errors import BodyNotRunError
 from harness.model.returned import check_parametrized, check_wrapped, checked
@@ -19,8 +22,9 @@ __unittest = True  # unittest leaves the frames of such modules out of its trace
 
 
 def is_async_class(cls: type) -> bool:
-    """Whether unittest's IsolatedAsyncioTestCase is among the bases, which runs coroutines."""
-    # Asking unittest for the class would import asyncio.
+    """Whether the class inherits from unittest's IsolatedAsyncioTestCase, which runs coroutines."""
+    # `unittest.IsolatedAsyncioTestCase` would import asyncio. If nobody has imported the module, no
+    # class can inherit from it.
     module = sys.modules.get("unittest.async_case")
     return module is not None and issubclass(cls, module.IsolatedAsyncioTestCase)
 
@@ -28,27 +32,27 @@ def is_async_class(cls: type) -> bool:
 class ReturnCheckMixin(MixinBase):
     """Check what a test method, setUp and tearDown return.
 
-    unittest calls them by these three methods (CPython 3.8 and later), which
-    IsolatedAsyncioTestCase overrides. Of a value that is not None, unittest itself warns (3.11 and
-    later).
+    unittest calls them through the three private methods below (CPython 3.8 and later), and
+    IsolatedAsyncioTestCase overrides these. unittest itself only warns about a return value that is
+    not None (3.11 and later).
     """
 
     def _callSetUp(self) -> None:
         if is_async_class(type(self)):
             super()._callSetUp()  # type: ignore[misc]
             return
-        with as_no_expected_failure(self):
+        with unrun_body_is_error(self):
             checked(self.setUp)()
 
     def _callTearDown(self) -> None:
         if is_async_class(type(self)):
             super()._callTearDown()  # type: ignore[misc]
             return
-        with as_no_expected_failure(self):
+        with unrun_body_is_error(self):
             checked(self.tearDown)()
 
     def _callTestMethod(self, method: Callable[[], Any]) -> None:
-        with as_no_expected_failure(self):
+        with unrun_body_is_error(self):
             try:
                 check_parametrized(method)
             except BodyNotRunError as error:
@@ -56,7 +60,7 @@ class ReturnCheckMixin(MixinBase):
         if is_async_class(type(self)):
             super()._callTestMethod(method)  # type: ignore[misc]
             return
-        with as_no_expected_failure(self):
+        with unrun_body_is_error(self):
             try:
                 # torch's parametrize drops what a test returns (torch 2.13).
                 check_wrapped(method, drops=is_torch)
@@ -66,10 +70,10 @@ class ReturnCheckMixin(MixinBase):
 
 
 @contextlib.contextmanager
-def as_no_expected_failure(case: unittest.TestCase) -> Iterator[None]:
-    """Have a body that did not run be an error, also of a test that is expected to fail."""
+def unrun_body_is_error(case: unittest.TestCase) -> Iterator[None]:
+    """Report a body that did not run as an error, even if the test is an expected failure."""
     try:
         yield
     except BodyNotRunError:
-        expect_no_failure(case)
+        disable_expected_failure(case)
         raise

@@ -1,17 +1,18 @@
-"""Inputs for tests of reductions of sparse tensors, with what must come of them."""
+"""Inputs and expected results for tests of reductions of sparse tensors."""
 
 from __future__ import annotations
 
 from torch import Tensor, ones, sparse_coo_tensor, stack, zeros
 
-# As PyTorch has them: up to three sparse dimensions, then one sparse and up to three dense ones.
+# Sparse and dense dimensions, the same as in PyTorch: up to three sparse ones, then one sparse and
+# up to three dense ones.
 _KINDS = ((1, 0), (2, 0), (3, 0), (1, 1), (1, 2), (1, 3))
 
 Case = tuple[list[Tensor], list[Tensor]]
 
 
 def simple_sparse_reduce_tests(rank: int, world_size: int, num_inputs: int = 1) -> list[Case]:
-    """Inputs for a sum over ranks, from one to three sparse and up to three dense dimensions.
+    """Return inputs and results of a sum over ranks, for several kinds of sparse tensors.
 
     Input number i of all n has i + 1 ones, at [0], [1], … [i] of its first dimension and at 0 of
     its further sparse ones, so that any two of them overlap.
@@ -37,7 +38,7 @@ def simple_sparse_reduce_tests(rank: int, world_size: int, num_inputs: int = 1) 
 
 
 def _input(number: int, total: int, sparse_dims: int, dense_dims: int) -> Tensor:
-    """Tensor `number` of `total`, with as many sparse and dense dimensions."""
+    """Return input `number` of `total`, with this many sparse and dense dimensions."""
     count = number + 1
     first = ones(count).cumsum(0) - 1
     indices = stack([first, *[zeros(count)] * (sparse_dims - 1)])

@@ -1,4 +1,4 @@
-"""`TestCase`: seeded, able to compare tensors, otherwise unittest's (and expecttest's)."""
+"""`TestCase`: unittest's and expecttest's, with a fixed seed and comparison of tensors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __unittest = True  # unittest leaves the frames of such modules out of its trace
 class TestCase(ReturnCheckMixin, expecttest.TestCase):
     """Base of all test classes, with or without ranks.
 
-    Every test starts from the same seed (see `set_rng_seed`). `assertEqual` knows tensors.
+    Every test starts from the same seed (see `set_rng_seed`). `assertEqual` compares tensors too.
 
     Attributes:
-        precision: least absolute tolerance of every comparison in the class.
-        rel_tol: least relative tolerance of every comparison in the class.
+        precision: minimum absolute tolerance of every comparison in the class.
+        rel_tol: minimum relative tolerance of every comparison in the class.
     """
 
     maxDiff = None
@@ -36,11 +36,13 @@ class TestCase(ReturnCheckMixin, expecttest.TestCase):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # Where the entry point that loads the profiles did not run, this is the last chance before
+        # the class's property tests run.
         if "hypothesis" in sys.modules:
             profiles.load()
 
     def __init__(self, method_name: str = "runTest", methodName: str = "runTest") -> None:
-        # unittest and its runners say methodName; PyTorch's classes pass method_name.
+        # unittest and its runners pass methodName; PyTorch's classes pass method_name.
         super().__init__(method_name if methodName == "runTest" else methodName)
 
     def setUp(self) -> None:
@@ -66,18 +68,18 @@ class TestCase(ReturnCheckMixin, expecttest.TestCase):
 
         Args:
             x, y: tensors of the same shape, numbers, bools, strings, None, NumPy arrays, other
-                objects, or sequences and mappings of these. A sequence of numbers may stand
-                against a tensor, and a number against a tensor of one element.
-            msg: text to add to the message, or a function from the message to another.
-            atol, rtol: tolerances, both or neither; by default those of the dtypes, as
-                `torch.testing.assert_close` has them.
+                objects, or sequences and mappings of these. A tensor may be compared with a
+                sequence of numbers, and a tensor of one element with a number.
+            msg: text to add to the message, or a function that takes the message and returns one.
+            atol, rtol: tolerances, both or neither; by default those that
+                `torch.testing.assert_close` uses for the dtypes.
             equal_nan: whether two NaNs are equal.
             exact_dtype, exact_device, exact_layout, exact_stride: whether two tensors must agree
                 in these too.
             exact_is_coalesced: whether sparse tensors must both be coalesced or both not.
 
         Raises:
-            AssertionError: saying how, and where inside x and y, they differ.
+            AssertionError: the message says how, and where inside x and y, they differ.
             ValueError: if only one of atol and rtol is given.
         """
         __tracebackhide__ = True
@@ -99,14 +101,14 @@ class TestCase(ReturnCheckMixin, expecttest.TestCase):
             raise self.failureException(message_with(msg, str(error), self.longMessage)) from None
 
     def assertExpected(self, s: str, subname: str | None = None) -> None:
-        """Fail unless the text is what the test's file in the folder `expect` contains.
+        """Fail unless the text equals the contents of the test's file in the folder `expect`.
 
         The file is `expect/Class.method.expect` beside the test's module. With EXPECTTEST_ACCEPT=1
-        (`--accept`) the text is written to it instead.
+        (`--accept`) the test writes the text to it instead.
 
         Args:
             s: the text.
-            subname: tells several texts of one test apart.
+            subname: distinguishes several texts of one test.
         """
         expect_file(self, s, subname)
 

@@ -1,4 +1,4 @@
-"""The mixin for ranks that are threads: no process is started, and the test's memory is shared."""
+"""The mixin for tests whose ranks are threads of the test's process, which share its memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, ClassVar, TypeVar, overload
 
 from harness.cases.assertions.expecting import accept
 from harness.cases.decorators.overrides import check_timeout, group_timeout_s, timeout_of
+from harness.cases.places import raise_errors_at_test
 from harness.cases.properties.under_hypothesis import is_given
 from harness.cases.ranks_of_test import ranks_of
-from harness.cases.thread_ranks import ThreadRanks, see_through
+from harness.cases.thread_ranks import ThreadRanks, wait_and_raise
 from harness.cases.world_mixin import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model.errors import PropertyError
 from harness.model.outcome import Passed
@@ -42,22 +43,23 @@ class ThreadTestMixin(WorldTestMixin):
     # What a test may read or override, in the parent and in the ranks
 
     def perThreadSetUp(self) -> None:
-        """Runs in every rank before the test method, with its process group up."""
+        """Set up a rank; runs in every rank before the test method, with its process group up."""
 
     def perThreadTearDown(self) -> None:
-        """Runs in every rank after the test method."""
+        """Tear down a rank; runs in every rank after the test method."""
 
     def assertEqualOnRank(self, x: Any, y: Any, msg: Any = None, *, rank: int = 0) -> None:
-        """As `assertEqual` on one rank; nothing on the others.
+        """Call `assertEqual` on one rank; do nothing on the others.
 
-        For what only one rank knows. PyTorch's tests need it where ranks draw random numbers, for
-        its thread ranks share their generators; here each has its own, seeded alike.
+        For values that only one rank has. PyTorch's tests need it where ranks draw random numbers,
+        because its thread ranks share their generators. Here each rank has its own, with the same
+        seed.
         """
         if self.rank == rank:
             self.assertEqual(x, y, msg)
 
     def assertNotEqualOnRank(self, x: Any, y: Any, msg: Any = None, *, rank: int = 0) -> None:
-        """As `assertNotEqual` on one rank; nothing on the others."""
+        """Call `assertNotEqual` on one rank; do nothing on the others."""
         if self.rank == rank:
             self.assertNotEqual(x, y, msg)
 
@@ -79,23 +81,23 @@ class ThreadTestMixin(WorldTestMixin):
         return str(self._testMethodName)
 
     def _spawn_threads(self) -> None:
-        """Start the ranks, unless the test's skip conditions speak against it."""
-        ranks_of(self).start_if_wanted()
+        """Start the ranks, unless a skip condition of the test applies."""
+        ranks_of(self).start_unless_skipped()
 
     # The rank's side
 
     @classmethod
     def _run(cls, test_name: str, rank: int, world_size: int, **kwargs: Any) -> None:
-        """The entry of a rank. An override calls `run_test_with_threaded_pg` on an instance."""
+        """Run the test in a rank. An override calls `run_test_with_threaded_pg` on an instance."""
         self = cls(test_name)
         self.rank = rank
         _give_own_tolerances(self)
         self.run_test_with_threaded_pg(test_name, rank, world_size)
 
     def run_test_with_threaded_pg(self, test_name: str, rank: int, world_size: int) -> None:
-        """Run the body in this rank, in a process group of threads; say what became of it."""
+        """Run the body in this rank, in a process group of threads, and report the outcome."""
         thread = current_rank()
-        _show_what_set_up_has_set(self, thread.set_up)
+        _copy_set_up_attributes(self, thread.set_up)
         limit_s = timeout_of(self, getattr(self, test_name))
         with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
             thread.seed()
@@ -109,11 +111,11 @@ class ThreadTestMixin(WorldTestMixin):
             thread.report(outcome)
 
 
-def _show_what_set_up_has_set(case: Any, attributes: Mapping[str, Any]) -> None:
-    """Give a rank's instance the attributes of the parent's that it does not have at all.
+def _copy_set_up_attributes(case: Any, attributes: Mapping[str, Any]) -> None:
+    """Copy attributes of the parent's instance to a rank's instance, unless it has them already.
 
-    Threads share their memory, so a test expects to find what `setUp` has made. What the class or
-    the rank itself has set stays, as PyTorch has it.
+    Threads share their memory, so a test expects to find what `setUp` has set. As in PyTorch, this
+    does not overwrite what the class or the rank has set.
     """
     for name, value in attributes.items():
         if not hasattr(case, name):
@@ -121,7 +123,11 @@ def _show_what_set_up_has_set(case: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _give_own_tolerances(case: Any) -> None:
-    """PyTorch's device-generic classes keep their tolerances by thread; the rank gets its own."""
+    """Set the tolerances of PyTorch's device-generic classes for this thread.
+
+    These classes keep them in a `threading.local` that only the main thread has filled (torch
+    2.13). Without this, reading `self.precision` in a rank raises AttributeError.
+    """
     module = sys.modules.get("torch.testing._internal.common_device_type")
     if module is not None and isinstance(case, module.DeviceTypeTestBase):
         case._tls = threading.local()
@@ -145,15 +151,15 @@ def spawn_threads_and_init_comms(
     timeout: float | None = None,
     world_size: int = DEFAULT_WORLD_SIZE,
 ) -> Any:
-    """Decorator: run a method of any TestCase in a thread for each rank, all with the same `self`.
+    """Decorator: run a method of any TestCase in one thread per rank, all with the same `self`.
 
     Args:
-        func: the method; left out where the decorator has arguments.
-        timeout: seconds that the ranks may take; by default what holds for the test.
+        func: the method; omitted if the decorator has arguments.
+        timeout: time limit for the ranks in seconds; by default the test's.
         world_size: number of ranks.
 
     Raises:
-        PropertyError: if the method is under `@given`, which has to be around this.
+        PropertyError: if the method is under `@given`, which must be the outer decorator.
         SettingError: if the timeout is not a positive number.
 
     Raises (from the method):
@@ -184,11 +190,12 @@ def spawn_threads_and_init_comms(
                 thread.progress.enter(TEAR_DOWN)
             thread.report(Passed())
 
+        raise_errors_at_test(self, lambda: check_world_size(world_size, method.__qualname__))
         expectations.install()
-        world = ThreadWorld(check_world_size(world_size, method.__qualname__), body)
+        world = ThreadWorld(int(world_size), body)
         try:
             world.start()
-            see_through(world, limit_s, self)
+            wait_and_raise(world, limit_s, self)
             accept({thread.rank: thread.expectations for thread in world.threads})
         finally:
             world.end()

@@ -1,4 +1,8 @@
-"""The ranks of one running test where ranks are threads: started, awaited, ended."""
+"""Start, await and end the ranks of one running test where ranks are threads.
+
+The steps are those of `process_ranks`, with two differences. Threads are never reused: a new world
+costs a millisecond. And a property test has no world when it starts: each example gets its own.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,14 @@ from typing import Any
 from harness.cases.assertions.expecting import accept
 from harness.cases.decorators.overrides import timeout_of
 from harness.cases.hooks import THREAD_HOOKS
-from harness.cases.properties.example_worlds import Answer, Question, ThreadWorlds
+from harness.cases.places import raise_errors_at_test
+from harness.cases.properties.example_worlds import ExampleRequest, ExampleResult, ThreadWorlds
 from harness.cases.properties.under_hypothesis import as_examples, is_given, run_property_test
-from harness.cases.raising import as_no_fault_of_the_test, raise_verdict, report_stuck_threads
+from harness.cases.raising import (
+    errors_despite_expected_failure,
+    raise_verdict,
+    report_stuck_threads,
+)
 from harness.cases.ranks_of_test import Ranks
 from harness.cases.require_torch import require_distributed
 from harness.model import settings
@@ -25,8 +34,8 @@ from harness.ranks.threads.world import ThreadWorld
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
-# On the parent's instance, but not of the ranks' concern.
-_OF_THE_PARENT = frozenset({RANKS, "threads"})
+# Attributes of the parent's instance that the ranks' instances do not get.
+_PARENT_ATTRIBUTES = frozenset({RANKS, "threads"})
 
 
 class ThreadRanks(Ranks):
@@ -49,54 +58,59 @@ class ThreadRanks(Ranks):
     def start(self) -> None:
         self.case._spawn_threads()
 
-    def start_if_wanted(self) -> None:
-        """Start the ranks, unless the test's skip conditions speak against it."""
+    def start_unless_skipped(self) -> None:
+        """Start the ranks, unless a skip condition of the test applies."""
+        raise_errors_at_test(self.case, self._start_unless_skipped)
+
+    def _start_unless_skipped(self) -> None:
         if not self.may_start():
             return
         require_distributed()
-        self.end()  # a test may start its ranks twice: the last ones count
+        self.end()  # a test may start its ranks twice; only the last ones count
         self.timeout_s = timeout_of(self.case, self.test)
         self.case.addCleanup(self.end)
         self._is_ready = True
-        if not is_given(self.test):  # else every example has threads of its own
+        if not is_given(self.test):  # each example of a property test has its own threads
             self._world = self._new_world()
             self._world.start()
 
     def _new_world(self) -> ThreadWorld:
-        """Ranks that have not begun."""
+        """Return a world whose threads have not started yet."""
         cls, name = type(self.case), self.case._current_test_name
         size = check_world_size(self.case.world_size, cls.__qualname__)
         expectations.install()
         world = ThreadWorld(size, lambda rank: cls._run(name, rank, size))
-        attributes = {k: v for k, v in vars(self.case).items() if k not in _OF_THE_PARENT}
+        attributes = {k: v for k, v in vars(self.case).items() if k not in _PARENT_ATTRIBUTES}
         for thread in world.threads:
             thread.set_up = attributes
         self.case.threads = list(world.threads)
-        # Where PyTorch's class keeps it, for overrides that bring up the group themselves.
+        # PyTorch's class has this attribute, for overrides that initialize the group themselves.
         cls.global_store = world.groups.store
         return world
 
     def join(self, fn: Callable[[], Any]) -> None:
         world = self._world
         assert world is not None
-        see_through(world, self.timeout_s, self.case)
+        wait_and_raise(world, self.timeout_s, self.case)
         accept({thread.rank: thread.expectations for thread in world.threads})
 
     def run_examples(self, fn: Callable[[], Any]) -> None:
         body = fn.hypothesis.inner_test  # type: ignore[attr-defined]
 
-        def run(question: Question) -> Answer:
+        def run(request: ExampleRequest) -> ExampleResult:
             self.end()
             world = self._world = self._new_world()
             for thread in world.threads:
-                thread.example = Example(question.values, question.wants_notes)
+                thread.example = Example(request.values, request.wants_notes)
+            # The threads share the test function with Hypothesis, which has replaced its body by
+            # one that asks the ranks. Inside, calling it runs the real body with the example.
             with as_examples(fn, body):
                 world.start()
-                reports = world.wait(question.limit_s, question.deadlock_s)
+                reports = world.wait(request.limit_s, request.deadlock_s)
             stuck = [thread.name for thread in world.running()]
             report_stuck_threads(self.case, stuck)
-            said = [thread.example.remarks for thread in world.threads if thread.example]
-            return Answer(judge(reports), tuple(said), left_running=bool(stuck))
+            remarks = [thread.example.remarks for thread in world.threads if thread.example]
+            return ExampleResult(judge(reports), tuple(remarks), left_running=bool(stuck))
 
         run_property_test(self.case, fn, ThreadWorlds(run), self.timeout_s)
 
@@ -121,9 +135,9 @@ class ThreadRanks(Ranks):
         current_rank().seed()
 
 
-def see_through(world: ThreadWorld, limit_s: float, case: Any) -> None:
-    """Wait for the ranks, at most for so many seconds, and raise what they add up to."""
-    with as_no_fault_of_the_test(case), tracks.recording_tracks(world, case._testMethodName):
+def wait_and_raise(world: ThreadWorld, limit_s: float, case: Any) -> None:
+    """Wait for the ranks, at most `limit_s` seconds, and raise their verdict."""
+    with errors_despite_expected_failure(case), tracks.recording_tracks(world, case._testMethodName):
         reports = world.wait(limit_s, settings.DEADLOCK_S.value())
     report_stuck_threads(case, [thread.name for thread in world.running()])
     raise_verdict(case, judge(reports))

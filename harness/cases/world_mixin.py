@@ -1,8 +1,9 @@
-"""What all tests with ranks have in common, whatever a rank is: one test method, run by every rank.
+"""The base of all tests with ranks, whether a rank is a process or a thread.
 
-The mixin does not depend on the TestCase base, so the same code stands under PyTorch's own. In the
-parent an instance starts the ranks and waits for them; in a rank, an instance of the same class
-runs the method. Names, hooks and their order are PyTorch's.
+In the parent, an instance of the class starts the ranks and waits for them. In each rank, another
+instance of the same class runs the test method. `join_or_run` decides which of the two by
+`self.rank`. Names, hooks and their order are PyTorch's. The mixin does not depend on the TestCase
+base, so it also works with PyTorch's own.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from harness.ranks.child.node_environment import local_rank
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
-#: The number of ranks of a class that says nothing.
+#: The number of ranks if the class does not set one.
 DEFAULT_WORLD_SIZE = 4
 
-#: The rank of the parent, which is none.
+#: The value of `rank` in the parent.
 MAIN_RANK = -1
-#: What a rank or a world size is before it is known.
+#: The value of a rank or a world size before it is known.
 UNSET = -2
 
 
 class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
     """Run each test method in `world_size` ranks; the subclasses say what a rank is."""
 
-    #: What runs the test; `harness.model.marks.RANKS` explains it.
+    #: The class that runs the test; `harness.model.marks.RANKS` explains it.
     __harness_ranks__: ClassVar[type[Ranks]] = Ranks
 
     rank: int
@@ -63,16 +64,16 @@ class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
 
     # What a test may read or override, in the parent and in the ranks
 
-    #: Number of ranks. A property may take the attribute's place.
+    #: Number of ranks. A subclass may define a property instead.
     world_size: int = DEFAULT_WORLD_SIZE
-    #: Seconds that the body of each test of the class may take; None for what holds for all.
+    #: Time limit in seconds for the body of each test of the class; None for HARNESS_TIMEOUT.
     timeout_s: float | None = None
 
     @cached_property
     def device(self) -> torch.device:
-        """This rank's device: an accelerator, which the ranks take in turn, or else the CPU.
+        """This rank's device: ranks take the accelerators in turn; the CPU if there are none.
 
-        A class may have an attribute of this name of its own.
+        A class may define its own attribute of this name.
         """
         accelerator = current_accelerator()
         if accelerator is None:
@@ -86,11 +87,11 @@ class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
         return self.rank == 0
 
     def assertExpected(self, s: str, subname: str | None = None) -> None:
-        """Fail unless the text is what the test's file in the folder `expect` contains.
+        """Fail unless the text equals the contents of the test's file in the folder `expect`.
 
         Args:
             s: the text.
-            subname: tells several texts of one test apart.
+            subname: distinguishes several texts of one test.
         """
         expect_file(self, s, subname)
 
@@ -101,12 +102,12 @@ class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
         self.rank = MAIN_RANK
 
     def join_or_run(self, fn: Callable[[], Any]) -> Callable[[], Any]:
-        """What to put in the place of `fn`: in the parent it joins the ranks, in a rank it runs."""
+        """Return a replacement for `fn` that joins the ranks in the parent, and runs in a rank."""
 
         @wraps(fn)
         def wrapper(self: WorldTestMixin) -> Any:
             if getattr(self, "rank", UNSET) == UNSET:
-                _set_up_past_torchs(self)
+                _run_skipped_set_up(self)
             if getattr(self, "rank", UNSET) == UNSET:
                 raise RuntimeError(
                     f"{type(self).__qualname__}.setUp() must call super().setUp(): "
@@ -120,11 +121,12 @@ class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
         return types.MethodType(wrapper, self)
 
 
-def _set_up_past_torchs(case: WorldTestMixin) -> None:
-    """Do the set-up that is left out where PyTorch's TestCase comes first.
+def _run_skipped_set_up(case: WorldTestMixin) -> None:
+    """Call the setUp methods that PyTorch's TestCase does not call.
 
-    So it does in classes made by its `instantiate_device_type_tests`, and its setUp and
-    tearDown call none but their own.
+    In classes made by torch's `instantiate_device_type_tests`, PyTorch's TestCase comes first in
+    the method resolution order, and its setUp and tearDown do not call `super()` (torch 2.13).
+    Without this, no rank would be started.
     """
     torchs = getattr(sys.modules.get("torch.testing._internal.common_utils"), "TestCase", None)
     order = type(case).__mro__

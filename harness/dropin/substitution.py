@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from harness.cases import thread_mixin
-from harness.cases.classes import put_back_after
+from harness.cases.classes import restore_after
 from harness.cases.continuous_mixin import ContinuousTestMixin
 from harness.cases.decorators import hardware, skips
 from harness.cases.process_mixin import RankTestMixin
@@ -23,7 +23,7 @@ class _PutsBackMixin(RankTestMixin):
 
     def setUp(self) -> None:
         super().setUp()
-        put_back_after(self, "WORLD_SIZE")
+        restore_after(self, "WORLD_SIZE")
 
 
 _CLASSES: dict[str, type] = {

@@ -424,7 +424,9 @@ class TestHelpers(unittest.TestCase):
 
         with (
             mock.patch.object(helpers.time, "sleep") as sleep,
-            self.assertRaisesRegex(RuntimeError, "busy has failed 10 times, at last with: Address"),
+            self.assertRaisesRegex(
+                RuntimeError, "busy failed all 10 attempts; the last error: Address"
+            ),
         ):
             busy()
         self.assertEqual(sleep.call_count, 9)

@@ -396,7 +396,7 @@ class TestFindings(Properties):
         text = self.fails(
             properties.Fresh, "test_equal_draws", "error", HARNESS_PROPERTY_TIMEOUT="0.05"
         )
-        self.assertIn("the examples had not all run after 0.05 s, none has failed", text)
+        self.assertIn("not all examples ran within 0.05 s; none of them failed", text)
 
     def test_time_for_shrinking(self):
         text = self.fails(properties.Fresh, "test_wrong", "failed", HARNESS_SHRINK_TIMEOUT="0.001")

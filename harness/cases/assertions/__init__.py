@@ -1,1 +1,1 @@
-"""Assertions with state of their own: comparison of tensors, texts that tests expect."""
+"""Assertions that need more than a comparison: tensors with tolerances, and expected texts."""

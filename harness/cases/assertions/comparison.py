@@ -1,9 +1,11 @@
-"""Are two values equal, as a test means it? Tensors, numbers, and anything built of them.
+"""Compare values for `assertEqual`: tensors, numbers, and collections of them.
 
-Built on `torch.testing.assert_close`, which judges tensors and numbers. Added are what PyTorch's
-own TestCase has beyond it: strings, sets and other objects; a number against a tensor of one
-element; a bool against a number; a sequence of numbers against a tensor; NumPy arrays against
-tensors.
+`torch.testing.assert_close` compares tensors and numbers. This module adds what PyTorch's own
+TestCase accepts beyond that: strings, sets and other objects; a number with a tensor of one
+element; a bool with a number; a sequence of numbers with a tensor; NumPy arrays with tensors.
+
+`_compare` descends into mappings and sequences with a path of keys, which the message shows.
+`_plain` first converts each pair of values to forms that can be compared.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ _ARRAY = (torch.Tensor, np.ndarray)
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How equal two values have to be; see `torch.testing.assert_close`.
+    """How close two values must be to count as equal; see `torch.testing.assert_close`.
 
     Attributes:
-        atol, rtol: absolute and relative tolerance; None for the dtype's own.
-        min_atol, min_rtol: floors for them, from the test class's `precision` and `rel_tol`.
+        atol, rtol: absolute and relative tolerance; None for the dtype's default.
+        min_atol, min_rtol: lower bounds for them, from the class's `precision` and `rel_tol`.
         equal_nan: whether two NaNs are equal.
         exact_dtype, exact_device, exact_layout, exact_stride: whether these must agree too.
         exact_is_coalesced: whether sparse tensors must both be coalesced or both not.
@@ -53,16 +55,19 @@ class Tolerance:
 
 
 def assert_equal(actual: Any, expected: Any, how: Tolerance) -> None:
-    """Raise AssertionError, saying where inside the values they differ, unless they are equal."""
+    """Raise AssertionError unless the values are equal; the message says where they differ."""
     _compare(_plain(actual, expected), _plain(expected, actual), how, ())
 
 
 def _plain(value: Any, other: Any) -> Any:
-    """A value in the form in which it can be compared with the other."""
+    """Convert a value to a form that can be compared with the other value."""
+    # assert_close does not take strided nested tensors; their components are ordinary tensors.
     if isinstance(value, torch.Tensor) and value.is_nested and value.layout == torch.strided:
         return value.unbind()
     if _is_sequence(value) and isinstance(other, torch.Tensor) and not other.is_nested:
         return _like(torch.as_tensor(value), other)
+    # An array of a dtype that torch lacks (strings, objects) is compared as a list, and so is what
+    # it is compared with.
     if isinstance(value, np.ndarray) and not _torch_has(value.dtype):
         return value.tolist()
     if isinstance(other, np.ndarray) and not _torch_has(other.dtype) and isinstance(value, _ARRAY):
@@ -71,14 +76,14 @@ def _plain(value: Any, other: Any) -> Any:
 
 
 def _like(values: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Plain numbers in the other tensor's dtype and on its device, unless that would change them.
+    """Convert numbers to the other tensor's dtype and device, unless that would change them.
 
-    PyTorch's assertEqual makes [1.5] equal to torch.tensor([1]) by cutting off what does not fit.
+    PyTorch's assertEqual truncates here, so that [1.5] equals torch.tensor([1]).
     """
     if values.is_complex() and not other.is_complex():
         return values.to(other.device)
     cast = values.to(other.dtype)
-    # To fewer digits is what the tolerance is for; to no digits at all is not.
+    # The tolerance covers rounding to a float of lower precision, but not truncation to an integer.
     inexact = other.is_floating_point() or other.is_complex()
     if inexact or torch.equal(cast.to(values.dtype), values):
         values = cast
@@ -149,7 +154,7 @@ def _tensor(array: Any) -> torch.Tensor:
 
 
 def _number(value: Any, path: Path) -> Any:
-    """The Python number that a scalar or an array of one element stands for."""
+    """Return the Python number of a scalar, or of an array with one element."""
     if isinstance(value, _ARRAY):
         count = value.numel() if isinstance(value, torch.Tensor) else value.size
         if count != 1:
@@ -165,6 +170,8 @@ def _number(value: Any, path: Path) -> Any:
 
 def _assert_close(actual: Any, expected: Any, how: Tolerance, path: Path) -> None:
     rtol, atol = _tolerances(actual, expected, how)
+    # First the fast paths, which can only say "equal". If they do not, assert_close decides, and
+    # writes the message.
     numbers = not isinstance(actual, torch.Tensor)
     if (
         _numbers_are_close(actual, expected, rtol, atol)
@@ -191,10 +198,11 @@ def _assert_close(actual: Any, expected: Any, how: Tolerance, path: Path) -> Non
 
 @contextlib.contextmanager
 def _without_dtensor() -> Iterator[None]:
-    """Spare `assert_close` its import of torch.distributed.tensor, and with it of sympy.
+    """Keep `assert_close` from importing torch.distributed.tensor, and with it sympy.
 
-    That takes most of a second, in every rank whose assertion fails (torch 2.13), and is only to
-    see whether a value is a DTensor. Where nobody has imported that class, none is.
+    Without this, the import takes most of a second in every rank whose assertion fails (torch
+    2.13). It only serves to check whether a value is a DTensor. If nobody has imported that class,
+    no value is one.
     """
     unneeded = "torch.distributed.tensor" not in sys.modules
     if not unneeded or not getattr(_comparison, "_HAS_DTENSOR", False):
@@ -210,9 +218,9 @@ def _without_dtensor() -> Iterator[None]:
 def _are_close(
     actual: torch.Tensor, expected: torch.Tensor, rtol: float, atol: float, how: Tolerance
 ) -> bool:
-    """Whether two ordinary tensors are certainly close; if not, `assert_close` has to say.
+    """Whether two ordinary tensors are certainly close; if False, `assert_close` has to decide.
 
-    It gives the same answer many times sooner.
+    This gives the same answer many times faster.
     """
     ordinary = (torch.Tensor, torch.nn.Parameter)
     if type(actual) not in ordinary or type(expected) not in ordinary:
@@ -248,7 +256,7 @@ def _numbers_are_close(actual: Any, expected: Any, rtol: float, atol: float) -> 
 
 
 def _tolerances(actual: Any, expected: Any, how: Tolerance) -> tuple[float, float]:
-    """The tolerances to judge with: those asked for or the dtypes' own, above the class's floor."""
+    """Return rtol and atol: the caller's or the dtypes' defaults, at least the class's minimum."""
     if (how.rtol is None) != (how.atol is None):
         raise ValueError("give both rtol and atol, or neither")
     if how.rtol is not None and how.atol is not None:
@@ -280,7 +288,7 @@ _DEFAULTS: dict[torch.dtype, tuple[float, float]] = {
 
 
 def _compare_objects(actual: Any, expected: Any, path: Path) -> None:
-    """unittest's own comparison, for its own messages: diffs of strings, sets and so on."""
+    """Compare with unittest's assertEqual, for its messages: diffs of strings, sets and so on."""
     plain = unittest.TestCase()
     plain.maxDiff = None
     try:
@@ -306,12 +314,12 @@ def _listed(keys: list[Any]) -> str:
 
 
 def message_with(msg: str | Callable[[str], str] | None, generated: str, long: bool) -> str:
-    """The message to show: the generated one, the caller's, or both, as unittest decides it.
+    """Return the message to show: the generated one, the caller's, or both, like unittest.
 
     Args:
         msg: the caller's text, or a function from the generated message to the one to show.
         generated: what the comparison found.
-        long: unittest's `longMessage`: add the text to the generated message.
+        long: unittest's `longMessage`: append the text to the generated message.
     """
     if msg is None:
         return generated

@@ -1,7 +1,7 @@
-"""Texts that tests expect, beside their source or in it, and how what they produce is accepted.
+"""Expected texts, in the test's source or in files beside it, and how `--accept` updates them.
 
-Ranks tell the parent what they have produced. It edits the source once, when all ranks have passed
-and agree.
+Several ranks must not edit one file at once. So ranks only report their texts to the parent, which
+edits the source once, after all ranks have passed and produced the same text.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ _SHOWN = 2000
 
 
 def expect_file(case: unittest.TestCase, text: str, subname: str | None) -> None:
-    """Compare a text with the contents of the file that the test has for it, or accept it.
+    """Compare a text with the test's expected file, or accept the text.
 
     Args:
         case: the test, in a rank or without ranks.
-        text: what it has produced.
-        subname: tells several texts of one test apart.
+        text: the text that the test produced.
+        subname: distinguishes several texts of one test.
 
     Raises:
-        AssertionError: if they differ, or there is no such file.
+        AssertionError: if they differ, or the file does not exist.
     """
     path = _path_for(case, subname)
     expected = path.read_text(encoding="utf-8") if path.exists() else None
     if is_accepting() or expecttest.ACCEPT:
         found = Expectation(str(path), 0, case._testMethodName, expected, text)
+        # In a rank, `teller()` reports the text to the parent; without ranks it is None.
         (teller() or _write)(found)
     elif expected is None:
         raise case.failureException(
@@ -53,7 +54,7 @@ def expect_file(case: unittest.TestCase, text: str, subname: str | None) -> None
 
 
 def _path_for(case: unittest.TestCase, subname: str | None) -> Path:
-    """Where PyTorch's tests have them: `expect/Class.method-subname.expect` beside the module."""
+    """Return PyTorch's path: `expect/Class.method-subname.expect` beside the test's module."""
     module = sys.modules[type(case).__module__]
     name = case.id().removeprefix(f"{type(case).__module__}.")
     suffix = f"-{subname}" if subname else ""
@@ -61,17 +62,17 @@ def _path_for(case: unittest.TestCase, subname: str | None) -> Path:
     return Path(folder, "expect", f"{name}{suffix}.expect")
 
 
-def accept(told: Mapping[int, Sequence[Expectation]]) -> None:
-    """Write what all ranks of a test, which has passed, have produced to where it is expected.
+def accept(reported: Mapping[int, Sequence[Expectation]]) -> None:
+    """Update the expected texts of a test with what its ranks produced; the test has passed.
 
     Args:
-        told: each rank's expectations, in order.
+        reported: each rank's expectations, in order.
 
     Raises:
-        RanksFailedError: if there is more than one text for a place; nothing is written then.
+        RanksFailedError: if a place got more than one text; then nothing is written.
     """
     places: dict[tuple[str, int], list[tuple[int, Expectation]]] = {}
-    for rank, expectations in told.items():
+    for rank, expectations in reported.items():
         for expectation in expectations:
             places.setdefault(expectation.place, []).append((rank, expectation))
     for found in places.values():
@@ -87,15 +88,15 @@ def _check_that_they_agree(found: Sequence[tuple[int, Expectation]]) -> None:
     if len(texts) == 1:
         return
     first = found[0][1]
-    told = [f"{rank_list(sorted(set(r)))}:\n{shortened(t, _SHOWN)}" for t, r in texts]
+    produced = [f"{rank_list(sorted(set(r)))}:\n{shortened(t, _SHOWN)}" for t, r in texts]
     rule = (
-        "a single text is expected here, and nothing has been accepted: expect one text for each "
-        "rank (if self.rank == 0: …), or for each time"
+        "a single text is expected here, but the test produced several, so nothing was accepted: "
+        "expect one text for each rank (if self.rank == 0: …), or for each call"
     )
     line = max(first.line, 1)
     raise_at(
         Place(first.file, line, first.function or "?", line),
-        RanksFailedError("\n\n".join([rule, *told])),
+        RanksFailedError("\n\n".join([rule, *produced])),
     )
 
 
@@ -111,8 +112,9 @@ def _write(expectation: Expectation) -> None:
 def _edit(expectation: Expectation) -> None:
     """Replace the literal in the source.
 
-    expecttest's own way does not do: it tells literals apart by their lines, some of them as they
-    were and some as they are, and so takes one for another that ranks have come to before.
+    expecttest's own edit is not enough: it finds a literal by its line. It adjusts that line for
+    earlier edits of this process, but a rank may have imported the file before or after any of
+    them. Then it would replace the wrong literal.
     """
     with open(expectation.file, encoding="utf-8", newline="") as file:
         source = file.read()
@@ -121,8 +123,8 @@ def _edit(expectation: Expectation) -> None:
         raise_at(
             Place(expectation.file, expectation.line, expectation.function, expectation.line),
             RanksFailedError(
-                "the text that is expected here is not found in the file, which has changed since "
-                "it was imported: nothing has been accepted, run the test again"
+                "the text that is expected here is not in the file, which has changed since it was "
+                "imported: nothing was accepted, run the test again"
             ),
         )
     print(f"Accepting new output at {expectation.file}:{call.lineno}")
@@ -132,14 +134,15 @@ def _edit(expectation: Expectation) -> None:
     )
     with open(expectation.file, "w", encoding="utf-8", newline="") as file:
         file.write(edited)
-    # For expecttest's own edits, of tests without ranks.
+    # expecttest reads this when it edits the same file for tests without ranks.
     expecttest.EDIT_HISTORY.state.setdefault(expectation.file, []).append((call.lineno, more_lines))
 
 
 def _call_in(tree: ast.AST, expectation: Expectation) -> ast.Call | None:
-    """The call that has the text as a literal.
+    """Return the call that has the text as a literal; None if there is none.
 
-    A rank may have imported the file before this process edited it, or at any time since.
+    A rank may have imported the file before this process edited it, or after any of the edits. So
+    this tries the rank's line with all the edits that the rank may not have seen.
     """
     edits = expecttest.EDIT_HISTORY.state.get(expectation.file, [])
     for seen in range(len(edits) + 1):
@@ -152,7 +155,7 @@ def _call_in(tree: ast.AST, expectation: Expectation) -> ast.Call | None:
 
 
 def _call_at(tree: ast.AST, line: int, expectation: Expectation) -> ast.Call | None:
-    """The smallest call on this line of the function that has the text as a literal."""
+    """Return the smallest call on this line of the function that has the text as a literal."""
     name = expectation.function
     owners = (n for n in ast.walk(tree) if isinstance(n, _FUNCTIONS) and n.name == name)
     found = [

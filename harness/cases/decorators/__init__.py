@@ -1,5 +1,5 @@
-"""What a test method or a class is marked with: skips, variants, limits, faults on purpose.
+"""Decorators for test methods and classes: skips, variants, time limits, fault injection.
 
-Each module is one topic, named after it. A decorator beats a class attribute, which beats the
-command line, which beats the environment: `overrides` has the rule.
+Each module is one topic. A decorator overrides a class attribute, which overrides the command line,
+which overrides the environment; `overrides` implements this rule.
 """

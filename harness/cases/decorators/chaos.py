@@ -1,7 +1,10 @@
-"""Faults on purpose: a rank is killed, stopped or delayed at one of its collectives.
+"""Fault injection: kill, stop or delay a rank at one of its collectives.
 
-For tests of fault tolerance: what is done to the rank counts as meant, and the test says what the
-ranks that survive must see.
+For tests of fault tolerance. The injected fault does not fail the test; the test asserts what the
+surviving ranks must see.
+
+The rank announces the fault to the parent (`RankPipe.sabotage`) before it sends itself the signal.
+So the parent knows, whenever the rank disappears, that this death was expected.
 """
 
 from __future__ import annotations
@@ -27,20 +30,20 @@ __unittest = True  # unittest leaves the frames of such modules out of its trace
 T = TypeVar("T", bound=Callable[..., Any])
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
-# As torch's dispatcher names them; these of them move no data.
+# The dispatcher's namespaces of collectives, and operators there that move no data (torch 2.13).
 _NAMESPACES = frozenset({"c10d", "_c10d_functional"})
 _NO_COLLECTIVES = frozenset({"wait_tensor", "_wrap_tensor_autograd"})
 
 
 @dataclass(frozen=True)
-class _Deed:
-    """What is done to a rank.
+class _Fault:
+    """A fault to inject.
 
     Attributes:
         verb: "kill", "stop" or "delay".
-        rank: whom.
-        at: the number of the collective, from 1, before which it is done.
-        seconds: how long a delay is.
+        rank: the rank that gets the fault.
+        at: inject it just before the collective with this number, counted from 1.
+        seconds: the length of a delay.
     """
 
     verb: str
@@ -63,23 +66,23 @@ def kill_rank(
 ) -> Callable[[T], T]:
     """Decorator: end a rank by SIGKILL just before its `at`-th collective.
 
-    Collectives are counted as torch's dispatcher sees them, over all process groups, sends and
-    receives included; those of DDP's backward pass count, and `all_gather_object` counts twice.
+    The count is over all process groups, and includes sends and receives. It follows torch's
+    dispatcher: the collectives of DDP's backward pass count, and `all_gather_object` counts twice.
 
     Args:
-        rank: which rank.
+        rank: the rank to kill.
         at: the number of the collective, from 1.
-        survivors_raise: the error, or errors, one of which the body must raise on every other
-            rank. None if there the body must pass, having seen to the loss itself.
-        match: a regular expression that the error's message must match somewhere.
+        survivors_raise: the body must raise this error, or one of these, on every other rank. None
+            if the body must handle the loss and pass there.
+        match: a regular expression to search for in the error's message.
 
     Raises:
-        SettingError: if rank or number cannot be.
+        SettingError: if rank or number is not valid.
 
     Raises (in the rank):
-        ChaosError: if it does not come to so many collectives: the test tests nothing then.
+        ChaosError: if the rank calls fewer collectives: the fault was never injected.
     """
-    return _decorator(_Deed("kill", rank, at), survivors_raise, match)
+    return _decorator(_Fault("kill", rank, at), survivors_raise, match)
 
 
 def stop_rank(
@@ -87,10 +90,10 @@ def stop_rank(
 ) -> Callable[[T], T]:
     """Decorator: stop a rank (SIGSTOP) before its `at`-th collective, until the others are done.
 
-    It keeps its connections open and says nothing more, as a host that has lost its network does.
+    The rank keeps its connections open but no longer responds, like a host that lost its network.
     Arguments and errors are those of `kill_rank`.
     """
-    return _decorator(_Deed("stop", rank, at), survivors_raise, match)
+    return _decorator(_Fault("stop", rank, at), survivors_raise, match)
 
 
 def delay_rank(
@@ -101,73 +104,77 @@ def delay_rank(
     survivors_raise: Errors | None = None,
     match: str = "",
 ) -> Callable[[T], T]:
-    """Decorator: have a rank come late, by so many seconds, to its `at`-th collective.
+    """Decorator: delay a rank by `seconds` before its `at`-th collective.
 
     The rank counts as one of the survivors. Other arguments and errors are those of `kill_rank`.
     """
-    return _decorator(_Deed("delay", rank, at, seconds), survivors_raise, match)
+    return _decorator(_Fault("delay", rank, at, seconds), survivors_raise, match)
 
 
-def _decorator(deed: _Deed, survivors_raise: Errors | None, match: str) -> Callable[[T], T]:
+def _decorator(fault: _Fault, survivors_raise: Errors | None, match: str) -> Callable[[T], T]:
     def decorate(test: T) -> T:
         @wraps(test)
-        def in_chaos(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def with_fault(self: Any, *args: Any, **kwargs: Any) -> Any:
             if ranks_of(self).are_threads:
-                raise SettingError(f"@{deed.verb}_rank() needs ranks that are processes")
-            if self.world_size == 1 and deed.verb != "delay":
+                raise SettingError(f"@{fault.verb}_rank() needs ranks that are processes")
+            if self.world_size == 1 and fault.verb != "delay":
                 raise SettingError(
-                    f"@{deed.verb}_rank(): in a world of one, nobody is left to pass"
+                    f"@{fault.verb}_rank(): in a world of one, nobody is left to pass"
                 )
-            if deed.rank >= self.world_size:
+            if fault.rank >= self.world_size:
                 raise SettingError(
-                    f"@{deed.verb}_rank(rank={deed.rank}): the world has {self.world_size} ranks"
+                    f"@{fault.verb}_rank(rank={fault.rank}): the world has {self.world_size} ranks"
                 )
             with contextlib.ExitStack() as stack:
-                is_victim = self.rank == deed.rank
-                if survivors_raise is not None and not (is_victim and deed.verb != "delay"):
+                # A rank that is killed or stopped cannot raise; a delayed one counts as survivor.
+                is_target = self.rank == fault.rank
+                if survivors_raise is not None and not (is_target and fault.verb != "delay"):
                     stack.enter_context(self.assertRaisesRegex(survivors_raise, match))
-                if is_victim:
-                    stack.enter_context(_doing(deed))
+                if is_target:
+                    stack.enter_context(_injecting(fault))
                 return test(self, *args, **kwargs)
 
-        return in_chaos  # type: ignore[return-value]
+        return with_fault  # type: ignore[return-value]
 
     return decorate
 
 
 @contextlib.contextmanager
-def _doing(deed: _Deed) -> Iterator[None]:
-    counter = _Counter(deed)
+def _injecting(fault: _Fault) -> Iterator[None]:
+    counter = _CollectiveCounter(fault)
     with counter:
         yield
-    if counter.count < deed.at:
+    if counter.count < fault.at:
         raise ChaosError(
-            f"rank {deed.rank} should have been hit by @{deed.verb}_rank at its collective "
-            f"{deed.at}, but it made only {counter.count}"
+            f"rank {fault.rank} should have been hit by @{fault.verb}_rank at its collective "
+            f"{fault.at}, but it made only {counter.count}"
         )
 
 
-class _Counter(TorchDispatchMode):
-    """Counts the collectives of this rank, and does the deed when its time has come."""
+class _CollectiveCounter(TorchDispatchMode):
+    """Counts the collectives of this rank, and injects the fault before the given one.
 
-    def __init__(self, deed: _Deed) -> None:
+    A dispatch mode, because it also sees collectives that torch calls itself, as DDP does.
+    """
+
+    def __init__(self, fault: _Fault) -> None:
         super().__init__()
         self.count = 0
-        self._deed = deed
+        self._fault = fault
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace in _NAMESPACES and func._opname not in _NO_COLLECTIVES:
             self.count += 1
-            if self.count == self._deed.at:
-                _do(self._deed)
+            if self.count == self._fault.at:
+                _inject(self._fault)
         return func(*args, **(kwargs or {}))
 
 
-def _do(deed: _Deed) -> None:
-    if deed.verb == "delay":
-        time.sleep(deed.seconds)
+def _inject(fault: _Fault) -> None:
+    if fault.verb == "delay":
+        time.sleep(fault.seconds)
         return
     pipe = this_rank.current()
     assert isinstance(pipe, RankPipe)  # the decorators refuse ranks that are threads
-    pipe.sabotage(deed.verb)
-    os.kill(os.getpid(), signal.SIGKILL if deed.verb == "kill" else signal.SIGSTOP)
+    pipe.sabotage(fault.verb)
+    os.kill(os.getpid(), signal.SIGKILL if fault.verb == "kill" else signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""What devices and backends this machine offers, asked without waking any of them up."""
+"""Query which devices and backends this machine has, without initializing any of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.model.spec import GIVEN_DEVICES_VARIABLE
 
 
 def accelerator_count() -> int:
-    """The number of GPUs (or Gaudis, or XPUs), of all hosts of a given world; 0 without any."""
+    """Return the number of GPUs (or Gaudis, or XPUs); under torchrun, of all its hosts."""
     given = os.environ.get(GIVEN_DEVICES_VARIABLE)
     if given:
         return int(given)
@@ -26,16 +26,16 @@ def accelerator_count() -> int:
 
 
 def current_accelerator() -> torch.device | None:
-    """The type of accelerator that the machine has, such as `cuda`; None where there is none.
+    """Return the machine's type of accelerator, such as `cuda`; None if it has none.
 
-    torch's function of this name answers by what torch was built for: CUDA's build, which PyPI
-    has, names `cuda` on machines without a GPU. Its argument `check_available` is not in torch 2.6.
+    torch's function of this name returns the type that torch was built for: the CUDA build on PyPI
+    returns `cuda` even without a GPU. Its argument `check_available` is missing in torch 2.6.
     """
     return torch.accelerator.current_accelerator() if torch.accelerator.device_count() else None
 
 
 def device_count(device_type: str) -> int:
-    """How many devices of a type the machine has; the CPU counts as one."""
+    """Return the number of devices of a type; the CPU counts as one."""
     if device_type == "cpu":
         return 1
     module = getattr(torch, device_type, None)
@@ -45,7 +45,7 @@ def device_count(device_type: str) -> int:
 
 
 def backend_is_available(name: str) -> bool:
-    """Whether this build of torch has the backend; False where it has no distributed package."""
+    """Whether this build of torch has the backend; False if it lacks torch.distributed."""
     if not dist.is_available():
         return False
     available = getattr(dist, f"is_{name}_available", None)
@@ -53,7 +53,7 @@ def backend_is_available(name: str) -> bool:
 
 
 def why_backend_cannot_run(name: str) -> str | None:
-    """Why no process group of this backend can come up on this machine; None if one can."""
+    """Return why this machine cannot run a process group with this backend; None if it can."""
     if not backend_is_available(name):
         return f"torch was built without the {name} backend"
     types = dist.Backend.backend_capability.get(name, ["cpu"])

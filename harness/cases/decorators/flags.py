@@ -1,6 +1,6 @@
-"""The switches of PyTorch's test environment, under PyTorch's names, and what this machine has.
+"""Flags for PyTorch's test environment variables and for this machine, with PyTorch's names.
 
-They are read once, when this module is imported, as in PyTorch: tests are decorated with them.
+As in PyTorch, they are read once, at import: decorators use them while test classes are defined.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 
 def _on(variable: str, default: bool = False) -> bool:
-    """A switch as PyTorch reads one: off only for 0 if on by default, on only for 1 if not."""
+    """Read a flag like PyTorch: if on by default, only "0" is off; otherwise only "1" is on."""
     value = os.environ.get(variable)
     return value != "0" if default else value == "1"
 
@@ -42,11 +42,11 @@ TEST_WITH_TSAN: bool = _on("PYTORCH_TEST_WITH_TSAN")
 TEST_WITH_UBSAN: bool = _on("PYTORCH_TEST_WITH_UBSAN")
 #: With a torch for AMD's GPUs: PYTORCH_TEST_WITH_ROCM=1.
 TEST_WITH_ROCM: bool = _on("PYTORCH_TEST_WITH_ROCM")
-#: Slow tests are to run: PYTORCH_TEST_WITH_SLOW=1.
+#: Run slow tests too: PYTORCH_TEST_WITH_SLOW=1.
 TEST_WITH_SLOW: bool = _on("PYTORCH_TEST_WITH_SLOW")
-#: Only slow tests are to run: PYTORCH_TEST_SKIP_FAST=1.
+#: Run only slow tests: PYTORCH_TEST_SKIP_FAST=1.
 TEST_SKIP_FAST: bool = _on("PYTORCH_TEST_SKIP_FAST")
-#: True in builds where a process must not start another; never so outside Meta's.
+#: True in builds where a process must not start another; always False outside Meta.
 NO_MULTIPROCESSING_SPAWN: bool = False
 
 #: On Linux.

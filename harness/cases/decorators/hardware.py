@@ -1,6 +1,6 @@
-"""Skips for what the machine's accelerators are and can do, and the sharing out of GPUs.
+"""Skips that depend on the machine's accelerators, and helpers that assign GPUs to ranks.
 
-PyTorch's names; the numbers in them are PyTorch's (common_distributed, torch 2.13).
+Names and numbers are those of PyTorch's common_distributed (torch 2.13).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.model.temporarily import changed
 
 T = TypeVar("T", bound=Callable[..., Any])
 
-# The first NCCL that can take ranks out of a communicator.
+# The first version of NCCL that can remove ranks from a communicator.
 _NCCL_WITH_SHRINK = (2, 27)
 
 
@@ -41,7 +41,7 @@ def require_n_gpus_for_nccl_backend(n: int, backend: str) -> Callable[[T], T]:
 
 
 def requires_accelerator_dist_backend(backends: Sequence[str] | None = None) -> Callable[[T], T]:
-    """Skip unless one of these backends for accelerators is there.
+    """Skip unless one of these accelerator backends is available.
 
     Args:
         backends: some of "nccl", "xccl" and "hccl"; all of them by default.
@@ -64,7 +64,7 @@ def requires_nccl_version(version: tuple[int, ...], msg: str) -> Callable[[T], T
 
     Args:
         version: such as (2, 27).
-        msg: what the test needs it for.
+        msg: what the test needs this version for.
     """
     if not flags.TEST_CUDA:
         return lambda test: test
@@ -83,7 +83,7 @@ def requires_nccl_shrink() -> Callable[[T], T]:
 
 
 def requires_multicast_support() -> Callable[[T], T]:
-    """Skip unless the first GPU can take part in multicast."""
+    """Skip unless the first GPU supports multicast."""
     return skip_but_pass_in_sandcastle_if(
         not _has_multicast(), "needs GPUs with multicast, this machine has none"
     )
@@ -104,13 +104,13 @@ def skip_if_rocm_multiprocess(func: T) -> T:
 
 
 def skip_if_rocm_arch_multiprocess(arch: tuple[str, ...]) -> Callable[[T], T]:
-    """Skip on ROCm if the GPU is of one of these architectures, such as "gfx942"."""
+    """Skip on ROCm if the GPU has one of these architectures, such as "gfx942"."""
     found = _rocm_arch()
     return unittest.skipIf(found in arch, f"does not run on {found}")
 
 
 def _rocm_arch() -> str:
-    """The architecture of the first GPU; empty where it is not AMD's."""
+    """Return the architecture of the first GPU; empty unless torch was built for ROCm."""
     if not flags.TEST_WITH_ROCM:
         return ""
     properties: Any = torch.cuda.get_device_properties(0)
@@ -120,7 +120,7 @@ def _rocm_arch() -> str:
 def skip_if_rocm_ver_lessthan_multiprocess(
     version: tuple[int, ...] | None = None,
 ) -> Callable[[T], T]:
-    """Skip on ROCm if it is older than this; without a version, skip on any."""
+    """Skip on ROCm if it is older than this version; without a version, always skip on ROCm."""
     if not flags.TEST_WITH_ROCM:
         return lambda test: test
     if version is None:
@@ -145,7 +145,7 @@ def skip_if_rocm_ver_atleast_multiprocess(
 
 
 def _rocm_version() -> tuple[int, ...]:
-    """The version of ROCm; in builds that do not record it, that of the HIP runtime."""
+    """Return the version of ROCm; in builds that do not record it, the HIP runtime's version."""
     text = str(getattr(torch.version, "rocm", None) or torch.version.hip)
     return tuple(int(part) for part in text.split("-")[0].split("."))
 
@@ -162,14 +162,14 @@ def import_transformers_or_skip() -> Callable[[T], T]:
 
 
 def requires_ddp_rank(device: str) -> bool:
-    """Whether DistributedDataParallel wants `device_ids=[rank]` on this type of device."""
+    """Whether DistributedDataParallel needs `device_ids=[rank]` on this type of device."""
     return device in {"cuda", "xpu"}
 
 
 def with_nccl_blocking_wait(func: T) -> T:
-    """Decorator: TORCH_NCCL_BLOCKING_WAIT is on meanwhile, asynchronous error handling unset.
+    """Decorator: set TORCH_NCCL_BLOCKING_WAIT and unset TORCH_NCCL_ASYNC_ERROR_HANDLING.
 
-    Afterwards both variables are what they were.
+    Both variables are restored after the call.
     """
 
     @functools.wraps(func)
@@ -184,13 +184,13 @@ _NCCL_WAITS = {"TORCH_NCCL_BLOCKING_WAIT": "1", "TORCH_NCCL_ASYNC_ERROR_HANDLING
 
 
 def init_multigpu_helper(world_size: int, backend: str) -> dict[int, list[int]]:
-    """Rank to the numbers of the GPUs that it may use, all ranks as many.
+    """Return rank to the indices of the GPUs that it may use, equally many for each rank.
 
-    As in PyTorch, that is one where there are enough for all, and none where there are not.
+    As in PyTorch, this is one GPU per rank if there are enough, and none otherwise.
 
     Args:
         world_size: the number of ranks.
-        backend: not looked at; PyTorch's signature has it.
+        backend: unused; PyTorch's signature has it.
     """
     count = accelerator_count()
     each = 1 if world_size <= count else count // world_size

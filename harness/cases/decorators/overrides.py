@@ -1,6 +1,6 @@
 """Isolation, nodes and time limit of a test: by decorator, class attribute, or setting.
 
-A decorator of the method beats an attribute of the class, which beats the setting.
+A decorator of the method overrides an attribute of the class, which overrides the setting.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ T = TypeVar("T", bound=Callable[..., Any])
 V = TypeVar("V")
 
 
-def saying(name: str, value: object) -> Callable[[T], T]:
-    """A decorator by which a test says it; of a class, it sets the attribute.
+def override_decorator(name: str, value: object) -> Callable[[T], T]:
+    """Return a decorator that overrides a value for one test; on a class, it sets the attribute.
 
     Args:
-        name: of the class's attribute.
-        value: what is said, which is known to make sense.
+        name: the class attribute.
+        value: the value, already checked.
     """
 
     def mark(test: T) -> T:
@@ -32,16 +32,17 @@ def saying(name: str, value: object) -> Callable[[T], T]:
     return mark
 
 
-def said(
+def override_of(
     case: Any, method: Callable[..., Any], name: str, checked: Callable[[object, str], V]
 ) -> V | None:
-    """What a test's decorator says, else its class; None if nobody says anything.
+    """Return the value of a test's decorator, or else of its class; None if neither is set.
 
     Args:
         case: the test.
         method: its method.
-        name: of the class's attribute.
-        checked: returns the attribute's value, or raises; is told whose it is, for the message.
+        name: the class attribute.
+        checked: returns the attribute's value, or raises. Its second argument says where the value
+            comes from, for the message.
     """
     marked: V | None = getattr(method, _mark(name), None)
     own = getattr(case, name, None)
@@ -55,25 +56,25 @@ def _mark(name: str) -> str:
 
 
 def isolation(kind: str) -> Callable[[T], T]:
-    """Decorator: the isolation of this one test, or of a class's tests, whatever else is said.
+    """Decorator: set the isolation of this test, or of a class's tests.
 
     Args:
-        kind: "process" for ranks of its own, "group" for processes that have run other tests and a
-            process group of its own, "none" for a process group that other tests have used.
+        kind: "process" for new processes, "group" for reused processes with a new process group,
+            "none" for reused processes with their process group.
 
     Raises:
-        SettingError: if it is none of these.
+        SettingError: if it is another value.
     """
-    return saying("isolation", _check(kind, f"@isolation({kind!r})"))
+    return override_decorator("isolation", _check(kind, f"@isolation({kind!r})"))
 
 
 def isolation_of(case: Any, method: Callable[..., Any], usual: str) -> str:
-    """The isolation of a test: its decorator's, its class's, the setting's, or the usual one.
+    """Return the isolation of a test: its decorator's, its class's, the setting's, or the default.
 
     Raises:
-        SettingError: if the class or the environment says something else than an isolation.
+        SettingError: if the value of the class or the environment is not an isolation.
     """
-    own = said(case, method, "isolation", _check)
+    own = override_of(case, method, "isolation", _check)
     if own is not None:
         return own
     return settings.ISOLATION.value() if settings.ISOLATION.is_set() else usual
@@ -86,29 +87,28 @@ def _check(kind: object, owner: str) -> str:
 
 
 def nodes(count: int) -> Callable[[T], T]:
-    """Decorator: spread the ranks of a test, or of a class's tests, over so many nodes.
+    """Decorator: spread the ranks of a test, or of a class's tests, over several nodes.
 
-    On one machine, nodes are parts of it that pass for some: each rank finds what torchrun would
-    tell it (LOCAL_RANK, LOCAL_WORLD_SIZE, GROUP_RANK, …) in its environment, a node's share of the
-    devices, and a host name of the node's. On ranks that torchrun has started on as many hosts, the
-    nodes are these hosts.
+    On one machine the nodes are simulated: each rank gets torchrun's variables (LOCAL_RANK,
+    LOCAL_WORLD_SIZE, GROUP_RANK, …) in its environment, its node's share of the devices, and its
+    node's host name. If torchrun has started ranks on as many hosts, the nodes are these hosts.
 
     Args:
-        count: how many; ranks are spread as evenly as can be.
+        count: the number of nodes; ranks are spread as evenly as possible.
 
     Raises:
-        SettingError: if that is not a whole number above zero.
+        SettingError: if it is not a whole number above zero.
     """
-    return saying("nodes", _check_nodes(count, f"@nodes({count!r})"))
+    return override_decorator("nodes", _check_nodes(count, f"@nodes({count!r})"))
 
 
 def nodes_of(case: Any, method: Callable[..., Any]) -> int | None:
-    """The number of nodes of a test: its decorator's, else its class's; None if nobody says.
+    """Return the number of nodes of a test: its decorator's, or else its class's; None if unset.
 
     Raises:
-        SettingError: if the class says something else than a number of nodes.
+        SettingError: if the class's value is not a number of nodes.
     """
-    return said(case, method, "nodes", _check_nodes)
+    return override_of(case, method, "nodes", _check_nodes)
 
 
 def _check_nodes(count: object, owner: str) -> int:
@@ -120,10 +120,10 @@ def _check_nodes(count: object, owner: str) -> int:
 # A thread sanitizer makes everything slower; PyTorch's number.
 _TSAN_S = 500
 
-#: Seconds that the body of a test may take, as the environment said when this was imported.
+#: Time limit for the body of a test in seconds, from the environment at import.
 TIMEOUT_DEFAULT: float = _TSAN_S if flags.TEST_WITH_TSAN else settings.TIMEOUT_S.value()
 
-#: Test method name to seconds, for tests that are known to take longer (PyTorch's list).
+#: Test method name to seconds, for tests that take longer (PyTorch's list).
 TIMEOUT_OVERRIDE: dict[str, float] = {
     "test_ddp_uneven_inputs": 400,
     "test_DistributedDataParallel": 500,
@@ -131,29 +131,30 @@ TIMEOUT_OVERRIDE: dict[str, float] = {
 if flags.TEST_WITH_ROCM:
     TIMEOUT_OVERRIDE["test_join_kwargs"] = 200
 
-# Over the test's own timeout: the harness must be first to notice, since it sees every rank and the
-# process group only itself, and somebody may sit in a debugger while the peers wait.
+# Added to the test's own timeout. The harness must time out before the process group: its report
+# covers every rank, the group's error only one. The margin is long because peers wait in
+# collectives while somebody debugs one rank.
 _GROUP_MARGIN_S = 24 * 3600.0
 
 
 def timeout(seconds: float) -> Callable[[T], T]:
-    """Decorator: what the body of a test, or of a class's tests, may take.
+    """Decorator: set the time limit for the body of a test, or of a class's tests.
 
-    It holds whatever the command line says; on a test, also whatever its class says.
+    It overrides the command line; on a test, it also overrides its class.
 
     Args:
-        seconds: from when all ranks have started until the last one has finished.
+        seconds: the time from when all ranks have started until the last one has finished.
 
     Raises:
-        SettingError: if that is not a positive number.
+        SettingError: if it is not a positive number.
     """
-    return saying("timeout_s", check_timeout(seconds, f"@timeout({seconds!r})"))
+    return override_decorator("timeout_s", check_timeout(seconds, f"@timeout({seconds!r})"))
 
 
 def check_timeout(value: object, owner: str) -> float:
-    """The timeout in seconds. Raises SettingError, naming the owner, for anything but one."""
+    """Return the timeout in seconds. Raises SettingError, naming the owner, if it is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        value = 0.0  # no duration at all
+        value = 0.0  # not a number: let the range check below reject it
     if 0 < value <= settings.MAX_SECONDS:
         return float(value)
     rule = f"a positive number of seconds, at most {settings.MAX_SECONDS}"
@@ -161,21 +162,21 @@ def check_timeout(value: object, owner: str) -> float:
 
 
 def timeout_of(case: Any, method: Callable[..., Any]) -> float:
-    """Seconds that a test's body may take: its decorator's, its class's, or what holds for all.
+    """Return a test's time limit in seconds: its decorator's, its class's, or the setting's.
 
     Raises:
         SettingError: if the class's `timeout_s` or the environment's value is not a duration.
     """
-    own = said(case, method, "timeout_s", check_timeout)
+    own = override_of(case, method, "timeout_s", check_timeout)
     return get_timeout(str(case.id())) if own is None else own
 
 
 def get_timeout(test_id: str) -> float:
-    """Seconds that the test with this id may take, if neither decorator nor class says."""
+    """Return the time limit of the test with this id, if neither decorator nor class sets one."""
     default = _TSAN_S if flags.TEST_WITH_TSAN else settings.TIMEOUT_S.value()
     return TIMEOUT_OVERRIDE.get(test_id.split(".")[-1], default)
 
 
 def group_timeout_s(test_timeout_s: float) -> float:
-    """Seconds that a process group may wait in a test with this timeout."""
+    """Return the timeout of a process group in a test with this time limit, in seconds."""
     return test_timeout_s + _GROUP_MARGIN_S

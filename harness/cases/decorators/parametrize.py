@@ -1,9 +1,10 @@
-"""One test method, many tests: PyTorch's `parametrize` and its relatives.
+"""Turn one test method into several tests: PyTorch's `parametrize` and related decorators.
 
-The protocol between the decorators and whoever instantiates the tests is PyTorch's, so that ours
-can be mixed with `torch.testing._internal.common_device_type`: a decorated function carries
-`parametrize_fn(test, generic_cls, device_cls)`, which yields for every instance the function to
-call, the suffix of its name, its arguments, and a function from these to further decorators.
+The protocol between the decorators and `instantiate_parametrized_tests` is PyTorch's, so that these
+decorators also work with `torch.testing._internal.common_device_type`. A decorated function has an
+attribute `parametrize_fn(test, generic_cls, device_cls)`. For every instance it yields the function
+to call, the suffix of its name, its arguments, and a function from the arguments to further
+decorators.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ParametrizeFn = Callable[..., Iterator[Instance]]
 class TestParametrizer:
     """Base of the decorators that turn one test into several."""
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    __test__ = False  # pytest would collect it, because its name starts with "Test"
 
     def _parametrize_test(
         self, test: Callable[..., Any], generic_cls: type, device_cls: type | None
@@ -44,7 +45,7 @@ class TestParametrizer:
 def compose_parametrize_fns(
     old_parametrize_fn: ParametrizeFn, new_parametrize_fn: ParametrizeFn
 ) -> ParametrizeFn:
-    """The product of two parametrisations; names read from the topmost decorator down."""
+    """Return the product of two parametrizations; names follow the decorators from the top down."""
 
     def composed(
         test: Callable[..., Any], generic_cls: type, device_cls: type | None
@@ -75,7 +76,7 @@ def _both(first: Decorators, second: Decorators) -> Decorators:
 
 
 def instantiate_parametrized_tests(generic_cls: C) -> C:
-    """Replace the parametrized tests of a class by their instances. Usable as a class decorator.
+    """Replace the parametrized tests of a class with their instances. Usable as a class decorator.
 
     Args:
         generic_cls: the class; it is changed in place and returned.
@@ -87,7 +88,8 @@ def instantiate_parametrized_tests(generic_cls: C) -> C:
         generic = getattr(generic_cls, name)
         if not hasattr(generic, "parametrize_fn"):
             continue
-        # An inherited generic test is hidden rather than deleted: other classes may instantiate it.
+        # Hide the generic test instead of deleting it: it may be inherited, and other classes may
+        # instantiate it too.
         setattr(generic_cls, name, None)
         for test, suffix, arguments, decorators in generic.parametrize_fn(
             generic, generic_cls=generic_cls, device_cls=None
@@ -111,20 +113,22 @@ def _instance(
     def instantiated_test(self: Any) -> Any:
         return test(self, **arguments)
 
-    # wraps() copied the generic test's marks; this is an instance, and known by its own name.
+    # wraps() copied `parametrize_fn` and the generic test's name; an instance has its own name, and
+    # must not be instantiated again.
     instantiated_test.__dict__.pop("parametrize_fn", None)
     instantiated_test.__name__ = name
     instantiated_test.__qualname__ = f"{test.__qualname__.rpartition('.')[0]}.{name}"
+    # pytest reads the signature through `__wrapped__`, and would take the parameters for fixtures.
     del instantiated_test.__wrapped__
     return instantiated_test
 
 
 class subtest:
-    """One value (or tuple of values) of a parametrisation, with a name and decorators of its own.
+    """One value (or tuple of values) of a parametrization, with its own name and decorators.
 
     Args:
         arg_values: the value, or one for each parameter.
-        name: takes the place of the generated suffix.
+        name: replaces the generated suffix.
         decorators: applied to this instance of the test.
     """
 
@@ -142,13 +146,13 @@ class subtest:
 
 
 class parametrize(TestParametrizer):
-    """Run a test once for each value, as separate tests with names of their own.
+    """Run a test once for each value, as separate tests with their own names.
 
     Args:
         arg_str: the parameters' names, separated by commas.
-        arg_values: the values; a tuple each if there are several parameters; `subtest` to name or
+        arg_values: the values, or tuples if there are several parameters. Use `subtest` to name or
             decorate one of them.
-        name_fn: from the values to the suffix; by default names and values joined by `_`.
+        name_fn: returns the suffix for the values; by default names and values joined by `_`.
     """
 
     def __init__(
@@ -193,7 +197,7 @@ class parametrize(TestParametrizer):
 
 
 def _part(index: int, name: str, value: Any) -> str:
-    """A parameter in a test's name, spelt as PyTorch spells it."""
+    """Return the part of a test's name for one parameter, in PyTorch's spelling."""
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     if isinstance(value, torch.device):
@@ -206,7 +210,7 @@ def _part(index: int, name: str, value: Any) -> str:
 
 
 def copy_of(test: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that does the same but can be marked (skipped, say) on its own."""
+    """Return a function that does the same, but has its own marks, such as skips."""
 
     @wraps(test)
     def copied(*args: Any, **kwargs: Any) -> Any:
@@ -220,12 +224,12 @@ def _always(decorators: list[Callable[..., Any]]) -> Decorators:
 
 
 class reparametrize(TestParametrizer):
-    """Change the instances that another parametrisation makes.
+    """Change the instances that another parametrization makes.
 
     Args:
-        parametrizer: the other one.
-        adapter_fn: from an instance's suffix and arguments to an iterable of new such pairs, of
-            which None ones are dropped; or to None, which drops the instance.
+        parametrizer: the other parametrization.
+        adapter_fn: takes an instance's suffix and arguments, and returns an iterable of new pairs.
+            Pairs that are None are dropped; returning None drops the instance.
     """
 
     def __init__(
@@ -248,11 +252,11 @@ class reparametrize(TestParametrizer):
 
 
 class decorateIf(TestParametrizer):
-    """Decorate those instances of a test whose arguments meet a condition.
+    """Decorate the instances of a test whose arguments meet a condition.
 
     Args:
         decorator: the decorator.
-        predicate_fn: from the instance's arguments to whether it is decorated.
+        predicate_fn: takes an instance's arguments, and returns whether to decorate it.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Skips that Sandcastle must not see.
+"""Skips that pass on Sandcastle instead.
 
-On Meta's Sandcastle a skipped test opens a task for somebody; there, such a test passes instead,
-with its reason logged and counted in the summary.
+On Meta's Sandcastle a skipped test opens a task for its owner. So there such a test passes; its
+reason is logged, and the summary counts it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Marks a test of a rank class that no rank has to run.
+#: Marks a test of a rank class that runs in the parent, without ranks.
 RUNS_IN_PARENT = "__harness_runs_in_parent__"
 
 
@@ -34,7 +34,7 @@ def skip_but_pass_in_sandcastle(reason: str) -> Callable[[T], T]:
 
 
 def skip_but_pass_in_sandcastle_if(condition: object, reason: str) -> Callable[[T], T]:
-    """As `skip_but_pass_in_sandcastle`, if the condition is true."""
+    """Do the same as `skip_but_pass_in_sandcastle`, if the condition is true."""
 
     def decorator(test: T) -> T:
         if not condition:
@@ -51,7 +51,7 @@ def skip_but_pass_in_sandcastle_if(condition: object, reason: str) -> Callable[[
 
 
 def pass_instead_of_skip(name: str, reason: str) -> None:
-    """Log and count that a test passes which would have been skipped elsewhere."""
+    """Log and count a test that passes here and would be skipped elsewhere."""
     text = f"{name}: {reason}"
     logger.warning("passed on Sandcastle instead of being skipped: %s", text)
     notes.leave(notes.SANDCASTLE_PASS, text)
@@ -67,7 +67,7 @@ def _passing(test: Callable[..., Any], reason: str) -> Callable[..., Any]:
 
 
 def _passing_class(cls: type, reason: str) -> type:
-    """A class whose tests all pass; its fixtures do not run, as those of a skipped class don't."""
+    """Make all tests of a class pass; its fixtures do not run, like those of a skipped class."""
     for name in dir(cls):
         member = getattr(cls, name)
         if name.startswith("test") and callable(member):

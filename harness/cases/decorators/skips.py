@@ -1,8 +1,8 @@
 """The skip decorators, under PyTorch's names.
 
-A condition is a pure function from the test case to the reason for skipping it, or None. It rides
-on the test function, so that the parent can evaluate it before any process exists; the decorated
-function evaluates it too, for classes that know nothing of ranks.
+A condition is a pure function from the test case to the reason for skipping it, or None. The
+decorator attaches it to the test function, so that the parent can evaluate it before it starts any
+process. The decorated function evaluates it too, for classes without ranks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ T = TypeVar("T", bound=Callable[..., Any])
 Condition = Callable[[Any], str | None]
 
 _CONDITIONS = "__harness_skip_conditions__"
-#: On a test, the number of ranks that it asks for. PyTorch's name; other harnesses read it.
+#: The attribute of a test with the number of ranks that it requires. The name is PyTorch's, since
+#: its harness reads it too.
 REQUIRED_WORLD_SIZE = "_required_world_size"
 
 # PyTorch's number (torch 2.13, common_distributed.skip_if_small_worldsize).
@@ -35,7 +36,7 @@ _SMALL_WORLD = 8
 
 
 def skip_unless_runnable(condition: Condition) -> Callable[[T], T]:
-    """A decorator that skips a test whenever `condition` gives a reason for it."""
+    """Return a decorator that skips a test whenever `condition` returns a reason."""
 
     def decorator(test: T) -> T:
         @functools.wraps(test)
@@ -52,11 +53,11 @@ def skip_unless_runnable(condition: Condition) -> Callable[[T], T]:
 
 
 def skip_reason(test: Callable[..., Any], case: Any) -> str | None:
-    """The first reason that the conditions on a test method give for skipping it, outermost first.
+    """Return the first reason to skip a test from its conditions, the outermost decorator first.
 
     Args:
         test: the method or function.
-        case: the test case that it is to run in.
+        case: the test case that runs it.
     """
     for condition in getattr(test, _CONDITIONS, ()):
         reason: str | None = condition(case)
@@ -106,7 +107,7 @@ def skip_if_lt_x_gpu(x: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
 
     Args:
         x: how many the test needs.
-        allow_cpu: run all the same where there is no accelerator at all.
+        allow_cpu: run anyway on a machine without any accelerator.
     """
 
     def condition(case: Any) -> str | None:
@@ -169,11 +170,11 @@ def skip_if_odd_worldsize(func: T) -> T:
 
 
 def requires_world_size(n: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
-    """Run a test in a world of n ranks; skip unless there are as many GPUs.
+    """Run a test in a world of n ranks; skip if there are fewer than n GPUs.
 
     Args:
         n: the world size.
-        allow_cpu: run all the same where there is no accelerator at all.
+        allow_cpu: run anyway on a machine without any accelerator.
     """
 
     def decorator(test: T) -> T:
@@ -185,7 +186,7 @@ def requires_world_size(n: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
 
 
 def get_required_world_size(obj: Any, default: int) -> int:
-    """The world size that a decorator asks for on the current test of `obj`; else the default."""
+    """Return the world size that a decorator of the current test requires, or else the default."""
     name = getattr(obj, "_testMethodName", "")
     return getattr(getattr(obj, name, None), REQUIRED_WORLD_SIZE, default)
 

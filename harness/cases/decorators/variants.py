@@ -1,6 +1,6 @@
-"""The same test in several worlds and on several devices, as separate tests.
+"""Run one test with several world sizes, backends or devices, as separate tests.
 
-Classes that use these decorators must be passed through `instantiate_parametrized_tests`.
+Classes that use these decorators need `@instantiate_parametrized_tests`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __unittest = True  # unittest leaves the frames of such modules out of its trace
 
 
 class world_sizes(TestParametrizer):
-    """Run a rank test once in a world of each size, as tests called `…_world_size_N`.
+    """Run a rank test once with each world size, as tests named `…_world_size_N`.
 
     Args:
         sizes: the world sizes.
@@ -45,14 +45,14 @@ class world_sizes(TestParametrizer):
 
 
 class backends(TestParametrizer):
-    """Run a test once on each backend, as tests called `…_gloo`, `…_nccl`.
+    """Run a test once with each backend, as tests named `…_gloo`, `…_nccl`.
 
     The test gets the name as the argument `backend`, for `self.init_process_group(backend)`. A
-    variant whose backend torch was built without, or which needs more devices than the machine has
-    (NCCL wants one for each rank), is skipped.
+    variant is skipped if torch was built without its backend, or if it needs more devices than the
+    machine has (NCCL needs one for each rank).
 
     Args:
-        names: c10d backends, those registered by others included.
+        names: c10d backends, including those that plugins register.
 
     Raises:
         ValueError: if there are none.
@@ -88,15 +88,16 @@ def _on_backend(test: Callable[..., Any], backend: str) -> Callable[..., Any]:
     return on_backend
 
 
+# Two ranks of these backends cannot share a device: NCCL reports "Duplicate GPU detected".
 _ONE_DEVICE_A_RANK = frozenset({"nccl", "nccl-lazy", "nccl2", "xccl", "hccl"})
 
 
 class devices(TestParametrizer):
-    """Run a test once on each type of device, as tests called `…_cpu`, `…_cuda`.
+    """Run a test once on each type of device, as tests named `…_cpu`, `…_cuda`.
 
     The test gets the device as the argument `device`, a `torch.device`. Ranks take the devices of
-    the machine in turn: with fewer than there are ranks, several share one. A variant whose type
-    of device the machine does not have is skipped.
+    the machine in turn; if there are more ranks than devices, several share one. A variant is
+    skipped if the machine has no device of its type.
 
     Args:
         types: device types, such as "cpu" and "cuda".

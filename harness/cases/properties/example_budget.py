@@ -1,28 +1,29 @@
-"""How long the examples of a property test may take: each of them, all together, and shrinking."""
+"""Time limits of a property test: for each example, for all of them, and for shrinking."""
 
 from __future__ import annotations
 
 from harness.model.clock import Deadline
 
-# Once one example has hung, the others that hang are recognised sooner: by taking this many times
-# what the slowest took that came to an end, and this long at least.
-_TIMES_THE_SLOWEST = 20
-_LEAST_S = 1.0
-# And a deadlock has to be seen for so long only.
+# Shrinking a hang means running many examples that hang, and each would cost the full time limit.
+# So once one example has hung, the limit becomes this multiple of the slowest example that ended,
+# and at least the minimum.
+_SLOWEST_FACTOR = 20
+_MIN_TIMEOUT_S = 1.0
+# For the same reason, a deadlock then only has to last this long.
 _DEADLOCK_S = 0.2
 
 
 class ExampleBudget:
-    """What time there is.
+    """Tracks the time limits of one property test.
 
     Attributes:
-        all_s, shrink_s: as given.
+        all_s, shrink_s: the arguments.
 
     Args:
-        example_s: what one example may take.
-        deadlock_s: for how long ranks must be seen stuck; 0 for not looking.
-        all_s: what all examples together may take.
-        shrink_s: what making a failing example smaller may take.
+        example_s: time limit for one example.
+        deadlock_s: how long ranks must be stuck to count as deadlocked; 0 turns the check off.
+        all_s: time limit for all examples together.
+        shrink_s: time limit for shrinking.
     """
 
     def __init__(self, example_s: float, deadlock_s: float, all_s: float, shrink_s: float) -> None:
@@ -36,42 +37,42 @@ class ExampleBudget:
         self._has_hung = False
 
     def begin(self) -> None:
-        """The first example is about to run."""
+        """Start the time limit for all examples."""
         self._all = Deadline.after(self.all_s)
 
     @property
     def example_s(self) -> float:
-        """Seconds that the next example may take."""
+        """The time limit of the next example, in seconds."""
         if not self._has_hung:
             return self._example_s
-        enough_s = max(_LEAST_S, _TIMES_THE_SLOWEST * self._slowest_s)
+        enough_s = max(_MIN_TIMEOUT_S, _SLOWEST_FACTOR * self._slowest_s)
         return min(self._example_s, round(enough_s, 1))
 
     @property
     def deadlock_s(self) -> float:
-        """For how long the ranks of the next example must be seen stuck."""
+        """How long the ranks of the next example must be stuck to count as deadlocked."""
         return min(self._deadlock_s, _DEADLOCK_S) if self._has_hung else self._deadlock_s
 
     @property
     def is_shortened(self) -> bool:
-        """Whether the next example may take less than an example usually may."""
+        """Whether the next example has a shorter time limit, because one has hung."""
         return self.example_s < self._example_s
 
     @property
     def is_used_up(self) -> bool:
-        """Whether no more examples are to be tried."""
+        """Whether the time for further examples has run out."""
         return self._all.expired or (self._shrink is not None and self._shrink.expired)
 
     def use_up(self) -> None:
-        """Have no more examples tried, whatever time there is."""
+        """Allow no further examples, whatever time is left."""
         self._all = Deadline.after(0.0)
 
     def ended(self, seconds: float) -> None:
-        """An example came to an end after so many seconds, well or not."""
+        """Record that an example ended by itself, passed or failed, after so many seconds."""
         self._slowest_s = max(self._slowest_s, seconds)
 
     def failed(self, hung: bool) -> None:
-        """An example failed; from the first one on, time is for making it smaller."""
+        """Record that an example failed; the first failure starts the time limit for shrinking."""
         self._has_hung = self._has_hung or hung
         if self._shrink is None:
             self._shrink = Deadline.after(self.shrink_s)

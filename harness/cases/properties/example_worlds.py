@@ -1,4 +1,14 @@
-"""The worlds that run the examples of a property test: of processes, which stay up, or threads."""
+"""The worlds that run the examples of a property test: processes that stay up, or new threads.
+
+The protocol with ranks that are processes:
+
+    1. The ranks start, reach the test's body, and wait (`begin`).
+    2. The parent sends RunExample to all ranks (`run`). Each runs the body, reports its outcome and
+       its remarks, and waits again. It stays even if the example failed.
+    3. If a rank crashed or hung, the world has ended. `ensure_up` starts a new one before the next
+       example.
+    4. The parent sends NoMoreExamples (`finish`); the ranks end like those of any other test.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +28,15 @@ from harness.ranks.world import World
 
 
 @dataclass(frozen=True)
-class Question:
+class ExampleRequest:
     """One example for all ranks.
 
     Attributes:
         values: the arguments, packed.
-        wants_notes: whether somebody will read notes.
-        limit_s: what the body may take.
-        deadlock_s: for how long the ranks must be seen stuck; 0 for not looking.
-        thorough: whether what can be learnt of ranks that hang is worth a second.
+        wants_notes: whether Hypothesis will print notes.
+        limit_s: time limit for the body.
+        deadlock_s: how long the ranks must be stuck to count as deadlocked; 0 turns the check off.
+        thorough: whether to spend about a second on collecting stacks of ranks that hang.
     """
 
     values: bytes
@@ -37,12 +47,12 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What became of it.
+class ExampleResult:
+    """The result of one example.
 
     Attributes:
-        verdict: what the ranks add up to.
-        remarks: what each rank's body told Hypothesis.
+        verdict: the ranks' verdict.
+        remarks: each rank's calls of Hypothesis: notes, events, targets, a failed assumption.
         left_running: whether ranks could not be ended, and may disturb other examples.
     """
 
@@ -52,21 +62,21 @@ class Answer:
 
 
 class ExampleWorld(Protocol):
-    """Runs one example after the other."""
+    """Runs examples, one at a time."""
 
-    def revive(self) -> None:
-        """Have a world that is up: a new one, if the last example has ended it."""
+    def ensure_up(self) -> None:
+        """Make sure that ranks are up: start new ones if the last example has ended them."""
 
-    def run(self, question: Question) -> Answer:
-        """Have all ranks run the example."""
+    def run(self, request: ExampleRequest) -> ExampleResult:
+        """Run the example in all ranks."""
 
 
 class ProcessWorld:
     """Ranks that are processes.
 
     Args:
-        restart: starts the ranks anew and returns their world.
-        file_name: the test's file for a FileStore; every example gets one beside it.
+        restart: starts new ranks and returns their world.
+        file_name: the test's file for a FileStore; every example gets its own beside it.
     """
 
     def __init__(self, world: World, restart: Callable[[], World], file_name: str) -> None:
@@ -76,22 +86,22 @@ class ProcessWorld:
         self._number = 0
         self._fresh_group = False
         self.is_up = False
-        #: What ranks have warned of, in any example.
+        #: The ranks' warnings, from all examples.
         self.warnings = RankWarnings()
 
     def begin(self) -> Verdict:
-        """See the ranks up that have been started; returns a pass, or what is wrong."""
+        """Wait until the ranks are up and wait for an example; return a pass, or what failed."""
         limit_s = settings.START_TIMEOUT_S.value()
         verdict = self._verdict(Limits(limit_s, limit_s, settings.EXIT_TIMEOUT_S.value()))[0]
         self.is_up = self._world.awaits_example
         return verdict
 
-    def revive(self) -> None:
+    def ensure_up(self) -> None:
         if not self.is_up:
             self._world = self._restart()
             self.is_up = True
 
-    def run(self, question: Question) -> Answer:
+    def run(self, request: ExampleRequest) -> ExampleResult:
         self._number += 1
         file_name = f"{self._file_name}.{self._number}"
         os.close(os.open(file_name, os.O_CREAT | os.O_WRONLY, 0o600))
@@ -99,31 +109,32 @@ class ProcessWorld:
             number=self._number,
             file_name=file_name,
             fresh_group=self._fresh_group,
-            wants_notes=question.wants_notes,
-            values=question.values,
+            wants_notes=request.wants_notes,
+            values=request.values,
         )
         try:
-            return self._see_through(order, question)
+            return self._run_order(order, request)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(file_name)
 
-    def _see_through(self, order: RunExample, question: Question) -> Answer:
+    def _run_order(self, order: RunExample, request: ExampleRequest) -> ExampleResult:
         self._world.go_on(order)
         verdict, remarks = self._verdict(
             Limits(
                 start_s=settings.START_TIMEOUT_S.value(),
-                body_s=question.limit_s,
+                body_s=request.limit_s,
                 exit_s=settings.EXIT_TIMEOUT_S.value(),
-                deadlock_s=question.deadlock_s,
+                deadlock_s=request.deadlock_s,
                 faulty_stay=True,
-                deep=question.thorough,
+                deep=request.thorough,
             )
         )
         self.is_up = self._world.awaits_example
-        # Else ranks may differ in whether they have a group from the last example.
+        # After a failure, some ranks may have initialized a group and others not. A fresh group
+        # puts them in the same state.
         self._fresh_group = verdict.is_trouble or not self._world.is_clean
-        return Answer(verdict, remarks)
+        return ExampleResult(verdict, remarks)
 
     def _verdict(self, limits: Limits) -> tuple[Verdict, tuple[Remarks, ...]]:
         supervisor = Supervisor(self._world, limits, ExitRule())
@@ -132,23 +143,23 @@ class ProcessWorld:
         return verdict, tuple(rank.remarks for rank in supervisor.ranks)
 
     def finish(self) -> None:
-        """Have ranks that are up end the test as any other."""
+        """Tell ranks that are up to end the test, like the ranks of any other test."""
         if self.is_up:
             self._world.go_on(NoMoreExamples())
 
 
 class ThreadWorlds:
-    """Ranks that are threads: new ones for every example.
+    """Ranks that are threads; each example gets new ones.
 
     Args:
-        run: has new ranks run an example.
+        run: runs an example in new ranks.
     """
 
-    def __init__(self, run: Callable[[Question], Answer]) -> None:
+    def __init__(self, run: Callable[[ExampleRequest], ExampleResult]) -> None:
         self._run = run
 
-    def revive(self) -> None:
-        """There is nothing to do before."""
+    def ensure_up(self) -> None:
+        """Do nothing: `run` starts new ranks."""
 
-    def run(self, question: Question) -> Answer:
-        return self._run(question)
+    def run(self, request: ExampleRequest) -> ExampleResult:
+        return self._run(request)

@@ -1,4 +1,4 @@
-"""Hypothesis profiles: `dev`, `ci` and `debug`, also under PyTorch's names for them."""
+"""Hypothesis profiles `dev`, `ci` and `debug`, also under PyTorch's names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
-# PyTorch's TestCase calls its profile for CI `pytorch_ci`, and reads the choice of another from
-# the same variable as we do.
+# PyTorch's TestCase names its CI profile `pytorch_ci`, and reads the same variable.
 _ALIASES = {"ci": ("ci", "pytorch_ci"), "dev": ("dev",), "debug": ("debug",)}
 PROFILE_VARIABLE = "PYTORCH_HYPOTHESIS_PROFILE"
 
@@ -17,11 +16,11 @@ _loaded = False
 
 
 def load_where_used() -> None:
-    """Load the profile now if hypothesis is there already, else when it is first imported.
+    """Load the profile now if hypothesis is imported already, or else when it is first imported.
 
-    The second half is the entry point in setup.cfg, so where the harness is not installed but
-    copied, hypothesis is imported at once: a test's `@settings` must never see other defaults.
-    Where there is no hypothesis, nothing is done.
+    The entry point in setup.cfg does the latter. A copy of the harness that is not installed has no
+    entry point, so there this imports hypothesis at once: a test's `@settings` must never see other
+    defaults. If hypothesis is not installed, this does nothing.
     """
     there = "hypothesis" in sys.modules
     if there or (not _entry_point_is_installed() and find_spec("hypothesis") is not None):
@@ -29,7 +28,7 @@ def load_where_used() -> None:
 
 
 def load() -> None:
-    """Register the profiles, and make the one that the environment asks for the default."""
+    """Register the profiles, and load the one that the environment selects."""
     global _loaded
     if _loaded:
         return
@@ -47,13 +46,14 @@ def _profiles() -> dict[str, dict[str, Any]]:
     from hypothesis import HealthCheck, Verbosity
 
     common: dict[str, Any] = {
-        # Ranks start in milliseconds, but not in none: an example's time says nothing.
+        # Starting ranks takes milliseconds that vary, so Hypothesis's deadline of 200 ms for an
+        # example would make tests flaky.
         "deadline": None,
-        # And a test that is run again, on a new instance as always, is no second user of it.
+        # Every run of a test has a new instance; Hypothesis reports that as differing executors.
         "suppress_health_check": [HealthCheck.too_slow, HealthCheck.differing_executors],
         "database": None,
         "verbosity": Verbosity.normal,
-        # Without a database, it is the one way to see a failing example again.
+        # Without a database, `@reproduce_failure` is the only way to run a failing example again.
         "print_blob": True,
     }
     return {

@@ -1,8 +1,18 @@
-"""Tests under Hypothesis's `@given` over ranks: the engine in the parent, the bodies in the ranks.
+"""Run a property test: Hypothesis's engine in the parent, the test's body in the ranks.
 
-The engine calls what it takes for the test's body; here that sends the example to all ranks, waits
-for all of them, and raises what they add up to, from the line where the first of them went wrong:
-so Hypothesis tells one bug from another, and shrinks each, whatever it does to a rank.
+For one run, `_body_in_ranks` replaces the body that the engine calls. The replacement sends the
+example to all ranks, waits for all of them, and raises their verdict from the line where the first
+culprit failed. So Hypothesis tells bugs apart and shrinks each, even if it crashes or hangs a rank.
+
+What happens to an example (`_run_example`), by the ranks' verdict:
+
+    passed                  return; the engine draws the next example
+    failed, crashed, hung   raise a failure that the engine shrinks; remember the example
+    rejected by `assume()`  raise UnsatisfiedAssumption; the engine draws another example
+    skipped                 raise SkipTest; Hypothesis lets it through, and the test is skipped
+    xfail or pytest.exit    raise past the engine (`_Abort`): the test ends
+    out of time             if nothing failed yet, end the test; otherwise pass all new examples
+                            without running them, so that the engine finishes shrinking
 """
 
 from __future__ import annotations
@@ -24,8 +34,8 @@ from hypothesis.reporting import current_reporter, with_reporter
 
 from harness.cases.places import place_of_test, raise_at
 from harness.cases.properties.example_budget import ExampleBudget
-from harness.cases.properties.example_failures import raise_example, raise_found
-from harness.cases.properties.example_worlds import Answer, ExampleWorld, Question
+from harness.cases.properties.example_failures import raise_example, raise_failures
+from harness.cases.properties.example_worlds import ExampleRequest, ExampleResult, ExampleWorld
 from harness.cases.raising import Shown, exit_error, xfail_error
 from harness.model.clock import now
 from harness.model.errors import PropertyError, RanksTimedOutError
@@ -38,20 +48,23 @@ from harness.ranks.example_values import pack
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
 
-# What Hypothesis says when the engine stops for another reason than a failing example.
+# Hypothesis suggests `@seed(…)` if the engine stops for a reason other than a failing example.
 _SEED = "@seed("
 
 
 class _Abort(BaseException):
-    """Takes an error past the engine, which would make it smaller."""
+    """Carries an error past the engine, which would otherwise try to shrink it.
+
+    A BaseException, because Hypothesis takes any Exception of the body for a failing example.
+    """
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
 
 
-class _OfTheRank:
-    """Stands for an argument that decorators around `@given` add in each rank."""
+class _RankArgument:
+    """Placeholder for an argument that decorators outside `@given` add in each rank."""
 
     def __repr__(self) -> str:
         return "(added in each rank)"
@@ -64,7 +77,7 @@ class PropertyTest:
         case: the test, as it runs in the parent.
         method: its method, with all its decorators.
         world: runs the examples.
-        budget: the time there is.
+        budget: the time limits.
     """
 
     def __init__(
@@ -79,24 +92,25 @@ class PropertyTest:
         self._world = world
         self._budget = budget
         self._name = method.__name__
-        # What was drawn for the examples that have failed: Hypothesis runs some of them again,
-        # and must not find that they pass.
+        # The choices drawn for the examples that failed. Hypothesis runs some of them again. They
+        # must run even when time is up: if one passed, Hypothesis would report a flaky test.
         self._failing: set[str] = set()
 
     def run(self) -> None:
-        """Have Hypothesis run the test.
+        """Run the test with Hypothesis.
 
         Raises:
             unittest.SkipTest: if the ranks skip an example.
-            HarnessError: one of the `Ranks…Error` classes for what Hypothesis has found.
+            HarnessError: one of the `Ranks…Error` classes, for the failures that Hypothesis found.
             ExampleValueError: if values cannot be sent to ranks.
-            hypothesis.errors.HypothesisException: what Hypothesis has to say of the test itself.
+            hypothesis.errors.HypothesisException: if the test itself is wrong, such as a failed
+                health check.
         """
-        told: list[str] = []
+        reported: list[str] = []
         self._budget.begin()
         try:
-            with self._asking_ranks(), self._reporting(told):
-                self._layer(self._case, **self._arguments_of_the_ranks())
+            with self._body_in_ranks(), self._reporting(reported):
+                self._layer(self._case, **self._rank_arguments())
         except _Abort as abort:
             if isinstance(abort.error, PropertyError):
                 raise_at(place_of_test(self._case), abort.error.with_traceback(None))
@@ -104,25 +118,31 @@ class PropertyTest:
         except unittest.SkipTest:
             raise
         except Exception as error:
-            raise_found(self._case, error, told, self._budget)
+            raise_failures(self._case, error, reported, self._budget)
 
-    def _arguments_of_the_ranks(self) -> dict[str, _OfTheRank]:
+    def _rank_arguments(self) -> dict[str, _RankArgument]:
+        """Return placeholders for the parameters that neither `self` nor `@given` fills."""
         _, *others = inspect.signature(self._layer).parameters.values()
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return {p.name: _OfTheRank() for p in others if p.kind in named}
+        return {p.name: _RankArgument() for p in others if p.kind in named}
 
     @contextlib.contextmanager
-    def _asking_ranks(self) -> Iterator[None]:
-        """Inside, what Hypothesis takes for the body asks the ranks."""
+    def _body_in_ranks(self) -> Iterator[None]:
+        """Replace the body that Hypothesis calls with one that asks the ranks.
+
+        `hypothesis.inner_test` is Hypothesis's documented attribute for this. The attribute with
+        the settings is private.
+        """
         handle, layer = self._layer.hypothesis, self._layer
         body, settings = handle.inner_test, layer._hypothesis_internal_use_settings
 
         @functools.wraps(body)
-        def ask(*args: Any, **kwargs: Any) -> Any:
-            return self._ask(kwargs)
+        def run_in_ranks(*args: Any, **kwargs: Any) -> Any:
+            return self._run_example(kwargs)
 
-        handle.inner_test = ask
-        # Every run of the test has an instance of its own, of which Hypothesis warns.
+        handle.inner_test = run_in_ranks
+        # Every run of the test has a new instance. Without this, Hypothesis fails the second run
+        # with the health check `differing_executors`.
         layer._hypothesis_internal_use_settings = hypothesis.settings(
             settings,
             suppress_health_check=[
@@ -131,18 +151,18 @@ class PropertyTest:
             ],
         )
         try:
-            with _untraced():
+            with _without_tracing():
                 yield
         finally:
             handle.inner_test = body
             layer._hypothesis_internal_use_settings = settings
 
     @contextlib.contextmanager
-    def _reporting(self, told: list[str]) -> Iterator[None]:
-        """Keep what Hypothesis would print that is of no use, or that belongs in the report.
+    def _reporting(self, reported: list[str]) -> Iterator[None]:
+        """Filter what Hypothesis prints; append to `reported` what belongs in the report.
 
-        How to reproduce a test that is skipped, or that ranks cannot run; and the example that
-        `@reproduce_failure` gives.
+        Under `@reproduce_failure`, everything goes to the report. The suggestion of a seed waits
+        until the test ends: it is dropped if the test is skipped or aborted, and printed otherwise.
         """
         reproduces = self._layer._hypothesis_internal_use_reproduce_failure is not None
         print_it = current_reporter()
@@ -150,7 +170,7 @@ class PropertyTest:
 
         def report(text: object) -> None:
             if reproduces:
-                told.append(str(text))
+                reported.append(str(text))
             elif _SEED in str(text):
                 held.append(text)
             else:
@@ -166,92 +186,96 @@ class PropertyTest:
                 for text in held:
                     print_it(text)
 
-    def _ask(self, arguments: dict[str, Any]) -> Any:
-        """Have the ranks run the body; raise what becomes of it."""
+    def _run_example(self, arguments: dict[str, Any]) -> Any:
+        """Run the body in the ranks with one example; raise what the module's docstring says."""
         context = current_build_context()
         is_final, drawn = context.is_final, repr(context.data.choices)
         if self._budget.is_used_up and not is_final and drawn not in self._failing:
-            self._give_up()
+            self._skip_example()
             return None
         try:
+            # Only the drawn values go to the ranks; the placeholders stay here.
             values = {name: arguments[name] for name in self._layer.hypothesis._given_kwargs}
-            answer = self._answer(pack(values, self._name), is_final)
+            result = self._result_of(pack(values, self._name), is_final)
         except Exception as error:
             raise _Abort(error) from None
-        _retell(answer.remarks)
-        if answer.verdict.is_trouble:
-            if (leaving := exit_error(answer.verdict)) is not None:
+        _forward_remarks(result.remarks)
+        if result.verdict.is_trouble:
+            if (leaving := exit_error(result.verdict)) is not None:
                 raise _Abort(leaving)
             self._failing.add(drawn)
-            raise_example(self._case, answer.verdict)
-        if answer.verdict.kind is VerdictKind.SKIPPED:
-            if answer.verdict.is_xfail:
-                raise _Abort(xfail_error(answer.verdict.reason))
-            _reject_or_skip(answer)
-        returned = next((r.returned for r in answer.remarks if r.returned), None)
+            raise_example(self._case, result.verdict)
+        if result.verdict.kind is VerdictKind.SKIPPED:
+            if result.verdict.is_xfail:
+                raise _Abort(xfail_error(result.verdict.reason))
+            _reject_or_skip(result)
+        returned = next((r.returned for r in result.remarks if r.returned), None)
         return None if returned is None else Shown(returned)
 
-    def _answer(self, values: bytes, is_final: bool) -> Answer:
-        self._world.revive()
-        question = Question(
+    def _result_of(self, values: bytes, is_final: bool) -> ExampleResult:
+        self._world.ensure_up()
+        request = ExampleRequest(
             values,
             wants_notes=should_note(),
             limit_s=self._budget.example_s,
             deadlock_s=self._budget.deadlock_s,
             thorough=is_final,
         )
+        # The time of a hang is the limit itself, so it says nothing about how slow examples are.
         began_s = now()
-        answer = _disagreeing(self._world.run(question))
-        kind = answer.verdict.kind
+        result = _with_disagreement(self._world.run(request))
+        kind = result.verdict.kind
         hung = kind in {VerdictKind.TIMED_OUT, VerdictKind.DEADLOCKED}
         if not hung:
             self._budget.ended(now() - began_s)
-        if answer.verdict.is_trouble:
-            if answer.left_running:
+        if result.verdict.is_trouble:
+            if result.left_running:
                 self._budget.use_up()
             self._budget.failed(hung)
             if not is_final:
-                self._world.revive()  # what that takes is not the next example's
-        return answer
+                # Restart the ranks now, so that the next example's time does not include it.
+                self._world.ensure_up()
+        return result
 
-    def _give_up(self) -> None:
-        """No more examples are tried; the engine comes to an end with what it has found.
+    def _skip_example(self) -> None:
+        """Skip an example because time is up; the engine ends with the failures found so far.
 
         Raises:
-            RanksTimedOutError: in an `_Abort`, if that is nothing.
+            RanksTimedOutError: in an `_Abort`, if no example has failed.
         """
         if not self._failing:
             raise _Abort(
                 RanksTimedOutError(
-                    f"the examples had not all run after {self._budget.all_s:g} s, none has "
-                    "failed: have Hypothesis try fewer (@settings(max_examples=…)), or give them "
-                    "more time (HARNESS_PROPERTY_TIMEOUT)"
+                    f"not all examples ran within {self._budget.all_s:g} s; none of them failed: "
+                    "run fewer examples (@settings(max_examples=…)), or allow more time "
+                    "(HARNESS_PROPERTY_TIMEOUT)"
                 )
             )
 
 
-def _reject_or_skip(answer: Answer) -> None:
-    """All ranks have left the body early: because of an assumption, or to skip the test."""
-    rejected = next((r for r in answer.remarks if r.rejected), None)
+def _reject_or_skip(result: ExampleResult) -> None:
+    """Raise for ranks that all left the body early: by a failed assumption, or to skip the test."""
+    rejected = next((r for r in result.remarks if r.rejected), None)
     if rejected is None:
-        raise unittest.SkipTest(answer.verdict.reason)
+        raise unittest.SkipTest(result.verdict.reason)
     error = UnsatisfiedAssumption(rejected.rejected)
     error.location = rejected.location
     raise error
 
 
-def _disagreeing(answer: Answer) -> Answer:
-    """The answer; if an assumption holds on some ranks alone, that is what is wrong with it.
+def _with_disagreement(result: ExampleResult) -> ExampleResult:
+    """Change the verdict to DISAGREED if an assumption failed on some ranks only.
 
-    Ranks that go on may then wait for those that do not, and what becomes of that is only an echo.
+    The other ranks may then wait for those that left, and fail or hang as a consequence. Such
+    failures count as collateral. A failure of their own takes precedence.
     """
-    verdict, remarks = answer.verdict, answer.remarks
-    rejecting = [rank for rank, said in enumerate(remarks) if said.rejected]
+    verdict, remarks = result.verdict, result.remarks
+    rejecting = [rank for rank, remark in enumerate(remarks) if remark.rejected]
     if len(rejecting) in {0, len(remarks)}:
-        return answer
+        return result
     others = [r for r in verdict.reports if r.rank not in rejecting]
     if any(isinstance(r.outcome, Failed | Raised) and not is_echo(r.outcome) for r in others):
-        return answer
+        return result
     echoes = [r.rank for r in others if not isinstance(r.outcome, Passed)]
     changed = replace(
         verdict,
@@ -259,26 +283,33 @@ def _disagreeing(answer: Answer) -> Answer:
         culprits=(*rejecting, *echoes),
         collateral=frozenset(echoes),
     )
-    return replace(answer, verdict=changed)
+    return replace(result, verdict=changed)
 
 
-def _retell(remarks: Sequence[Remarks]) -> None:
-    """Tell Hypothesis what the bodies have told it in the ranks."""
+def _forward_remarks(remarks: Sequence[Remarks]) -> None:
+    """Forward the ranks' calls of note(), event() and target() to Hypothesis in the parent.
+
+    target() takes one value for each label, so the highest of all ranks counts.
+    """
     same = all(r.notes == remarks[0].notes for r in remarks)
-    for rank, said in enumerate(remarks[:1] if same else remarks):
-        for text in said.notes:
+    for rank, remark in enumerate(remarks[:1] if same else remarks):
+        for text in remark.notes:
             hypothesis.note(text if same else f"rank {rank}: {text}")
-    for value in dict.fromkeys(value for said in remarks for value in said.events):
-        payloads = [said.events[value] for said in remarks if value in said.events]
+    for value in dict.fromkeys(value for remark in remarks for value in remark.events):
+        payloads = [remark.events[value] for remark in remarks if value in remark.events]
         hypothesis.event(value, payloads[0])
-    for label in dict.fromkeys(label for said in remarks for label in said.targets):
-        highest = max(said.targets[label] for said in remarks if label in said.targets)
+    for label in dict.fromkeys(label for remark in remarks for label in remark.targets):
+        highest = max(remark.targets[label] for remark in remarks if label in remark.targets)
         hypothesis.target(highest, label=label)
 
 
 @contextlib.contextmanager
-def _untraced() -> Iterator[None]:
-    """Keep Hypothesis from tracing which lines an example runs: here they are never the body's."""
+def _without_tracing() -> Iterator[None]:
+    """Turn off Hypothesis's tracing of the lines that an example runs.
+
+    The body runs in the ranks, so the trace would only contain the harness's lines. The method is
+    private; if a later version of Hypothesis lacks it, this does nothing.
+    """
     state = hypothesis_core.StateForActualGivenExecution
     if not hasattr(state, "_should_trace"):
         yield

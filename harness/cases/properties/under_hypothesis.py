@@ -1,4 +1,4 @@
-"""Whether a test is under Hypothesis's `@given`; what is then done imports Hypothesis, not this."""
+"""Entry points for property tests that do not import Hypothesis unless a test uses it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def is_given(function: Any) -> bool:
 
 
 def note_given(cls: type) -> None:
-    """Look at those tests of a new class that are under `@given`; none is without Hypothesis."""
+    """Record the tests of a new class that are under `@given`."""
+    # If Hypothesis has not been imported, no test is under `@given`.
     if "hypothesis" in sys.modules:
         from harness.ranks.child.given_body import note_layer
 
@@ -35,15 +36,16 @@ def note_given(cls: type) -> None:
 def run_in_rank(
     method: Any, example: Example | None, seed: Callable[[], None], is_thread: bool
 ) -> Any:
-    """Run a test method in a rank: once, or with the example that it is to run.
+    """Run a test method in a rank: a property test with its example, any other test as it is.
 
-    Returns what the method returns; None for one with examples.
+    Returns what the method returns; None for a property test.
 
     Args:
         method: the bound method, with all its decorators.
-        example: the example; None for a test that has none.
+        example: the example; None if it is not a property test.
         seed: seeds the rank's generators.
-        is_thread: whether the rank is a thread; then who has started it is inside `as_examples`.
+        is_thread: whether the rank is a thread. Threads share the test function, so the parent has
+            already entered `as_examples` for all of them.
     """
     if example is None:
         return method()
@@ -55,11 +57,11 @@ def run_in_rank(
 
 
 def as_examples(method: Any, body: Any = None) -> contextlib.AbstractContextManager[None]:
-    """Inside, the method runs the example of the rank that calls it, and not Hypothesis's engine.
+    """Make the method run the calling rank's example, instead of Hypothesis's engine.
 
     Args:
         method: the bound method, with all its decorators.
-        body: what is under `@given`, if something else stands in its place at the moment.
+        body: the function under `@given`, if it is currently replaced by another.
     """
     from harness.ranks.child.given_body import explicitly
 
@@ -69,13 +71,13 @@ def as_examples(method: Any, body: Any = None) -> contextlib.AbstractContextMana
 def run_property_test(
     case: Any, method: Callable[[], Any], world: ExampleWorld, example_s: float
 ) -> None:
-    """In the parent, have Hypothesis run a test, with ranks for its body; raises what it has found.
+    """Run a property test in the parent; raise the failures that Hypothesis finds.
 
     Args:
         case: the test.
         method: its method, with all its decorators.
         world: runs the examples.
-        example_s: seconds that the body may take with one example.
+        example_s: time limit in seconds for one example.
     """
     from harness.cases.properties.example_budget import ExampleBudget
     from harness.cases.properties.property_tests import PropertyTest
