@@ -137,7 +137,10 @@ class ThreadRanks(Ranks):
 
 def wait_and_raise(world: ThreadWorld, limit_s: float, case: Any) -> None:
     """Wait for the ranks, at most `limit_s` seconds, and raise their verdict."""
-    with errors_despite_expected_failure(case), tracks.recording_tracks(world, case._testMethodName):
+    with (
+        errors_despite_expected_failure(case),
+        tracks.recording_tracks(world, case._testMethodName),
+    ):
         reports = world.wait(limit_s, settings.DEADLOCK_S.value())
     report_stuck_threads(case, [thread.name for thread in world.running()])
     raise_verdict(case, judge(reports))

@@ -1,4 +1,4 @@
-"""Values of options: text to value, or what is wrong with the text."""
+"""Convert the values of options from text, or say what is wrong with the text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.model import settings
 from harness.runner.selection.expressions import matcher
 from harness.runner.selection.shard_auto import AUTO
 
-# Each is a process.
+# Each job is a process.
 _MAX_JOBS = 1000
 
 
 def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """The conversion, with the offending text in front of what is wrong with it."""
+    """Return the conversion with errors that begin with the offending text."""
 
     def converted(text: str) -> Any:
         try:
@@ -32,7 +32,7 @@ seconds_or_zero = checked(settings.seconds_or_zero)
 
 @checked
 def path(text: str) -> str:
-    """The path of a file or a folder."""
+    """Return the path of a file or a folder."""
     if not text:
         raise ValueError("is no path")
     return text
@@ -40,14 +40,14 @@ def path(text: str) -> str:
 
 @checked
 def name(text: str) -> str:
-    """What to run."""
+    """Return the name of a test, class, module, file or folder."""
     if not text.strip():
         raise ValueError("is no name: leave it out to run everything")
     return text
 
 
 def pattern(text: str) -> str:
-    """An expression of `-k`. Raises UsageError."""
+    """Return an expression for `-k`. Raises UsageError if it is not valid."""
     matcher(text)
     return text
 
@@ -64,7 +64,7 @@ def device_list(text: str) -> tuple[str, ...]:
     if not names:
         raise ValueError("names no device")
     if len(set(names)) < len(names):
-        raise ValueError("names a device twice, which would be lent to two tests at once")
+        raise ValueError("names a device twice, so two tests would use it at once")
     return names
 
 

@@ -1,4 +1,8 @@
-"""Runs the same test files as PyTorch's users do and under this harness, and compares verdicts."""
+"""The option --compare: run test files with PyTorch's harness and with this one, and compare.
+
+PyTorch's side is `python FILE -v`, exactly as PyTorch's users run it, and its output is parsed
+(`unittest_output`). This side is the runner with `--results`. Both run in processes of their own.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +40,9 @@ class Side:
     """The verdicts of one harness on a file.
 
     Attributes:
-        verdicts: by test, its status and the first line of why.
-        seconds: for the whole command, start and imports included.
-        problem: why the verdicts may be incomplete or wrong; empty if they are neither.
+        verdicts: test to its status and the first line of the reason.
+        seconds: time of the whole command, including start and imports.
+        problem: why the verdicts may be incomplete or wrong; empty if they are not.
     """
 
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -63,11 +67,11 @@ class Comparison:
 
     @property
     def tests(self) -> list[str]:
-        """All that either side has a verdict on."""
+        """All tests that at least one side has a verdict for."""
         return list(dict.fromkeys([*self.torchs.verdicts, *self.ours.verdicts]))
 
     def differences(self) -> list[tuple[str, Verdict, Verdict]]:
-        """Tests whose status is not the same: name, PyTorch's verdict, ours."""
+        """Return the tests whose status differs: name, PyTorch's verdict, ours."""
         pairs = [
             (n, self.torchs.verdicts.get(n, _NOT_RUN), self.ours.verdicts.get(n, _NOT_RUN))
             for n in self.tests
@@ -76,12 +80,12 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether both sides could be read whole, and no verdict differs."""
+        """Whether both sides are complete, and no verdict differs."""
         return not (self.differences() or self.torchs.problem or self.ours.problem)
 
 
 def compare(options: Options) -> int:
-    """Run every file under both, one after the other, and print the differences.
+    """Run every file with both harnesses, one after the other, and print the differences.
 
     Returns:
         the exit code: 0 if no verdict differs and none is missing.
@@ -105,7 +109,7 @@ def _compare(file: TestFile, options: Options) -> Comparison:
 
 
 def _ours(file: TestFile, options: Options) -> Side:
-    """The file in a process of its own; what the tests print goes to stderr."""
+    """Run a file with this harness; the tests' output goes to stderr."""
     more = [] if options.jobs is None else ["-j", str(options.jobs)]
     if options.timeout_s is not None:
         more += ["--timeout", str(options.timeout_s)]
@@ -145,9 +149,10 @@ def _command(file: TestFile, options: Options, *more: str) -> list[str]:
 
 
 def _torchs(file: TestFile, options: Options) -> Side:
-    """The file as PyTorch's users run it, `python FILE -v`; its output goes to stderr afterwards.
+    """Run a file as PyTorch's users do, `python FILE -v`; its output goes to stderr afterwards.
 
-    Files, not pipes, take the output: a rank that outlives the tests would keep a pipe open.
+    The output goes through files: a rank that outlives the tests would keep a pipe open, and
+    reading it would not end.
     """
     assert options.checkout is not None
     selected = _selected(file, options)
@@ -184,9 +189,9 @@ def _side(reading: Reading, module: str, seconds: float, is_good: bool) -> Side:
 
 
 def _selected(file: TestFile, options: Options) -> list[str] | None:
-    """The tests that names and patterns select, as unittest calls them; None for the whole file.
+    """Return the selected tests by their unittest names; None for the whole file.
 
-    Our own runner selects for both sides: names and patterns mean more to it than to unittest.
+    This runner selects for both sides: it accepts more kinds of names and patterns than unittest.
     """
     if not dotted(options.names) and not options.patterns:
         return None
@@ -198,10 +203,11 @@ def _selected(file: TestFile, options: Options) -> list[str] | None:
 
 
 def _run(command: Sequence[str], limit_s: float | None, **kwargs: Any) -> tuple[str, bool]:
-    """Run a command and end what it leaves running; says how it ended, and whether well."""
-    # A process that SIGTERM ends at once would leave the command running.
+    """Run a command, then kill what it left running; return how it ended, and if it succeeded."""
+    # By default SIGTERM ends this process at once, and the command would go on. SystemExit runs the
+    # `finally` below.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    # A session of its own: signals reach its ranks, too, and nobody else.
+    # In its own session, so that killing the process group reaches its ranks, and nothing else.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **kwargs)
     try:
         code = process.wait(limit_s)
@@ -223,7 +229,10 @@ def _how(code: int) -> str:
 def _class_skips_by_test(
     torchs: dict[str, Verdict], ours: dict[str, Verdict]
 ) -> dict[str, Verdict]:
-    """Spread skips of whole classes and modules over their tests, as this harness reports them."""
+    """Replace a skipped class or module with its tests, as this harness reports them.
+
+    unittest reports one skip under the name of the fixture (`setUpClass (m.C)`).
+    """
     spread: dict[str, Verdict] = {}
     for name, verdict in torchs.items():
         fixture, _, owner = name.partition(" (")

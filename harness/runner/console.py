@@ -1,4 +1,4 @@
-"""What a run prints: a line for each class (or test), then every failure, the skips, the counts."""
+"""Print a run: a line for each class (or test), then every failure, the skips, the counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.runner.workers.schedule import Item
 
 _MARKS = {Status.PASSED: ".", Status.FAILED: "F", Status.SKIPPED: "s"}
 _RULE = "-" * 80
-# After so long without a word, a reader of a log is told that the run still goes on.
+# After this time without output, print that the run is still going on: CI systems kill silent jobs.
 _HEARTBEAT_S = 30.0
 _MAX_WHY = 160
 
@@ -25,11 +25,11 @@ class _Writable(Protocol):
 
 
 class Console:
-    """Prints a run to a stream as it goes, in plain lines.
+    """Prints a run to a stream while it runs, in plain lines.
 
     Args:
-        verbose: a line for each test rather than a mark.
-        slow_s: a test that takes longer is pointed out.
+        verbose: print a line for each test instead of a mark.
+        slow_s: report a test that takes longer as slow; 0 for never.
         stream: where to print.
         errors: where to print warnings.
     """
@@ -45,17 +45,18 @@ class Console:
         self._slow_s = slow_s
         self._stream = stream if stream is not None else sys.stdout
         self._errors = errors if errors is not None else sys.stderr
-        # Of each class: a mark for each test, by round and place; for a fixture, before them.
+        # For each class, the marks of its tests by (round, number). A fixture has round 0, so its
+        # mark comes before them.
         self._marks: dict[str, dict[tuple[int, int], str]] = {}
         self._left: Counter[str] = Counter()
         self._total = 0
         self._done = 0
         self.running: dict[Item, tuple[float, int]] = {}
-        self._called_slow: set[Item] = set()
+        self._reported_slow: set[Item] = set()
         self._heartbeat = Deadline.after(_HEARTBEAT_S)
 
     def expect(self, items: list[Item]) -> None:
-        """These tests are about to be run."""
+        """Announce tests that are about to run."""
         self._total += len(items)
         self._left.update(item.test.owner for item in items)
 
@@ -77,7 +78,7 @@ class Console:
             self.say(f"FAILED {_shown(record)}")
 
     def failed_once(self, item: Item, record: TestRecord) -> None:
-        self.running.pop(item, None)  # the next attempt is an item of its own
+        self.running.pop(item, None)  # the next attempt is another item
         self.say(f"RETRY  {_shown(record)}")
 
     def done(self, item: Item) -> None:
@@ -88,7 +89,7 @@ class Console:
         self._print_finished()
 
     def _print_finished(self) -> None:
-        """Show the classes that are done, in the order of the plan, up to one that is not."""
+        """Print finished classes in the order of the plan, up to the first unfinished one."""
         for owner, left in list(self._left.items()):
             if left > 0:
                 return
@@ -97,7 +98,7 @@ class Console:
                 self._print_class(owner, _in_order(self._marks.pop(owner)))
 
     def module(self, record: TestRecord) -> None:
-        """A module gave no tests; the record says why."""
+        """Print a module without tests; the record has the reason."""
         assert record.status is not None
         if self._verbose:
             self.say(_line(record))
@@ -116,13 +117,13 @@ class Console:
 
     def tick(self) -> None:
         for item, (began_s, _) in self.running.items():
-            if self._slow_s and now() - began_s > self._slow_s and item not in self._called_slow:
-                self._called_slow.add(item)
+            if self._slow_s and now() - began_s > self._slow_s and item not in self._reported_slow:
+                self._reported_slow.add(item)
                 self.say(f"SLOW   {self._shown_running(item)}")
-        if self._is_time_for_a_word():
+        if self._is_heartbeat_due():
             self.say(self._heartbeat_text())
 
-    def _is_time_for_a_word(self) -> bool:
+    def _is_heartbeat_due(self) -> bool:
         return self._heartbeat.expired
 
     def _heartbeat_text(self) -> str:
@@ -134,21 +135,21 @@ class Console:
         return f"{one_line(item.test.key)} ({now() - self.running[item][0]:.0f} s{ranks})"
 
     def hide(self) -> None:
-        """The run stops for a while, and the terminal is somebody else's."""
+        """Release the terminal while the run is suspended."""
 
     def show(self) -> None:
-        """The run goes on."""
+        """Use the terminal again: the run continues."""
 
     def close(self) -> None:
-        """No test runs any more: show the classes that were not run to their ends."""
+        """Print the classes that are not finished, after the last test has ended."""
         for owner, marks in self._marks.items():
             self._print_class(owner, _in_order(marks))
         self._marks.clear()
 
-    # Once all is over
+    # After the tests
 
     def summary(self, run: RunResult) -> None:
-        """Everything that is said once the tests are done; ends with the counts."""
+        """Print failures, skips, remarks and, as the last line, the counts."""
         for record in run.records:
             self._failures(record)
         self._skips(run)

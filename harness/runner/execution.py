@@ -1,4 +1,15 @@
-"""One run from the options to the exit code: find, choose, run, report, remember."""
+"""One run from the options to the exit code.
+
+    find        import the test files and list their tests, in the first worker or, with -j 0, here
+    choose      `-k`, shards, past failures, PyTorch's lists, the order
+    run         in workers (`Crew`) or in this process (`Alone`); results go to the ledger
+    report      history, report files, the summary
+    exit code   0 only if something ran, everything planned ran, and nothing failed
+
+With workers, this process imports no test module: one that crashes at import only costs a worker.
+With -j 0, a module or a test may call os.fork() and return in the child. So before it goes on, the
+run checks that this is still the original process (`leave_if_fork_of`).
+"""
 
 from __future__ import annotations
 
@@ -41,19 +52,19 @@ from harness.runner.workers.hiring import Hiring
 from harness.runner.workers.schedule import Item, Schedule
 from harness.runner.workers.worker_spec import Wanted
 
-_LOST = "was to run, but has no outcome: this is a fault of the runner, so the run fails"
+_NO_RESULT = "was planned, but has no result: this is a bug in the runner, so the run fails"
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What there is to run.
+    """The tests that discovery found.
 
     Attributes:
         tests: in the order of the names on the command line.
-        broken, skipped: module to why it gave no tests.
+        broken, skipped: module to the reason why it has no tests.
         devices: the machine's devices, if any test uses some.
-        count: how many tests there are, with those that `-k` has left out.
-        remarks: lines for the reader about what did not become a test.
+        count: the number of tests, including those that `-k` leaves out.
+        remarks: lines for the user about names that look like tests, but are not.
     """
 
     tests: list[PlannedTest]
@@ -74,9 +85,9 @@ class Execution:
     """A run.
 
     Args:
-        options: what the user asked for.
-        wanted: which tests it is about.
-        given: the world that torchrun has given; None if tests start ranks of their own.
+        options: the user's options.
+        wanted: the tests to run.
+        given: the world that torchrun has started; None if tests start their own ranks.
     """
 
     def __init__(self, options: Options, wanted: Wanted, given: Given | None = None) -> None:
@@ -102,7 +113,12 @@ class Execution:
         self._tests: dict[Place, unittest.TestCase] = {}
 
     def run(self) -> int:
-        """Run it all; returns the exit code. Raises UsageError before any test has run."""
+        """Find, run and report all tests; return the exit code.
+
+        Raises:
+            UsageError: before the first test, if the options are wrong.
+        """
+        # Report paths are checked first: a run of an hour must not end with "cannot write".
         reports, self._results = _checked_reports(self._options)
         lists = TestLists.from_environ()
         history = self._open_history()
@@ -126,17 +142,18 @@ class Execution:
         return code
 
     def _open_history(self) -> History | None:
-        if not self._options.keeps_history or (self._options.list_only and not self._looks_back):
+        if not self._options.keeps_history or (self._options.list_only and not self._needs_history):
             return None
         return open_history(self._options.history)
 
     @property
-    def _looks_back(self) -> bool:
+    def _needs_history(self) -> bool:
         options = self._options
         return bool(options.rerun_failed or options.failed_first or options.shard)
 
     def _find(self, signals: Signals) -> _Found:
-        """The tests, from the first worker or from this process."""
+        """Return the tests, which the first worker or this process lists."""
+        # Imports may hang, and there is no loop that checks for Ctrl-C yet, so it raises.
         signals.raise_on_interrupt(True)
         try:
             if self._jobs == 0:
@@ -164,7 +181,7 @@ class Execution:
         return EXIT_PASSED if choice.tests else EXIT_NOTHING_RAN
 
     def _record_modules(self, found: _Found) -> None:
-        """Records for the modules that gave no tests, with the reason."""
+        """Add records for the modules without tests: broken ones fail the run."""
         for name, text in found.broken.items():
             trouble = Trouble("ERROR", f"import of {name}", text)
             self._run.records.append(TestRecord(name, Status.FAILED, troubles=[trouble]))
@@ -187,25 +204,25 @@ class Execution:
             self._console.say(remark)
         limits = Limits(options.test_timeout_s, Deadline.after(options.run_timeout_s))
         try:
-            crew = self._perform(choice, found, signals, ledger, limits)
+            crew = self._run_items(choice, found, signals, ledger, limits)
         finally:
             self._console.close()
         ledger.close(self._run)
         self._run.interrupted = crew.stopped in {"interrupted", "out of time", WORLD_LOST}
         if crew.stopped == "out of time":
             self._run.remarks.append(f"stopped after {options.run_timeout_s:g} s (--run-timeout)")
-        self._remark_on_given(crew.stopped)
+        self._remark_on_world(crew.stopped)
         if not crew.stopped:
-            self._run.remarks += [f"lost: {key} {_LOST}" for key in ledger.lost()]
+            self._run.remarks += [f"lost: {key} {_NO_RESULT}" for key in ledger.lost()]
         self._run.seconds = now() - self._run.started_s
 
-    def _remark_on_given(self, stopped: str) -> None:
-        """What became of the world that was given."""
+    def _remark_on_world(self, stopped: str) -> None:
+        """Add remarks about torchrun's world: a restart, or a lost process."""
         if self._given is None:
             return
         if self._resumed.done:
             self._run.remarks.append(
-                f"{self._resumed.done} of them had run before torchrun started the world again"
+                f"{self._resumed.done} of them had run before torchrun restarted the world"
             )
         if self._resumed.damaged:
             lost = count(self._resumed.damaged, "record")
@@ -213,9 +230,9 @@ class Execution:
         if stopped == WORLD_LOST:
             self._run.remarks.append(f"the given world has lost {self._given.why_lost()}")
             if self._given.may_be_restarted:
-                self._run.remarks.append("if torchrun starts it again, the run goes on from here")
+                self._run.remarks.append("if torchrun restarts it, the run continues from here")
 
-    def _perform(
+    def _run_items(
         self,
         choice: Choice,
         found: _Found,
@@ -226,7 +243,7 @@ class Execution:
         options = self._options
         until = None if options.stress_s is None else Deadline.after(options.stress_s)
         repeated = rounds(choice.placed, options.repeat, until)
-        items = self._expected(repeated, choice, ledger)
+        items = self._announced(repeated, choice, ledger)
         if self._jobs == 0:
             alone = Alone(self._tests, signals, self._console, options.max_fail == 1, self._given)
             alone.run(items, ledger, limits)
@@ -241,10 +258,14 @@ class Execution:
         self._crew.run(items, schedule, ledger, limits)
         return self._crew
 
-    def _expected(
+    def _announced(
         self, items: Iterator[list[Item]], choice: Choice, ledger: Ledger
     ) -> Iterator[list[Item]]:
-        """The same items; the plan counts them, and those that a list skips before the first."""
+        """Yield the rounds after announcing them, without tests that have their result already.
+
+        Those are tests that PyTorch's lists skip, in the first round, and tests that ran before
+        torchrun restarted the world.
+        """
         skipped = {Item(place, test): reason for place, test, reason in choice.skipped}
         for each in items:
             ledger.expect([*skipped, *each])
@@ -266,32 +287,31 @@ class Execution:
             yield [item for item in each if item not in done]
 
     def _finish(self, history: History | None, reports: Mapping[str, Any]) -> None:
-        """Everything that is written after the tests, the summary last."""
+        """Write history, reports and results, then print the summary."""
         if history is not None:
             before = history.problem
             history.record(self._resumed.without(self._run))
             if history.problem != before:
                 self._console.warn(history.problem)
-        self._unwritten: list[str] = []
+        self._report_problems: list[str] = []
         if reports:
             from harness.runner.reports.writing import write_reports
 
-            self._unwritten = write_reports(self._run, **reports)
+            self._report_problems = write_reports(self._run, **reports)
         if self._results is not None:
             write_results(self._run, self._results)
-        self._run.remarks += self._unwritten
+        self._run.remarks += self._report_problems
         self._console.summary(self._run)
 
     def _exit_code(self) -> int:
-        return EXIT_FAILED if self._unwritten else self._run.exit_code
+        return EXIT_FAILED if self._report_problems else self._run.exit_code
 
 
 def _checked_reports(options: Options) -> tuple[Mapping[str, Path], Path | None]:
-    """The reports that are asked for and the file of results, as absolute paths: tests may change
-    the current folder.
+    """Return the paths of the reports and of the results file; absolute, since tests may chdir.
 
     Raises:
-        UsageError: if one cannot be written, or would take the place of another file of the run.
+        UsageError: if a file cannot be written, or would overwrite another file of the run.
     """
     asked = {name: getattr(options, name) for name in ("junit", "html", "trace", "records")}
     if options.history is not None:

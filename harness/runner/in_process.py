@@ -1,4 +1,9 @@
-"""Runs tests one after the other in the runner's own process, where a debugger can follow them."""
+"""Run tests one after the other in the runner's own process (-j 0), where a debugger sees them.
+
+A stop takes two steps, so that the report can say where the test was. The first Ctrl-C, SIGTERM or
+--run-timeout only asks for the test's location. KeyboardInterrupt follows when the location is
+known or the grace period ends. A second Ctrl-C raises KeyboardInterrupt at once.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +24,24 @@ from harness.runner.workers.crew import Limits
 from harness.runner.workers.performer import Performer, warnings_shown
 from harness.runner.workers.schedule import Item
 
-#: Why a run stops that has lost a process of the world that it was given.
+#: The reason to stop when a process that torchrun started has died.
 WORLD_LOST = "world lost"
-# How long a test that is to be stopped may take to say where it is.
-_WHERE_S = 4.0
-# After torchrun's SIGTERM, how long a test may take to find out which process has died: what else
-# would be known of it than that it was interrupted?
-_VERDICT_S = 3.0
+# Grace period of a stop: how long to wait for the location of the test and its ranks.
+_STOP_GRACE_S = 4.0
+# Grace period under torchrun. Its SIGTERM usually means that another process died. In this time the
+# supervisor finds out which, so that the test fails with that reason instead of "interrupted".
+_TORCHRUN_GRACE_S = 3.0
 
 
 class Alone:
-    """The one "worker" of a run without workers.
+    """Runs all tests of a run without workers.
 
     Args:
         tests: the tests by their places.
-        signals: what the user asks for meanwhile.
-        observer: is told of everything.
-        failfast: leave a test at its first sub-test that fails.
-        given: the world that was given; None if there is none.
+        signals: the signals of the run.
+        observer: gets all events of the run.
+        failfast: end a test at its first subtest that fails.
+        given: the world that torchrun has started; None if there is none.
     """
 
     def __init__(
@@ -53,7 +58,8 @@ class Alone:
         self._failfast = failfast
         self._given = given
         self.stopped = ""
-        # What runs now, and what ran last: its class may still be torn down.
+        # The running test, and the last one: a fixture that tears its class down may still fail,
+        # which counts for the last test.
         self._item: Item | None = None
         self._last: Item | None = None
         self._has_record = False
@@ -61,18 +67,19 @@ class Alone:
         self._where = ""
 
     def run(self, rounds: Iterator[list[Item]], ledger: Ledger, limits: Limits) -> None:
-        """Run all rounds, or until there is a reason to stop (which `stopped` then says)."""
+        """Run all rounds, or until there is a reason to stop; `stopped` then has the reason."""
         self._ledger = ledger
         performer = Performer(
             self._take,
             self._failfast,
-            damage=self._take_damage,
+            damage=self._damage,
             is_to_stop=lambda: bool(self._signals.stopped_by),
         )
-        # From the start: the supervisor of a test looks for questions only if somebody may ask.
-        where.enable(self._tell_where)
+        # Before the first test: a test's supervisor only checks for status requests if somebody
+        # listens for the answer.
+        where.enable(self._show_or_keep_location)
         self._signals.on_question = self._signals.on_stop = where.ask
-        self._signals.grace_s = _WHERE_S if self._given is None else _VERDICT_S
+        self._signals.grace_s = _STOP_GRACE_S if self._given is None else _TORCHRUN_GRACE_S
         with warnings_shown():
             try:
                 self._signals.raise_on_interrupt(True, limits.run)
@@ -131,17 +138,17 @@ class Alone:
         if self._given is not None:
             self._given.add(item, record)
 
-    def _take_damage(self) -> str:
-        """Return what the test has done to this process, in words, and repair what can be."""
+    def _damage(self) -> str:
+        """Return what the test has damaged in this process, and repair it where possible."""
         lost = lost_descriptors()
         if lost:
             folders.lock_again()
-            where.wakeup()  # makes a new one where it is needed
+            where.wakeup()  # replaces its descriptor if that was lost
         told = [lost_descriptors_message(lost)] if lost else []
         return "\n\n".join([*told, *filter(None, [self._signals.take_own()])])
 
-    def _tell_where(self, text: str) -> None:
-        """Show where the test is; if the run is to be stopped, keep it for the report."""
+    def _show_or_keep_location(self, text: str) -> None:
+        """Print where the test is; if the run is stopping, keep it for the report instead."""
         if not self._signals.interrupts:
             self._observer.say(text)
             return
@@ -150,10 +157,11 @@ class Alone:
             self._signals.stop_now()
 
     def _record_stopped_test(self) -> None:
-        """The run was stopped while a test ran, unless that had come to its end just then."""
+        """Record the test that was running when the run stopped as an error."""
         item = self._item
         if item is None:
             return
+        # The interrupt may also arrive just after the test's record.
         if not self._has_record:
             by = self._signals.stopped_by or "KeyboardInterrupt in the test"
             text = worker_death.stop_text(by, self._began_s, self._where)

@@ -1,4 +1,13 @@
-"""Keeps what became of every planned test: attempts, the order of the report, when to stop."""
+"""Collects the results of a run: attempts, the order of the report, when to stop.
+
+The key of a planned test is (round, number in the plan). A test is in one of these states:
+
+    expected    planned (`expect`), no result yet
+    retrying    its last attempt failed, and another follows (in `_earlier`)
+    done        it has a final record (in `_records`)
+    explained   it did not run, because a fixture of its class or module failed
+    lost        none of these when the run ends, and nothing stopped the run: a fault of the runner
+"""
 
 from __future__ import annotations
 
@@ -11,19 +20,19 @@ from harness.runner.workers.schedule import Item
 
 
 class Observer(Protocol):
-    """Who is told of a run as it goes on."""
+    """Gets the events of a run, to show them."""
 
     def began(self, item: Item, worker: int, at_s: float) -> None:
         """A test has begun."""
 
     def ended(self, item: Item | None, record: TestRecord) -> None:
-        """A test (or a fixture) is done; it will not be tried again."""
+        """A test (or a fixture) has its final result."""
 
     def failed_once(self, item: Item, record: TestRecord) -> None:
-        """A test has failed and will be tried again."""
+        """A test has failed and will be retried."""
 
     def done(self, item: Item) -> None:
-        """Nothing more will come of the item: it has a record, or a fixture has kept it from it."""
+        """A test has its final result, or will not run because a fixture failed."""
 
     def say(self, text: str) -> None:
         """Show something at once."""
@@ -32,22 +41,22 @@ class Observer(Protocol):
         """Show a warning at once, as Python prints it."""
 
     def tick(self) -> None:
-        """Time has passed; called several times a second."""
+        """Update what depends on time; called several times a second."""
 
     def hide(self) -> None:
-        """The run stops for a while, and the terminal is somebody else's."""
+        """The run is suspended, and another program uses the terminal."""
 
     def show(self) -> None:
-        """The run goes on."""
+        """The run continues."""
 
 
 class Ledger:
     """All results of a run.
 
     Args:
-        retries: how often a test that fails is tried again.
-        max_fail: after how many failures to start nothing more; None for never.
-        observer: is told.
+        retries: how often a test that fails is retried.
+        max_fail: after how many failures to start no more tests; None for no limit.
+        observer: gets the results as they arrive.
     """
 
     def __init__(self, retries: int, max_fail: int | None, observer: Observer) -> None:
@@ -63,15 +72,15 @@ class Ledger:
 
     @property
     def has_enough(self) -> bool:
-        """Whether so many tests have failed that no more shall be started."""
+        """Whether the number of failures has reached --max-fail, so that no more tests start."""
         return self._max_fail is not None and self._failures >= self._max_fail
 
     def expect(self, items: Iterable[Item]) -> None:
-        """These tests are to be run."""
+        """Add tests to the plan."""
         self._expected.update({(item.round, item.number): item.test.key for item in items})
 
     def explain(self, item: Item, fixture: str) -> None:
-        """A test has not run, and has no record, since this fixture of its class or module failed.
+        """Record that a test did not run because a fixture of its class or module failed.
 
         Args:
             item: the test.
@@ -80,12 +89,12 @@ class Ledger:
         self._explained[item.round, item.number] = fixture
 
     def take(self, item: Item, record: TestRecord, is_last: bool = False) -> None:
-        """What one attempt at a test, or a fixture that it needed, came to.
+        """Add the result of one attempt at a test, or of a fixture that it needed.
 
         Args:
             item: the test.
-            record: what came of it.
-            is_last: whether no attempt can follow, since the run is stopped.
+            record: the result.
+            is_last: whether no attempt can follow, because the run is stopping.
         """
         if record.is_fixture or record.test_id != item.test.test_id:
             self._take_fixture(item, record)
@@ -96,15 +105,15 @@ class Ledger:
             self._observer.failed_once(item, record)
             return
         record.earlier = self._earlier.pop(key, [])
-        self._keep(key, _named_by_round(item, record))
+        self._add_record(key, _named_by_round(item, record))
         self._observer.ended(item, record)
 
-    def _keep(self, key: tuple[int, int], record: TestRecord) -> None:
+    def _add_record(self, key: tuple[int, int], record: TestRecord) -> None:
         self._records[key] = record
         self._failures += record.status is Status.FAILED
 
     def _take_fixture(self, item: Item, record: TestRecord) -> None:
-        """A fixture fails once, however many workers it fails on."""
+        """Add the result of a fixture, once: it may fail again on every worker."""
         if record.key in self._fixtures:
             return
         self._fixtures[record.key] = (item.round, item.number, record)
@@ -112,30 +121,31 @@ class Ledger:
         self._observer.ended(None, record)
 
     def is_to_be_tried_again(self, item: Item) -> bool:
-        """Whether the attempt that has just been done is to be followed by another."""
+        """Whether another attempt follows the one that has just ended."""
         return len(self._earlier.get((item.round, item.number), ())) == item.attempt
 
-    def _give_up_retrying(self) -> None:
-        """No more attempts: the last failure of each test that was to be tried again counts."""
+    def _end_retries(self) -> None:
+        """Make the last failure of each test that waits for a retry its final result."""
         for key, records in self._earlier.items():
             *earlier, last = records
             last.earlier = earlier
-            self._keep(key, last)
+            self._add_record(key, last)
         self._earlier.clear()
 
     def close(self, run: RunResult) -> None:
-        """Put all results into the run, in the order of the plan."""
-        self._give_up_retrying()
+        """Move all results to the run, in the order of the plan."""
+        self._end_retries()
         placed = [(key, 1, record) for key, record in self._records.items()]
         for round_number, number, record in self._fixtures.values():
-            placed.append(((round_number, number), _side(record), record))
+            placed.append(((round_number, number), _sort_key(record), record))
         placed.sort(key=lambda entry: entry[:2])
-        run.records += [record for _, _, record in _by_plan(placed)]
+        run.records += [record for _, _, record in _in_report_order(placed)]
         run.not_run = len(self._expected.keys() - self._records.keys())
 
     def lost(self) -> list[str]:
-        """The tests without a record whose fixtures have not failed: unless the run was stopped,
-        there are none.
+        """Return the tests that have neither a result nor a reason for that.
+
+        If the run was not stopped, there are none, unless the runner has a bug.
         """
         return [
             name
@@ -147,15 +157,15 @@ class Ledger:
 _Placed = tuple[tuple[int, int], int, TestRecord]
 
 
-def _side(record: TestRecord) -> int:
-    """Fixtures that set up come before the test at which they failed, the others after."""
+def _sort_key(record: TestRecord) -> int:
+    """Return the sort key of a fixture: setup before its test (key 1), teardown after it."""
     return 0 if record.test_id.startswith("setUp") else 2
 
 
-def _by_plan(placed: Sequence[_Placed]) -> list[_Placed]:
-    """Fixtures before the first, or after the last, test of theirs that has a record.
+def _in_report_order(placed: Sequence[_Placed]) -> list[_Placed]:
+    """Move setup fixtures before the first test of their class, teardown after the last one.
 
-    The test at which one was noticed depends on how many workers there were.
+    The test at which a fixture failed depends on the number of workers; the report must not.
     """
     tests = [entry for entry in placed if entry[1] == 1]
     fixtures = [entry for entry in placed if entry[1] != 1]
@@ -171,7 +181,7 @@ def _by_plan(placed: Sequence[_Placed]) -> list[_Placed]:
 
 
 def _named_by_round(item: Item, record: TestRecord) -> TestRecord:
-    """Of a test that is repeated, each failure says in which round it was."""
+    """Add the round to the titles of a repeated test's failures."""
     if item.round > 1:
         record.troubles = [
             replace(trouble, title=f"{trouble.title} (round {item.round})")

@@ -1,4 +1,4 @@
-"""The console on a terminal: what is running, how far the run is, failures as they happen."""
+"""The console on a terminal: running tests, progress, and failures as they happen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_SHOWN = 8
 
 
 class LiveConsole(Console):
-    """Shows a few lines at the bottom of the terminal, which the plain lines scroll past."""
+    """Shows a few live lines at the bottom of the terminal; other output scrolls above them."""
 
     def __init__(self, verbose: bool, slow_s: float) -> None:
         super().__init__(verbose, slow_s)
@@ -41,7 +41,7 @@ class LiveConsole(Console):
         from rich.text import Text
 
         if self._is_up:
-            # Text, not markup: a test's name may have brackets in it.
+            # As Text: rich would interpret brackets in a test's name as markup.
             self._rich.print(Text.from_ansi(text))
         else:
             super().say(text)
@@ -60,12 +60,12 @@ class LiveConsole(Console):
         super().tick()
         if self._is_up and self._refresh.expired and _in_foreground():
             self._refresh = Deadline.after(_REFRESH_S)
-            self._live.update(self._picture(), refresh=True)
+            self._live.update(self._render(), refresh=True)
 
-    def _is_time_for_a_word(self) -> bool:
-        return False  # it shows all the time that it lives
+    def _is_heartbeat_due(self) -> bool:
+        return False  # the live lines already show that the run goes on
 
-    def _picture(self) -> Any:
+    def _render(self) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -106,7 +106,7 @@ class LiveConsole(Console):
 
 
 def _in_foreground() -> bool:
-    """Whether the terminal is the runner's just now, rather than that of a rank's debugger."""
+    """Whether the runner, and not a rank's debugger, is in the terminal's foreground."""
     try:
         return os.tcgetpgrp(sys.stdout.fileno()) == os.getpgrp()
     except OSError:
@@ -114,12 +114,12 @@ def _in_foreground() -> bool:
 
 
 def console_for(verbose: bool, slow_s: float, *, live: bool, is_alone: bool) -> Console:
-    """The console that suits the output: a live one on a terminal that can show one.
+    """Return a live console on a terminal that supports it, otherwise a plain one.
 
     Args:
         verbose, slow_s: as for `Console`.
-        live: whether it may be a live one.
-        is_alone: whether tests run in this process, and may do anything to stdout and stderr.
+        live: whether a live console is allowed.
+        is_alone: whether tests run in this process, and may close or replace stdout and stderr.
     """
     if is_alone:
         return Console(verbose, slow_s, OwnStream("stdout"), OwnStream("stderr"))

@@ -1,4 +1,4 @@
-"""The command line's way into a run: options, files, what has to be in place, exit code."""
+"""The entry point of the command line: options, files, environment, exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness.runner.workers.worker_spec import Wanted
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run what the command line asks for, and end the process.
+    """Run the command line, and end the process with its exit code.
 
     Args:
         argv: program name and arguments; by default those of the process.
@@ -36,72 +36,74 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     program, *arguments = sys.argv if argv is None else argv
     name = os.path.basename(program)
     prog = "python -m harness" if name == "__main__.py" else name
-    code = _guarded(lambda: _command(arguments, prog), prog)
+    code = _exit_code_of(lambda: _command(arguments, prog), prog)
     end_as_an_interpreter_does()
     leave(code)
 
 
 def run_main_module(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the tests of `__main__`, as `run_tests()` at the end of a test file does, and exit."""
+    """Run the tests of `__main__` and exit; for `run_tests()` at the end of a test file."""
     program, *arguments = sys.argv if argv is None else argv
 
     name = os.path.basename(program)
 
     def run() -> int:
-        with _told_once():
+        with _report_once():
             options = parse(arguments, name)
             if _is_for_rank_0(options):
                 return EXIT_PASSED
-            _set_what_ranks_must_know(options)
+            _export_settings(options)
             place = _place_for(options)
         if place is None and jobs_for(options, is_script=True):
             check_main()  # workers import the script, as ranks do
             prewarm.prewarm_for_script()
         wanted = Wanted((), options.names, options.patterns, is_script=True)
-        return _carry_out(place, options, wanted)
+        return _run_here_or_in_world(place, options, wanted)
 
-    sys.exit(_guarded(run, name))
+    sys.exit(_exit_code_of(run, name))
 
 
-def _guarded(run: Callable[[], int], prog: str) -> int:
-    """The exit code of a run, whatever becomes of it."""
+def _exit_code_of(run: Callable[[], int], prog: str) -> int:
+    """Call `run` and return its exit code; print errors and return their codes."""
     for stream in (sys.stdout, sys.stderr):
-        # A name or a message may have characters that the terminal's encoding lacks.
+        # Names and messages may have characters that the terminal's encoding lacks. Without this,
+        # printing them raises UnicodeEncodeError and ends the run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = run()
         _flush_stdout()
     except BrokenPipeError:
-        # Whoever read the output has had enough of it, as `| head` does.
+        # The reader has closed the pipe, as `| head` does. Without the redirection, Python fails
+        # again when it flushes stdout at exit.
         with contextlib.suppress(*_UNUSABLE):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
     except KeyboardInterrupt:
-        _complain("interrupted")
+        _print_error("interrupted")
         code = EXIT_FAILED
     except HarnessError as error:
-        if str(error):  # else somebody else says it
-            _complain(f"{prog}: {error}")
+        if str(error):  # an empty message: another process of this world reports the error
+            _print_error(f"{prog}: {error}")
         code = EXIT_USAGE
     return code
 
 
 def _place_of_process() -> TorchrunPlace | None:
-    """The place that torchrun has given this process, whatever the run makes of it."""
+    """Return this process's rank and world as torchrun has set them; None if there are none."""
     try:
         return given_place()
-    except HarnessError:  # told by whoever needs the place
+    except HarnessError:  # the code that needs the place reports the error
         return None
 
 
 @contextlib.contextmanager
-def _told_once() -> Iterator[None]:
-    """Show help and errors that all processes of torchrun come to alike only once.
+def _report_once() -> Iterator[None]:
+    """Print help and errors once, although all processes of torchrun run into them.
 
-    Help is rank 0's. An error may be one of a host (a file is missing there): the first process of
-    each host tells it and fails. The others end with 0: torchrun kills all processes at the first
-    failure, and the one that tells might not have told yet.
+    Only rank 0 prints help. An error may concern one host (a file is missing there), so the first
+    process of each host prints it and fails. The others exit with 0: torchrun kills all processes
+    after the first failure, perhaps before the error has been printed.
     """
     place = _place_of_process()
     silent = io.StringIO() if place is not None and place.rank else sys.stdout
@@ -115,21 +117,21 @@ def _told_once() -> Iterator[None]:
 
 
 def _is_for_rank_0(options: Options | None = None) -> bool:
-    """Whether this is not rank 0 of torchrun's processes, and only rank 0 does what is asked for.
+    """Whether this process leaves the command to rank 0 of torchrun's processes.
 
     Args:
-        options: of a run, of which rank 0 does alone what is not running tests; None for another
-            command.
+        options: the options of a run, which all processes take part in, except for --list and
+            --compare; None for another command.
     """
     place = _place_of_process()
     if place is None or place.rank == 0:
         return False
-    # With --shard auto, each process has a list of its own.
+    # With --shard auto, each process has its own tests to list.
     is_alone = options is None or options.list_only or options.compare
     return is_alone and not (options is not None and options.splits_given_world)
 
 
-# What a stream raises that a test has replaced by None, or closed.
+# What a stream raises if a test has closed it or replaced it with None.
 _UNUSABLE = (AttributeError, OSError, ValueError)
 
 
@@ -142,7 +144,7 @@ def _flush_stdout() -> None:
         return
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     with contextlib.suppress(*_UNUSABLE):
         print(text, file=sys.stderr)
 
@@ -158,7 +160,7 @@ def _command(arguments: Sequence[str], prog: str) -> int:
         from harness.runner.merging import run_merge
 
         return run_merge(arguments[1:], prog)
-    with _told_once():
+    with _report_once():
         options = parse(arguments, prog)
     return EXIT_PASSED if _is_for_rank_0(options) else _run(options)
 
@@ -169,8 +171,8 @@ def _run(options: Options) -> int:
 
         settings.check_all()
         return compare(options)
-    with _told_once():
-        _set_what_ranks_must_know(options)
+    with _report_once():
+        _export_settings(options)
         files = _files(options)
         place = _place_for(options)
     if passed_over := use_installed_torch():
@@ -185,11 +187,11 @@ def _run(options: Options) -> int:
         names, remark = absolute(options.names), remark_on_folders(options.names)
     remarks = (remark,) if remark else ()
     wanted = Wanted(tuple(files), names, options.patterns, remarks=remarks)
-    return _carry_out(place, options, wanted)
+    return _run_here_or_in_world(place, options, wanted)
 
 
 def _place_for(options: Options) -> TorchrunPlace | None:
-    """The place of this process in a world that torchrun has given, if the run is to use it."""
+    """Return this process's rank and world if the run uses torchrun's processes; otherwise None."""
     if given_place() is None:
         return None
     from harness.runner import torchrun
@@ -197,7 +199,7 @@ def _place_for(options: Options) -> TorchrunPlace | None:
     return torchrun.place_for(options)
 
 
-def _carry_out(place: TorchrunPlace | None, options: Options, wanted: Wanted) -> int:
+def _run_here_or_in_world(place: TorchrunPlace | None, options: Options, wanted: Wanted) -> int:
     if place is not None:
         from harness.runner import torchrun
 
@@ -208,7 +210,7 @@ def _carry_out(place: TorchrunPlace | None, options: Options, wanted: Wanted) ->
 
 
 def _files(options: Options) -> list[TestFile]:
-    """The files to look into, with what has to be in place before they are imported."""
+    """Return the test files, and set up the environment that their import needs."""
     if options.checkout is None:
         return files_for(options.names)
     from harness.ranks import folders
@@ -220,7 +222,8 @@ def _files(options: Options) -> list[TestFile]:
     return files
 
 
-def _set_what_ranks_must_know(options: Options) -> None:
+def _export_settings(options: Options) -> None:
+    # Settings are environment variables, which workers and ranks inherit.
     settings.check_all()
     tell_misspelt(lambda text: print(f"warning: {text}", file=sys.stderr))
     if options.seed is not None:

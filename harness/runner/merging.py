@@ -26,7 +26,7 @@ _MAX_MISSING = 20
 
 
 def run_merge(argv: Sequence[str], prog: str) -> int:
-    """Merge reports, and print what they come to.
+    """Merge reports, and print the summary of all of them.
 
     Args:
         argv: the arguments after the word `merge-reports`.
@@ -37,13 +37,13 @@ def run_merge(argv: Sequence[str], prog: str) -> int:
         not belong together.
 
     Raises:
-        UsageError: if the arguments mean nothing, or a file is no such report.
+        UsageError: if the arguments are wrong, or a file is not such a report.
     """
     options = build_parser(f"{prog} merge-reports").parse_args(argv)
     reports = check_reports(options.junit, options.html, options.trace, options.records)
     _keep_inputs(options.inputs, reports)
     runs = [_read(path) for path in options.inputs]
-    wrong = _wrong(options.inputs, runs)
+    wrong = _shard_problems(options.inputs, runs)
     run = merged(runs)
     run.max_skips = options.max_skips
     run.remarks += wrong
@@ -54,10 +54,10 @@ def run_merge(argv: Sequence[str], prog: str) -> int:
 
 
 def build_parser(prog: str) -> Parser:
-    """The parser of the command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = Parser(
         prog=prog,
-        description="Make one report of those of several shards, and see that none is missing.",
+        description="Merge the reports of several shards into one, and check that none is missing.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -69,25 +69,25 @@ def build_parser(prog: str) -> Parser:
     )
     add_max_skips(parser)
     group: argparse._ArgumentGroup = parser.add_argument_group("what to write")
-    for name, told in {
+    for name, text in {
         "--junit": "JUnit's XML",
         "--html": "one HTML file",
         "--trace": "a trace for Perfetto or chrome://tracing",
         "--records": "a file for merging again",
     }.items():
-        group.add_argument(name, type=arguments.path, metavar="PATH", help=told)
+        group.add_argument(name, type=arguments.path, metavar="PATH", help=text)
     return parser
 
 
 def _keep_inputs(inputs: Sequence[str], reports: Mapping[str, Path]) -> None:
-    """Refuse to write a report over one that is read, by whatever link or name."""
+    """Raise UsageError if a report would overwrite an input, also through a link."""
     for option, path in reports.items():
         for name in inputs:
-            with contextlib.suppress(OSError):  # one of the two is not there (yet)
+            with contextlib.suppress(OSError):  # one of the two files does not exist
                 if os.path.samefile(path, name):
                     raise UsageError(
-                        f"--{option} {path} would replace {shortened(name, 200)}, which is to be "
-                        "merged: name another file"
+                        f"--{option} {path} would overwrite {shortened(name, 200)}, which is an "
+                        "input: name another file"
                     )
 
 
@@ -103,7 +103,8 @@ def _read(name: str) -> RunResult:
 
 
 def merged(runs: Sequence[RunResult]) -> RunResult:
-    """The runs as if they had been one, on the clock of the epoch."""
+    """Return the runs as one run, with times since its start and workers numbered on."""
+    # Each run's monotonic clock has its own zero, so the common clock is the time of day.
     began_at = min(run.started_at for run in runs)
     whole = RunResult(started_at=began_at, started_s=0.0)
     workers = 0
@@ -125,21 +126,21 @@ def merged(runs: Sequence[RunResult]) -> RunResult:
 
 
 def _shift(record: TestRecord, later_s: float, workers: int) -> None:
-    """Put a record, and all that its ranks did, on another clock, and on workers of its own."""
+    """Move a record and its ranks' tracks to another clock, and to other worker numbers."""
     for each in (record, *record.earlier):
         each.started_s += later_s
         each.worker += workers
         each.ranks = tuple(track.later(later_s) for track in each.ranks)
 
 
-def _wrong(names: Sequence[str], runs: Sequence[RunResult]) -> list[str]:
-    """Why these are not the parts of one whole, each part once; empty if they are."""
+def _shard_problems(names: Sequence[str], runs: Sequence[RunResult]) -> list[str]:
+    """Return the reasons why these are not all shards of one plan, each once; empty if they are."""
     lines: list[str] = []
     plans = dict.fromkeys(run.shard_plan for run in runs)
     counts = {run.shard[1] for run in runs}
     if len(plans) > 1 or len(counts) > 1:
-        told = (f"{name}: {_told(run)}" for name, run in zip(names, runs, strict=True))
-        lines.append(f"these are not shards of one plan: {'; '.join(told)}")
+        text = (f"{name}: {_describe_shard(run)}" for name, run in zip(names, runs, strict=True))
+        lines.append(f"these are not shards of one plan: {'; '.join(text)}")
     elif runs[0].shard[1] > 1:
         found = Counter(run.shard[0] for run in runs)
         absent = (str(n) for n in range(1, max(counts) + 1) if n not in found)
@@ -155,12 +156,12 @@ def _wrong(names: Sequence[str], runs: Sequence[RunResult]) -> list[str]:
     return lines
 
 
-def _told(run: RunResult) -> str:
+def _describe_shard(run: RunResult) -> str:
     number, count = run.shard
     return f"shard {number}/{count} of plan {run.shard_plan}" if count > 1 else "no shard"
 
 
 def _is_repeated(key: str, runs: Sequence[RunResult]) -> bool:
-    """Whether one run alone has it as often as all have: it was run with --repeat."""
+    """Whether a name may occur several times: --repeat in one run, or a fixture in several."""
     owners = [run for run in runs if any(record.key == key for record in run.records)]
     return len(owners) == 1 or TestRecord(key).is_fixture

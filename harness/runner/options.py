@@ -1,4 +1,4 @@
-"""What the user asked for, as one frozen value, and how many tests and ranks run at once."""
+"""The options of a run as one frozen value, and how many tests and ranks run at once."""
 
 from __future__ import annotations
 
@@ -15,45 +15,44 @@ EXIT_NOTHING_RAN = 5
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for.
+    """The options of a run.
 
     Attributes:
         names: tests, classes, modules, files and folders; empty for all.
         patterns: of `-k`; a test runs if any of them matches.
-        verbose: a line for every test.
-        max_fail: after how many failures to stop; None for never.
-        max_skips: more skipped tests and sub-tests than these fail the run; None for no limit.
+        verbose: print a line for every test.
+        max_fail: after how many failures to stop; None for no limit.
+        max_skips: more skipped tests and subtests than this fail the run; None for no limit.
         list_only: print the names of the tests and run nothing.
         seed: seed for all tests; None for the setting's.
         timeout_s: seconds that the body of a rank test may take; None for the setting's.
         test_timeout_s: time limit for a whole test in seconds; None for no limit.
         run_timeout_s: seconds after which the run stops; None for no limit.
-        isolation: how much of a world tests share; None for the setting's.
+        isolation: what a test shares with the test before it; None for the setting's.
         accept: update the texts that tests expect.
         live_output: show what tests and ranks print while they run.
-        jobs: how many tests run at once; 0 for all in the runner's own process; None for as many
-            as suits the machine.
-        max_ranks: how many ranks may be alive at once; None for as many as suits the machine.
+        jobs: how many tests run at once; 0 for no workers; None to choose by the number of cores.
+        max_ranks: how many ranks may be alive at once; None to choose by the number of cores.
         devices: the devices that tests may use; None for all that torch finds.
-        rerun_failed: only what failed last time it ran.
-        failed_first: what failed last time it ran before the rest.
-        insecure_world: whether processes of a given world need no secret.
+        rerun_failed: run only tests that failed last time they ran.
+        failed_first: run tests that failed last time they ran before the others.
+        insecure_world: whether torchrun's processes need no secret.
         shard: (K, N): only the Kth of N parts; None for all.
         shuffle: in random order, determined by the seed.
         repeat: how often every test runs.
-        stress_s: go on repeating for so many seconds; None for not.
-        retries: how often a test that fails is tried again.
+        stress_s: repeat the tests until this time has passed; None for no repetition.
+        retries: how often a test that fails is retried.
         flaky_fails: whether a test that failed first and then passed fails the run.
-        slow_s: seconds after which a running test is pointed out; 0 for never.
-        splits_given_world: whether that part is this process's of a given world, whose processes
-            so run tests each by itself.
+        slow_s: after how many seconds to report a running test as slow; 0 for never.
+        splits_given_world: whether each process that torchrun started runs its own part of the
+            tests (--shard auto), instead of being a rank.
         junit, html, trace, records: paths of reports; None for none.
-        history: the file of past runs; None for the one in the user's cache folder.
+        history: the history file; None for the one in the user's cache folder.
         keeps_history: whether to read and write it.
-        checkout: folder whose tests were written for PyTorch's own harness; None for ours.
-        compare: run them under both harnesses and tell where they differ.
-        json: have the comparison as JSON.
-        with_torchs: run them under PyTorch's harness only.
+        checkout: a PyTorch checkout, whose tests were written for PyTorch's own harness.
+        compare: run them with both harnesses and print the differences.
+        json: print the comparison as JSON.
+        with_torchs: run them with PyTorch's harness only.
         results: file for a JSON line about each test; None for none.
     """
 
@@ -98,7 +97,7 @@ class Options:
 
     @property
     def wants_timeline(self) -> bool:
-        """Whether somebody will look at what ranks did over time."""
+        """Whether a report needs the ranks' timelines."""
         return bool(self.junit or self.html or self.trace or self.records)
 
 
@@ -108,15 +107,15 @@ _RANKS_PER_CORE = 8
 
 
 def jobs_for(options: Options, is_script: bool) -> int:
-    """How many tests run at once; 0 for all in this process."""
+    """Return how many tests run at once; 0 to run all of them in this process."""
     if options.jobs is not None:
         return options.jobs
     if options.list_only or (is_script and not _needs_workers(options)):
         return 0
     if options.live_output or is_accepting():
-        return 1  # who accepts edits files, which two must not do at once
+        return 1  # live output must not mix, and two tests must not edit a file at once (--accept)
     if options.checkout is not None:
-        return 1  # PyTorch's tests are written for it: some use the same fixed port as others
+        return 1  # some of PyTorch's tests use the same fixed port
     return min(_JOBS_PER_CORE * core_count(), _MAX_JOBS)
 
 
@@ -125,5 +124,5 @@ def _needs_workers(options: Options) -> bool:
 
 
 def max_ranks_for(options: Options) -> int:
-    """How many ranks may be alive at once."""
+    """Return how many ranks may be alive at once."""
     return options.max_ranks or _RANKS_PER_CORE * core_count()

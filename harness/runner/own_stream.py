@@ -1,7 +1,7 @@
-"""The runner's own way to stdout and stderr, where tests run in its process.
+"""The runner's own stdout and stderr, for runs whose tests run in the same process.
 
-A test may close these streams or their descriptors, or replace them by None. What the runner has to
-say must arrive all the same, so it prints to a duplicate of the descriptor.
+A test may close these streams or their descriptors, or replace them with None. The runner's output
+must still arrive, so it prints to a duplicate of the descriptor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.ranks.process_exit import flush_output
 
 
 class OwnStream:
-    """A text stream that goes where stdout or stderr went when it was made.
+    """A text stream to where stdout or stderr went when this object was created.
 
     Args:
         name: "stdout" or "stderr".
@@ -29,28 +29,30 @@ class OwnStream:
             self._fd = self._stream.fileno()
             self._file = file_behind(self._fd)
             self._duplicate()
-        except (AttributeError, OSError, ValueError):  # it has no descriptor, as a StringIO
+        except (AttributeError, OSError, ValueError):  # no descriptor, for example a StringIO
             return
 
     def _duplicate(self) -> None:
         self._copy = OwnDescriptor(duplicate_high(self._fd), f"the runner's own {self._name}")
 
     def write(self, text: str) -> int:
-        """Print the text, after what tests have printed."""
+        """Print the text, after everything that tests have printed."""
         flush_output()
         if self._copy is None:
             if self._stream is not None:
                 self._stream.write(text)
             return len(text)
-        if not self._copy.is_intact and self._has_first():
+        # A test may close even the duplicate, as os.closerange() does. If the original descriptor
+        # still refers to the same file, duplicate it again; otherwise nothing can be printed.
+        if not self._copy.is_intact and self._has_original():
             self._copy.forget()
             self._duplicate()
         if self._copy.is_intact:
             self._write_to(self._copy.fd, text)
         return len(text)
 
-    def _has_first(self) -> bool:
-        """Whether the descriptor of the stream is what it was when this was made."""
+    def _has_original(self) -> bool:
+        """Whether the stream's descriptor still refers to the same file as at the start."""
         try:
             return file_behind(self._fd) == self._file
         except OSError:

@@ -1,4 +1,4 @@
-"""A head start: the fork server imports torch and the tests as soon as it is known which."""
+"""Start the fork server early, so that it imports torch and the tests while the runner goes on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from harness.runner.selection.files import TestFile
 
-# A look at the text is enough to decide about a head start; a wrong guess costs only time.
-_RANKS = (b"MultiProc", b"DistributedTestBase")
-_TORCH = (b"torch", b"harness")
+# Searching the source text is enough: a wrong guess only costs time.
+_RANK_MARKERS = (b"MultiProc", b"DistributedTestBase")
+_TORCH_MARKERS = (b"torch", b"harness")
 
 _WORKER = "harness.runner.workers.worker_main"
 
@@ -18,10 +18,10 @@ def prewarm(files: Sequence[TestFile], with_workers: bool) -> None:
 
     Args:
         files: the files of the run.
-        with_workers: whether the tests run in workers, which come out of the server, too; else it
-            is started only if some of the files look as if they had rank tests.
+        with_workers: whether the tests run in workers, which the fork server starts too. Otherwise
+            it is started only if some of the files seem to have rank tests.
     """
-    chosen = files if with_workers else [file for file in files if _has_any(file, _RANKS)]
+    chosen = files if with_workers else [file for file in files if _has_any(file, _RANK_MARKERS)]
     if not chosen and not with_workers:
         return
     from harness.ranks.launch.launcher import launcher
@@ -30,14 +30,14 @@ def prewarm(files: Sequence[TestFile], with_workers: bool) -> None:
         file.put_on_path()
     if with_workers:
         launcher().also_import(_WORKER)
-        if not any(_has_any(file, _TORCH) for file in files):
+        if not any(_has_any(file, _TORCH_MARKERS) for file in files):
             launcher().expect_no_ranks()
     launcher().need(file.module for file in chosen)
     launcher().prewarm()
 
 
 def prewarm_for_script() -> None:
-    """Start the fork server for the tests of `__main__`, which are to run in workers."""
+    """Start the fork server for the tests of `__main__`, which will run in workers."""
     from harness.ranks.launch.launcher import launcher
 
     launcher().also_import(_WORKER, "__main__")

@@ -1,4 +1,19 @@
-"""Turns what unittest reports of one test after the other into records, one for each test."""
+"""Turn unittest's calls of a TestResult into records, one for each test.
+
+For each test the runner calls `begin()`, runs the test in a suite of its own, and calls `settle()`.
+In between, unittest calls, in this order:
+
+    addError, addSkip       with an `_ErrorHolder`: a fixture of a class or module failed or skipped
+    startTest
+    addSubTest              for each subtest that ran, addSkip for each skipped one
+    addSuccess, addFailure  one or several; the worst one counts
+    stopTest
+    addError                a tearDownClass or tearDownModule failed
+
+Any of these may be missing. If a fixture failed, unittest does not call startTest at all; then the
+test has no record, and `settle()` returns the fixture. A test whose own `run()` reports nothing
+fails with NoOutcome: it must not count as passed.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +36,12 @@ _NO_OUTCOME = (
 
 
 class RecordingResult(unittest.TestResult):
-    """Collects all that unittest says about one test, and passes it on as one record.
+    """Collects everything that unittest reports about one test in one record.
 
     Call `begin()` before a test's suite runs and `settle()` after it.
 
     Args:
-        on_record: the listener.
+        on_record: called with each finished record.
     """
 
     def __init__(self, on_record: Callable[[TestRecord], None]) -> None:
@@ -34,25 +49,26 @@ class RecordingResult(unittest.TestResult):
         self._on_record = on_record
         self._blank = TestRecord("")
         self._record: TestRecord | None = None
-        # Failures of fixtures since begin(). unittest reports the cleanups of a class one by one
-        # under the same name: they make one record.
+        # Failures of fixtures since begin(), by name. unittest reports the failed cleanups of a
+        # class one by one under the same name; they share a record.
         self._fixtures: dict[str, TestRecord] = {}
-        # Why the fixtures skipped that did when they last ran.
+        # The fixtures that skipped when they last ran, with the reason. unittest reports the skip
+        # once, but every test of the class or module gets its own record.
         self._skipped: dict[str, str] = {}
         self._class_copies = (0, 0)
 
     def begin(self, test_id: str, copy: int = 0, class_copy: int = 0) -> None:
-        """The suite of this test is about to run."""
+        """Start a record: the suite of this test is about to run."""
         self._blank = TestRecord(test_id, copy=copy)
         self._record = None
         self._class_copies = (self._class_copies[1], class_copy)
 
     def settle(self, test: unittest.TestCase) -> str:
-        """The suite of the test has run: pass on its record.
+        """Finish the record: the suite of the test has run.
 
         Returns:
-            the key of the fixture that failed and so kept the test from running, which then has no
-            record; otherwise empty.
+            the key of the failed fixture because of which the test did not run and has no record;
+            otherwise empty.
         """
         self._flush_fixtures()
         if self._record is None:
@@ -64,7 +80,7 @@ class RecordingResult(unittest.TestResult):
                 self._record.status = Status.SKIPPED
                 self._record.reason = self._skipped[fixture]
         if self._record.status is None and self._record.skipped_subtests:
-            # unittest calls a test with a skipped sub-test neither success nor skip.
+            # After a skipped subtest, unittest calls neither addSuccess nor addSkip for the test.
             self._record.status = Status.PASSED
         if self._record.status is None:
             self.fail(_NO_OUTCOME)
@@ -72,38 +88,38 @@ class RecordingResult(unittest.TestResult):
         return ""
 
     def give_up(self) -> None:
-        """The suite was interrupted: pass on what is known; a test without outcome has not run."""
+        """Finish the record of an interrupted suite; a test without an outcome gets none."""
         self._flush_fixtures()
         if self._record is not None and self._record.status is not None:
             self._finish(self._record)
 
     def rested(self) -> None:
-        """Fixtures were taken down without a test: pass on their failures."""
+        """Finish the records of fixtures that were torn down without a test."""
         self._flush_fixtures()
 
     @property
     def has_failed(self) -> bool:
         """Whether the test, or a fixture before it, has failed since `begin()`."""
-        return any(record.status is Status.FAILED for record in self._unsettled())
+        return any(record.status is Status.FAILED for record in self._current_records())
 
     def has_told(self, text: str) -> bool:
-        """Whether one of these failures says this."""
-        records = self._unsettled()
+        """Whether the text of one of these failures contains this text."""
+        records = self._current_records()
         return any(text in trouble.text for record in records for trouble in record.troubles)
 
-    def _unsettled(self) -> list[TestRecord]:
+    def _current_records(self) -> list[TestRecord]:
         return [*self._fixtures.values(), *([self._record] if self._record else [])]
 
     def fail(self, text: str) -> None:
-        """Have the test that `begin()` announced fail for a reason that unittest does not know."""
-        record = self._of_test()
+        """Make the current test fail for a reason that unittest does not know."""
+        record = self._test_record()
         record.status = Status.FAILED
         record.troubles.append(Trouble("ERROR", record.key, text))
 
     def _fixture_that_failed(self, test: unittest.TestCase) -> str:
-        """The fixture for whose sake unittest's suite passed over the test; empty if there is none.
+        """Return the fixture because of which unittest skipped over the test; empty if none.
 
-        The attributes are those by which `unittest.TestSuite.run` decides (Python 3.10 to 3.14).
+        `unittest.TestSuite.run` decides by these private attributes (Python 3.10 to 3.14).
         """
         if getattr(self, "_moduleSetUpFailed", False):
             return f"setUpModule ({type(test).__module__})"
@@ -116,11 +132,11 @@ class RecordingResult(unittest.TestResult):
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
         self._flush_fixtures()
-        self._of_test()
+        self._test_record()
 
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
-        record = self._of_test()
+        record = self._test_record()
         record.seconds = now() - record.started_s
 
     def addSuccess(self, test: unittest.TestCase) -> None:
@@ -132,7 +148,7 @@ class RecordingResult(unittest.TestResult):
         self._pass("expected failure")
 
     def _pass(self, reason: str) -> None:
-        record = self._of_test()
+        record = self._test_record()
         if record.status is None:
             record.status, record.reason = Status.PASSED, reason
 
@@ -159,30 +175,30 @@ class RecordingResult(unittest.TestResult):
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         super().addSkip(test, reason)
         if isinstance(test, _ErrorHolder):
-            self._of_fixture(test.id()).reason = reason or "skipped"
+            self._shared_fixture_record(test.id()).reason = reason or "skipped"
             return
-        record = self._of_test()
+        record = self._test_record()
         if hasattr(test, "test_case"):
             record.skipped_subtests.append(SkippedSubtest(test.id(), reason))
-        elif record.status is None:  # one that has failed has failed, whatever its cleanups do
+        elif record.status is None:  # a failed test stays failed, even if a cleanup skips
             record.status, record.reason = Status.SKIPPED, reason
 
     def _trouble(self, label: str, test: unittest.TestCase, text: str) -> None:
         is_fixture = isinstance(test, _ErrorHolder)
-        record = self._of_fixture(test.id()) if is_fixture else self._of_test()
+        record = self._shared_fixture_record(test.id()) if is_fixture else self._test_record()
         record.status = Status.FAILED
         title = f"{test.id()}{record.copy_suffix}"
         record.troubles.append(Trouble(label, title, text.rstrip("\n")))
 
     # Records
 
-    def _of_test(self) -> TestRecord:
-        """The record of the test that runs; a test that runs itself twice has one."""
+    def _test_record(self) -> TestRecord:
+        """Return the record of the current test; one record even if the test runs itself twice."""
         if self._record is None:
             self._record = replace(self._blank, started_s=now(), troubles=[], skipped_subtests=[])
         return self._record
 
-    def _of_fixture(self, name: str) -> TestRecord:
+    def _shared_fixture_record(self, name: str) -> TestRecord:
         return self._fixtures.setdefault(name, self._fixture_record(name))
 
     def _fixture_record(self, name: str) -> TestRecord:
@@ -195,7 +211,7 @@ class RecordingResult(unittest.TestResult):
         for name, record in fixtures.items():
             self._skipped.pop(name, None)
             if record.reason and name.startswith("setUp"):
-                self._skipped[name] = record.reason  # told by each test that it skips
+                self._skipped[name] = record.reason  # each test that it skips reports it
             elif record.status is None:
                 record.status = Status.SKIPPED
             if record.status is not None:
@@ -203,14 +219,14 @@ class RecordingResult(unittest.TestResult):
 
     def _finish(self, record: TestRecord) -> None:
         if record.troubles:
-            _tell_command(record)
+            _append_command(record)
         record.notes = notes.take()
         record.ranks = timeline.take()
         self._on_record(record)
 
 
-def _tell_command(record: TestRecord) -> None:
-    """Have the last of a test's failures end with how to run it again, unless one says so."""
+def _append_command(record: TestRecord) -> None:
+    """Append the command to run the test again to its last failure, unless one has it already."""
     texts = (trouble.text for trouble in record.troubles)
     if any(line.startswith(rerun.MARK) for text in texts for line in text.splitlines()):
         return

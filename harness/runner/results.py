@@ -1,4 +1,4 @@
-"""What a run found out: a record for every test, and the sums that decide the exit code."""
+"""The results of a run: a record for every test, and the totals that decide the exit code."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Trouble:
 
     Attributes:
         label: FAIL, ERROR or XPASS.
-        title: the test, or the sub-test with its parameters.
-        text: what to show.
+        title: the test, or the subtest with its parameters.
+        text: the message and traceback.
     """
 
     label: str
@@ -40,11 +40,11 @@ class Trouble:
 
 @dataclass(frozen=True)
 class SkippedSubtest:
-    """A sub-test that was skipped; its test has run all the same.
+    """A subtest that was skipped, although its test ran.
 
     Attributes:
-        title: the test with the parameters of the sub-test.
-        reason: why.
+        title: the test with the parameters of the subtest.
+        reason: why it was skipped.
     """
 
     title: str
@@ -53,25 +53,25 @@ class SkippedSubtest:
 
 @dataclass
 class TestRecord:
-    """One test (or fixture, or module that could not be imported) and what became of it.
+    """The result of one test (or fixture, or module that could not be imported).
 
     Attributes:
-        test_id: the full name, as unittest has it.
+        test_id: unittest's id of the test.
         status: None while it runs.
-        seconds: how long it took, set-up included.
-        reason: why it was skipped; of one that passed, "expected failure" if it was one.
+        seconds: how long it took, including setup.
+        reason: why it was skipped; for a test that passed, "expected failure" if it was one.
         troubles: its failures and errors.
-        notes: what it remarked for the summary.
+        notes: its notes for the summary.
         started_s: when it began, on the clock of `harness.model.clock`.
         worker: the number of the worker that ran it, from 1; 0 for the runner's own process.
-        stdout, stderr: the last of what its own process printed meanwhile; ranks have their own.
-        ranks: what its ranks did, if it had any and somebody wants to know.
-        earlier: what the earlier attempts came to, if it was tried again; they all failed.
-        copy: which of the tests with this name it is, from 0; of a fixture, which of the classes.
-        skipped_subtests: those of its sub-tests that were skipped.
+        stdout, stderr: the end of what its own process printed; ranks have their own output.
+        ranks: its ranks' timelines, if it has ranks and a report needs them.
+        earlier: the records of earlier attempts, which all failed.
+        copy: distinguishes tests with the same id, from 0; for a fixture, classes with that name.
+        skipped_subtests: its subtests that were skipped.
     """
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    __test__ = False  # pytest would collect it, because its name starts with "Test"
 
     test_id: str
     status: Status | None = None
@@ -90,12 +90,12 @@ class TestRecord:
 
     @property
     def key(self) -> str:
-        """A name that no other test has: where several have the same id, they are numbered."""
+        """A unique name: the id, with a number if several tests have the same id."""
         return f"{self.test_id}{self.copy_suffix}"
 
     @property
     def copy_suffix(self) -> str:
-        """What follows the id in `key`; empty for all but the second test of a name and later."""
+        """The part of `key` after the id; empty for the first test with an id."""
         return copy_suffix(self.copy)
 
     @property
@@ -105,7 +105,7 @@ class TestRecord:
 
     @property
     def why(self) -> str:
-        """In a line, why it did not simply pass: the exception, or the reason of a skip."""
+        """One line about why it did not simply pass: the exception, or the reason for a skip."""
         if not self.troubles:
             return self.reason
         lines = self.troubles[0].text.splitlines()
@@ -114,11 +114,11 @@ class TestRecord:
 
     @property
     def is_fixture(self) -> bool:
-        """Whether it is the set-up or tear-down of a class or module rather than a test."""
+        """Whether it is the setup or teardown of a class or module, not a test."""
         return _FIXTURE.match(self.test_id) is not None
 
     def to_data(self) -> dict[str, Any]:
-        """As data that JSON can carry; what is empty is left out."""
+        """Return the record as JSON data, without empty fields."""
         data = {name: value for name in _FIELDS if (value := getattr(self, name))}
         for name, convert in _TO_DATA.items():
             if name in data:
@@ -133,23 +133,24 @@ class TestRecord:
 
 
 def owner_of(test_id: str) -> str:
-    """The class in a test's id, which may go on after the method: `m.C.test_p0 (1.5, 'a.b')`."""
+    """Return the class in a test's id; text may follow the method: `m.C.test_p0 (1.5, 'a.b')`."""
     return _END_OF_METHOD.split(test_id, maxsplit=1)[0].rpartition(".")[0]
 
 
-# Where other libraries put a test's arguments or scenario into its id (absl, testscenarios).
+# absl and testscenarios append a test's arguments or scenario to its id, after one of these.
 _END_OF_METHOD = re.compile(r"[\s(\[]")
 
 
 def copy_suffix(copy: int) -> str:
-    """What tells a test from those before it that have the same id: nothing, " #2", " #3", …"""
+    """Return the suffix that distinguishes tests with the same id: "", " #2", " #3", …"""
     return f" #{copy + 1}" if copy else ""
 
 
 def record_from_data(data: Mapping[str, Any]) -> TestRecord:
-    """The inverse of `TestRecord.to_data`. Raises KeyError or TypeError on anything else.
+    """Return the record from `TestRecord.to_data`. Raises KeyError or TypeError on other data.
 
-    A record that says of no outcome, or of failures but not that it failed, is one of a failure.
+    Damaged data must not turn into a pass. So a record without an outcome, or with failures but
+    another status, becomes a failure.
     """
     converted = {name: _FROM_DATA[name](data[name]) for name in _FROM_DATA if name in data}
     record = TestRecord(**{**data, **converted})
@@ -179,7 +180,7 @@ _FROM_DATA: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-# How unittest calls a class or module fixture that failed or skipped.
+# unittest's id of a class or module fixture that failed or skipped.
 _FIXTURE = re.compile(r"(?:setUp|tearDown)(?:Class|Module) \((.+)\)$")
 
 
@@ -188,21 +189,21 @@ class RunResult:
     """All records of a run.
 
     Attributes:
-        records: in the order of the plan, whatever the order in which the tests ended.
-        not_run: how many tests were planned and not run.
-        interrupted: whether somebody stopped it.
+        records: in the order of the plan, regardless of the order in which the tests ended.
+        not_run: how many planned tests did not run.
+        interrupted: whether the run was stopped before its end.
         started_at: seconds since the epoch.
         started_s: the same moment on the clock of `harness.model.clock`.
         seconds: how long it took.
-        command: the command line, for a reader.
+        command: the command line, to show.
         seed: the seed of all random generators.
         jobs: how many tests ran at once; 0 for all in the runner's own process.
-        shard: which part of the tests it is, as (K, N); (1, 1) for all of them.
-        shard_plan: the plan that the parts belong to; empty if it is all.
-        remarks: what else is to be said at the end.
+        shard: the part of the tests that ran, as (K, N); (1, 1) for all of them.
+        shard_plan: identifies the plan of the shards; empty without shards.
+        remarks: further lines for the summary.
         max_skips: how many skips are accepted; None for any number.
         flaky_fails: whether a test that failed first and then passed fails the run.
-        found: how many tests the names meant, before `-k`, shards and past failures left some out.
+        found: how many tests the names select, before `-k`, shards and past failures.
     """
 
     records: list[TestRecord] = field(default_factory=list)
@@ -226,7 +227,7 @@ class RunResult:
 
     @property
     def skips(self) -> int:
-        """How many tests and sub-tests were skipped."""
+        """How many tests and subtests were skipped."""
         subtests = sum(len(record.skipped_subtests) for record in self.records)
         return self.count(Status.SKIPPED) + subtests
 
@@ -237,12 +238,12 @@ class RunResult:
 
     @property
     def has_too_many_skips(self) -> bool:
-        """Whether more was skipped than is accepted, which fails the run."""
+        """Whether there are more skips than --max-skips accepts, which fails the run."""
         return self.max_skips is not None and self.skips > self.max_skips
 
     @property
     def exit_code(self) -> int:
-        """0 only if something ran, everything that was to run did, and nothing failed."""
+        """0 only if something ran, everything planned ran, and nothing failed."""
         is_incomplete = self.interrupted or self.not_run or self.count_unknown
         has_bad_flaky = self.flaky_fails and self.flaky
         has_failed = self.count(Status.FAILED) or self.has_too_many_skips or has_bad_flaky
@@ -252,7 +253,7 @@ class RunResult:
 
     @property
     def count_unknown(self) -> int:
-        """How many records say of no outcome."""
+        """How many records have no outcome."""
         return sum(record.status is None for record in self.records)
 
     @property
@@ -262,7 +263,7 @@ class RunResult:
 
 
 def write_results(run: RunResult, path: Path) -> None:
-    """A line of JSON about each test: name, status, why it did not pass, how long it took."""
+    """Write a line of JSON about each test: name, status, why it did not pass, seconds."""
     with open(path, "w", encoding="utf-8") as file:
         for record in run.records:
             status = record.status.value if record.status else ""

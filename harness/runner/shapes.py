@@ -1,4 +1,8 @@
-"""Whether data that was read has the shape that a dataclass says, before anything is made of it."""
+"""Check that JSON data has the types of a dataclass's fields, before it is used.
+
+Reports, journals and history files may be damaged or edited by hand. The check turns that into one
+error with the place, instead of a TypeError somewhere later.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from harness.model.settings import quoted
 
-# Beyond are no times: 300 years in seconds, and what a date can carry after a few additions.
+# Limits for times and counts: 300 years in seconds, so that sums of a few are still valid dates.
 _MAX_SECONDS = 1e10
 _MAX_NUMBER = 2**64
 # Fields that are counts or durations.
@@ -20,17 +24,17 @@ _WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a n
 
 
 def check(value: object, wanted: Any, where: str) -> None:
-    """Raise unless JSON's data has the shape of a type.
+    """Raise ValueError unless JSON data fits a type.
 
     Args:
-        value: as `json.loads` returns it. A dataclass is an object with its fields, of which those
-            with a default may be missing; an enum is one of its values.
+        value: as `json.loads` returns it. A dataclass is an object with its fields; those with a
+            default may be missing. An enum is one of its values.
         wanted: the type: a dataclass, an enum, `str`, `int`, `float`, `bool`, `list[X]`,
             `tuple[X, ...]`, `tuple[X, Y]`, or a union with None.
         where: where the value is, for the message.
 
     Raises:
-        ValueError: which names the place and what is wrong there.
+        ValueError: the message names the place and what is wrong there.
     """
     origin = get_origin(wanted)
     if wanted in _WORDS:
@@ -51,16 +55,16 @@ def check(value: object, wanted: Any, where: str) -> None:
 def check_fields(
     value: object, fields: Mapping[str, Any], where: str, required: Sequence[str]
 ) -> None:
-    """Raise unless the value is an object with these fields, and no others.
+    """Raise ValueError unless the value is an object with these fields, and no others.
 
     Args:
         value: as `json.loads` returns it.
-        fields: by name, the type.
+        fields: field name to type.
         where: where the value is, for the message.
-        required: those that must be there.
+        required: the fields that must not be missing.
 
     Raises:
-        ValueError: as `check`.
+        ValueError: the message names the place and what is wrong there.
     """
     if not isinstance(value, dict):
         raise _wrong(value, "an object", where)
@@ -77,7 +81,7 @@ def check_fields(
 
 @cache
 def fields_of(cls: type) -> Mapping[str, Any]:
-    """By name, the types of a dataclass's fields."""
+    """Return field name to type for a dataclass."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
@@ -98,7 +102,7 @@ def _check_plain(value: object, wanted: type, where: str) -> None:
     _require(isinstance(value, types_) and not is_other_bool, value, _WORDS[wanted], where)
     if isinstance(value, int | float):
         limit = _MAX_SECONDS if wanted is float else _MAX_NUMBER
-        # So is a number that is not finite.
+        # This also rejects infinities and NaN, which json.loads accepts.
         _require(abs(value) <= limit, value, f"between -{limit:g} and {limit:g}", where)
 
 

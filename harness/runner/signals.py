@@ -1,4 +1,14 @@
-"""What the user asks of a run while it goes on: to stop, to stop at once, to say where it is."""
+"""Signals to a run: stop, stop at once, print a status, suspend.
+
+    SIGINT (Ctrl-C), SIGTERM    stop; the second one stops at once
+    SIGALRM                     this process's own timer: --run-timeout, or the end of the grace
+    SIGUSR1, SIGQUIT (Ctrl-\\)   print where the tests are
+    SIGTSTP (Ctrl-Z)            suspend, but only once the workers are stopped too
+
+Handlers do as little as possible. With workers, a handler only counts, and a byte in a pipe wakes
+the runner's loop. With -j 0 a test runs in this process and there is no loop, so the handler raises
+KeyboardInterrupt where it must.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +25,15 @@ from typing import Any, NoReturn
 from harness.model.clock import NEVER, Deadline
 
 # SIGQUIT is Ctrl-\ on a terminal.
-_QUESTIONS = (signal.SIGUSR1, signal.SIGQUIT)
+_STATUS_REQUESTS = (signal.SIGUSR1, signal.SIGQUIT)
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 # Ctrl-Z on a terminal.
 _SUSPEND = signal.SIGTSTP
-#: What stops a run whose time is up.
+#: `stopped_by` for a run whose time is up.
 RUN_TIMEOUT = "--run-timeout"
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGALRM: RUN_TIMEOUT}
-_SOON_S = 0.001
-_SENDING = re.compile(
+_MIN_TIMER_S = 0.001
+_SENDING_CALL = re.compile(
     r"(?:[\w.]+\.)?\b(?:kill|killpg|raise_signal|pthread_kill|pidfd_send_signal)\s*\("
 )
 
@@ -38,19 +48,20 @@ def is_sent_by(frame: FrameType | None) -> bool:
         return False
     file, line = frame.f_code.co_filename, frame.f_lineno
     if not hasattr(frame.f_code, "co_positions"):  # Python 3.10 knows the line only
-        return _SENDING.search(linecache.getline(file, line, frame.f_globals)) is not None
+        return _SENDING_CALL.search(linecache.getline(file, line, frame.f_globals)) is not None
     # One entry for each two bytes of code.
     positions = islice(frame.f_code.co_positions(), frame.f_lasti // 2, None)
     begin, _, column, _ = next(positions, (line, line, 0, 0))
     text = linecache.getline(file, begin or line, frame.f_globals).encode()[column or 0 :]
-    return _SENDING.match(text.decode(errors="replace")) is not None
+    return _SENDING_CALL.match(text.decode(errors="replace")) is not None
 
 
 def change_in_forks(numbers: Iterable[int], change: Callable[[], object]) -> None:
-    """Have the forks of this process handle these signals otherwise, from the first instant on.
+    """Change how forks of this process handle these signals, before any signal can arrive there.
 
-    A test that forks and then terminates the child must find it terminated. CPython forgets in the
-    child the signals that have come before it is up, so they are held back until `change` is done.
+    If a test forks and terminates the child, the child must end. CPython discards signals that
+    arrive in the child before it has finished forking. So the signals are blocked around the fork,
+    until `change` has run.
 
     Args:
         numbers: the signals.
@@ -72,7 +83,7 @@ def change_in_forks(numbers: Iterable[int], change: Callable[[], object]) -> Non
 
 
 def told_of_own(number: int) -> str:
-    """Return what to report of a test that has sent a signal to its own process."""
+    """Return the error message for a test that has sent a signal to its own process."""
     return (
         f"the test sent {signal.Signals(number).name} to its own process, which would have ended "
         "the run: send it to a child process"
@@ -86,24 +97,24 @@ def _main_thread() -> int:
 
 
 class Signals:
-    """Takes signals for the length of a `with` block.
+    """Handles signals during a `with` block.
 
     Args:
-        wakes: whether `fd` is wanted, by a loop that waits for it.
+        wakes: whether a loop waits on `fd`.
 
     Attributes:
-        fd: becomes readable when a signal has come; -1 if it is not wanted.
-        interrupts: how often the user has asked to stop.
-        stopped_by: what asked first: Ctrl-C, SIGTERM, or RUN_TIMEOUT.
-        grace_s: how long the first time is only noted, before KeyboardInterrupt is raised.
+        fd: becomes readable when a signal has arrived; -1 if no loop waits.
+        interrupts: how many requests to stop have arrived.
+        stopped_by: the first request to stop: Ctrl-C, SIGTERM, or RUN_TIMEOUT.
+        grace_s: time between the first request to stop and KeyboardInterrupt.
         on_question: called when the user asks where the tests are.
-        on_stop: called when the first request to stop is noted.
+        on_stop: called at the first request to stop, if there is a grace period.
     """
 
     def __init__(self, wakes: bool = True) -> None:
         self.interrupts = 0
         self.grace_s = 0.0
-        self._questions = 0
+        self._status_requests = 0
         self._previous: dict[int, Any] = {}
         self._raises = False
         self._lock = threading.Lock()
@@ -111,26 +122,27 @@ class Signals:
         self.on_question: Callable[[], None] | None = None
         self.on_stop: Callable[[], None] | None = None
         self._own_signal = ""
-        # Only where no test runs in this process, which could close them.
         self._is_to_suspend = False
+        # No pipe with -j 0: a test in this process could close its descriptors.
         self.fd, self._write_fd = os.pipe() if wakes else (-1, -1)
         for fd in (self.fd, self._write_fd) if wakes else ():
             os.set_blocking(fd, False)
 
     def __enter__(self) -> Signals:
-        for number in (*_QUESTIONS, *_STOPS):
-            self._previous[number] = signal.signal(number, self._heard)
+        for number in (*_STATUS_REQUESTS, *_STOPS):
+            self._previous[number] = signal.signal(number, self._on_signal)
         if self._write_fd >= 0:
             signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-            if signal.getsignal(_SUSPEND) != signal.SIG_IGN:  # a shell without job control
-                self._previous[_SUSPEND] = signal.signal(_SUSPEND, self._heard)
-        change_in_forks(tuple(self._previous), self._let_go_in_a_fork)
+            # A shell without job control ignores SIGTSTP; nothing could continue this process.
+            if signal.getsignal(_SUSPEND) != signal.SIG_IGN:
+                self._previous[_SUSPEND] = signal.signal(_SUSPEND, self._on_signal)
+        change_in_forks(tuple(self._previous), self._restore_in_fork)
         return self
 
-    def _let_go_in_a_fork(self) -> None:
-        """Have a process that a test forks treat signals as it would without the runner."""
+    def _restore_in_fork(self) -> None:
+        """Restore the previous handlers in a process that a test has forked."""
         for number, handler in self._previous.items():
-            if signal.getsignal(number) == self._heard:
+            if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, handler)
 
     def __exit__(
@@ -148,33 +160,33 @@ class Signals:
             os.close(self._write_fd)
 
     def raise_on_interrupt(self, does: bool, limit: Deadline = NEVER) -> None:
-        """Whether asking to stop shall raise KeyboardInterrupt, rather than just be noted.
+        """Set whether a request to stop raises KeyboardInterrupt, or is only counted.
 
         Args:
-            does: whether it does.
-            limit: when the time of the run is up, which is then the same as being asked.
+            does: whether it raises.
+            limit: the end of the run's time, which then counts as a request to stop.
         """
         self._raises = does
         if not does:
-            with self._lock:  # from here on, nobody sends an alarm
+            with self._lock:  # after this, `stop_now` sends no alarm
                 signal.setitimer(signal.ITIMER_REAL, 0.0)
         elif (remaining := limit.remaining_s()) is not None:
             self._alarm_after(remaining)
 
     def _alarm_after(self, seconds: float) -> None:
-        # Each time: a test may have set a handler of its own, or none, meanwhile.
-        self._previous.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._heard))
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, _SOON_S))  # 0 would be never
+        # Install the handler again each time: a test may have replaced it.
+        self._previous.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._on_signal))
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, _MIN_TIMER_S))  # 0 turns the timer off
 
     def stop_now(self) -> None:
-        """End the grace: raise KeyboardInterrupt in the main thread. For any thread."""
+        """End the grace period: raise KeyboardInterrupt in the main thread. Thread-safe."""
         with self._lock:
-            if self._raises:  # else the alarm may find no handler, and end the process
+            if self._raises:  # otherwise there may be no handler, and SIGALRM ends the process
                 signal.pthread_kill(_main_thread(), signal.SIGALRM)
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        if number in _QUESTIONS:
-            self._questions += 1
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number in _STATUS_REQUESTS:
+            self._status_requests += 1
             if self.on_question is not None:
                 self.on_question()
             return
@@ -193,36 +205,36 @@ class Signals:
             raise KeyboardInterrupt
 
     def _raise_own(self, number: int) -> NoReturn:
-        """The test that runs in this process has sent this signal to it."""
+        """Raise in a test that has sent this signal to its own process."""
         if number == signal.SIGINT:
-            raise KeyboardInterrupt  # as Python does, for the test to catch
+            raise KeyboardInterrupt  # as without the runner; the test may catch it
         self._own_signal = told_of_own(number)
         raise RuntimeError(self._own_signal)
 
     def take_own(self) -> str:
-        """Return what to report of a signal by which the test would have ended the run."""
-        told, self._own_signal = self._own_signal, ""
-        return told
+        """Return the error for a signal that the test sent to this process; empty if none."""
+        text, self._own_signal = self._own_signal, ""
+        return text
 
     def heed(self) -> None:
-        """Make `fd` wait for the next signal."""
+        """Drain `fd`, so that it becomes readable at the next signal."""
         try:
             os.read(self.fd, 4096)
         except BlockingIOError:
             return
 
     def take_suspension(self) -> bool:
-        """Whether the user wants this process to stop until it is continued, as by Ctrl-Z."""
+        """Whether the user has asked, since the last call, to suspend this process (Ctrl-Z)."""
         wanted, self._is_to_suspend = self._is_to_suspend, False
         return wanted
 
     def suspend(self) -> None:
-        """Stop this process; returns when it is continued."""
+        """Suspend this process; return when it is continued."""
         signal.signal(_SUSPEND, signal.SIG_DFL)
         os.kill(os.getpid(), _SUSPEND)
-        signal.signal(_SUSPEND, self._heard)
+        signal.signal(_SUSPEND, self._on_signal)
 
     def take_question(self) -> bool:
         """Whether the user has asked, since the last call, where the tests are."""
-        asked, self._questions = self._questions > 0, 0
+        asked, self._status_requests = self._status_requests > 0, 0
         return asked

@@ -1,4 +1,17 @@
-"""A run on the processes that torchrun has started: rank 0 decides and reports, all keep a rank."""
+"""A run on the processes that torchrun has started.
+
+How the processes find each other, and what each of them does:
+
+    1. Each checks the options (`place_for`), then describes itself: host, versions, tests, options.
+    2. Rank 0 opens a socket, publishes its address in torchrun's store, and waits for the others
+       (`_gather`). The others connect and are checked: they must match rank 0 and know the secret.
+    3. Rank 0 runs the tests and reports (`_lead`). Every process, including rank 0's, keeps one
+       rank of each test on rank 0's behalf (`Agent`).
+    4. Rank 0 sends the exit code to all, so that all processes exit with the same one.
+
+If torchrun restarts the world after a failure, the new rank 0 continues from the journal
+(`torchrun_journal`). A run that had already ended is not repeated.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +44,10 @@ if TYPE_CHECKING:
 
 
 def place_for(options: Options) -> TorchrunPlace | None:
-    """The place of this process in a given world that the run is to use; None if there is none.
+    """Return this process's rank and world, if the run uses torchrun's processes; otherwise None.
 
     Raises:
-        UsageError: if the options ask for what such a run cannot do.
+        UsageError: if such a run does not support the options.
     """
     place = given_place()
     if place is None or options.list_only:
@@ -55,11 +68,11 @@ def place_for(options: Options) -> TorchrunPlace | None:
 
 
 def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
-    """Take part in the run; returns the exit code, the same in all processes.
+    """Take part in the run; return the exit code, which is the same in all processes.
 
     Raises:
         StartError: if the processes do not find each other.
-        UsageError: if they were not started alike, or on rank 0 as `Execution.run` does.
+        UsageError: if they differ in options or versions; on rank 0 also as `Execution.run` does.
     """
     from harness.ranks.torchrun.agent import Agent
     from harness.ranks.torchrun.gathering import Gathering
@@ -67,8 +80,9 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     from harness.ranks.torchrun.rendezvous import AgentStore, Joining, board_of, join_request_of
     from harness.ranks.torchrun.world_secret import world_secret
 
-    signal.signal(signal.SIGTERM, _leave)
-    settings.GIVEN_WORLD.set(False)  # what is started from here on is not a part of that world
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    # Processes that this one starts inherit the environment, but are not part of torchrun's world.
+    settings.GIVEN_WORLD.set(False)
     own = join_request_of(place, _identity(wanted))
     secret = world_secret(place)
     base = Surroundings.now()
@@ -77,19 +91,20 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     notes = board if isinstance(board, AgentStore) and place.max_restarts else None
     ended = code_of_finished_run(notes) if notes is not None else None
     if notes is not None and ended is not None:
-        code = _together(ended)
-        # Not rank 0: torchrun may have ended it already, since another process has left.
+        code = _ignoring_sigterm(ended)
+        # The first process that gets here prints this. Rank 0 might not get here: torchrun ends all
+        # processes as soon as one has left.
         if notes.is_first(f"told at restart {place.restart_count}"):
             print(f"this run has ended, with exit code {ended}: nothing is left to be run")
         return code
     if place.rank:
         link = Joining(own, place, board, secret).join(deadline)
-        return _together(Agent(link, place, base).serve())
+        return _ignoring_sigterm(Agent(link, place, base).serve())
     if not secret.is_secret:
         print(_INSECURE, file=sys.stderr)
     ranks = _gather(place, Gathering(place, own, board, secret), base, deadline)
     world = Given(
-        _told(ranks),
+        _describe_world(ranks),
         ranks.why_lost,
         Journal(notes) if notes is not None else None,
         place.may_be_restarted,
@@ -97,27 +112,30 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     return _lead(ranks, world, options, wanted)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Torchrun ends this process: leave nothing behind."""
+def _exit_on_sigterm(number: int, frame: FrameType | None) -> None:
+    """Exit on torchrun's SIGTERM, with the cleanup that SystemExit runs."""
     raise SystemExit(EXIT_FAILED)
 
 
-def _together(code: int) -> int:
-    """The code, with which all processes are about to exit; the first one has torchrun end them."""
+def _ignoring_sigterm(code: int) -> int:
+    """Return the code after ignoring SIGTERM, since all processes are about to exit with it.
+
+    After the first exit torchrun sends SIGTERM to the others, which would change their exit codes.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return code
 
 
 _INSECURE = (
-    "this world is insecure (--insecure-world): whoever can connect to this host while its "
-    "processes come together can run code as you"
+    "this world is insecure (--insecure-world): anyone who can connect to this host while its "
+    "processes find each other can run code as you"
 )
 
 
 def _gather(
     place: TorchrunPlace, gathering: Gathering, base: Surroundings, deadline: Deadline
 ) -> TorchrunRanks:
-    """Wait for all other processes."""
+    """Wait until all other processes have joined."""
     from harness.ranks.torchrun.cluster import TorchrunRanks
 
     members, links = gathering.gather(deadline, settings.ASSEMBLY_TIMEOUT_S.value())
@@ -128,7 +146,7 @@ def _gather(
 
 
 def _lead(ranks: TorchrunRanks, world: Given, options: Options, wanted: Wanted) -> int:
-    """Run everything, as rank 0, and have all processes end with the same code."""
+    """Run all tests, as rank 0, and make all processes exit with the same code."""
     from harness.ranks.pool import pool
     from harness.ranks.torchrun import cluster
     from harness.runner.execution import Execution
@@ -141,15 +159,15 @@ def _lead(ranks: TorchrunRanks, world: Given, options: Options, wanted: Wanted) 
         code = EXIT_USAGE
         raise
     finally:
-        _together(code)
+        _ignoring_sigterm(code)
         pool().close()
         cluster.use(None)
         ranks.leave(code)
     return code
 
 
-def _told(ranks: TorchrunRanks) -> str:
-    """Who is in the world, in a line."""
+def _describe_world(ranks: TorchrunRanks) -> str:
+    """Return one line about the world's ranks and hosts."""
     members = ranks.members
     by_host: dict[str, list[int]] = {}
     for member in members:
@@ -159,7 +177,7 @@ def _told(ranks: TorchrunRanks) -> str:
 
 
 def _identity(wanted: Wanted) -> dict[str, str]:
-    """What must be the same for all processes; what is empty is not known, and not compared."""
+    """Return what must be equal in all processes; empty values are unknown and not compared."""
     unlike = (settings.GIVEN_WORLD, settings.WORLD_SECRET)
     known = [s for s in settings.ALL if s not in unlike and s.is_set()]
     set_here = (f"{s.env}={s.value()}" for s in known)

@@ -1,4 +1,10 @@
-"""What has run so far, kept where it outlives this process: torchrun may start the world again."""
+"""Keep the results of a run in torchrun's store, because torchrun may restart the world.
+
+The journal has these entries: `entry N` for the Nth record, `count` for their number, `running` for
+the test that runs now, and `finished` with the exit code. Each is written before the next step, so
+a restarted run knows which tests have a result. A test that was running and has none was cut short
+by the restart. It gets an error and is not repeated: it may have caused the restart.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +21,7 @@ from harness.runner.workers.schedule import Item
 
 
 class Notes(Protocol):
-    """Texts under names, which outlive the process that writes them."""
+    """A key-value store of texts that outlives the process which writes them."""
 
     def put(self, name: str, text: str) -> None: ...
 
@@ -26,16 +32,16 @@ _COUNT, _RUNNING, _FINISHED = "count", "running", "finished"
 
 
 def code_of_finished_run(notes: Notes) -> int | None:
-    """The exit code of a run that came to its end before the world was started again, if it did."""
+    """Return the exit code of a run that ended before the restart; None if it did not end."""
     code = notes.get(_FINISHED)
     return None if code is None else _number(code)
 
 
 class Journal:
-    """The records of a run as they come.
+    """Stores the records of a run as they arrive.
 
     Args:
-        notes: where it is kept.
+        notes: the store.
     """
 
     def __init__(self, notes: Notes) -> None:
@@ -43,23 +49,24 @@ class Journal:
         self._count = 0
 
     def begin(self, item: Item) -> None:
-        """A test begins."""
+        """Store that a test begins."""
         running = {"at": [item.round, item.number], "test": item.test.test_id}
         self._notes.put(_RUNNING, json.dumps(running))
 
     def add(self, item: Item, record: TestRecord) -> None:
-        """A test, or a fixture that it needed, is done."""
+        """Store the record of a test, or of a fixture that it needed."""
         entry = {"at": [item.round, item.number], "record": record.to_data()}
+        # The entry before the count: a reader that sees the count also finds the entries.
         self._notes.put(f"entry {self._count}", json.dumps(entry, default=repr))
         self._count += 1
         self._notes.put(_COUNT, str(self._count))
 
     def finish(self, code: int) -> None:
-        """All tests are done, and reported. A failure has torchrun start the world again."""
+        """Store the exit code, once all tests are reported; torchrun may still restart."""
         self._notes.put(_FINISHED, str(code))
 
     def read(self) -> Resumed:
-        """What is known of the run from before this process; what comes now is added to it."""
+        """Return the results from before this process; `add` continues after them."""
         self._count = min(_number(self._notes.get(_COUNT) or "0") or 0, MAX_COUNT)
         texts = [self._notes.get(f"entry {n}") for n in range(self._count)]
         read = [_entry(text, "record", TestRecord) for text in texts]
@@ -67,7 +74,7 @@ class Journal:
         running = _entry(self._notes.get(_RUNNING), "test", str)
         known = {at for at, record in found if not record.is_fixture}
         if running is not None and running[0] not in known:
-            found.append((running[0], _cut_short(running[1])))
+            found.append((running[0], _interrupted_record(running[1])))
         return Resumed(found, damaged=read.count(None))
 
 
@@ -76,7 +83,7 @@ def _number(text: str) -> int | None:
 
 
 def _entry(text: str | None, name: str, wanted: type) -> tuple[tuple[int, int], Any] | None:
-    """A place and what is known of it; None if the text is none or damaged, so that a test runs."""
+    """Return a test's place and its value; None if missing or damaged, so that the test runs."""
     fields = {"at": tuple[int, int], name: wanted}
     try:
         entry = json.loads(text or "null")
@@ -86,20 +93,20 @@ def _entry(text: str | None, name: str, wanted: type) -> tuple[tuple[int, int], 
     return tuple(entry["at"]), entry[name]
 
 
-def _cut_short(test: str) -> TestRecord:
+def _interrupted_record(test: str) -> TestRecord:
     text = (
-        "the world was started again while this test ran, and rank 0 did not live to tell why: see "
-        "what torchrun has printed on every host"
+        "torchrun restarted the world while this test ran, and rank 0 ended before it could report "
+        "why: see torchrun's output on every host"
     )
     return TestRecord(test, Status.FAILED, troubles=[Trouble("ERROR", test, text)])
 
 
 class Resumed:
-    """What has run before the world was started again.
+    """The results from before torchrun restarted the world.
 
     Args:
-        entries: round and number of a test, and a record of it or of a fixture of it.
-        damaged: how many more there were, which could not be read.
+        entries: round and number of a test, and the record of the test or of its fixture.
+        damaged: how many further records could not be read.
     """
 
     def __init__(self, entries: list[tuple[tuple[int, int], TestRecord]], damaged: int = 0) -> None:
@@ -108,7 +115,7 @@ class Resumed:
         self.done = 0
 
     def settle(self, item: Item, take: Callable[[Item, TestRecord], None]) -> bool:
-        """Have the records of a test taken, if there are some; whether it is done."""
+        """Pass the records of a test to `take` if it ran before; return whether it did."""
         at = (item.round, item.number)
         records = [record for place, record in self._entries if place == at]
         is_done = any(record.test_id == item.test.test_id for record in records)
@@ -118,20 +125,20 @@ class Resumed:
         return is_done
 
     def without(self, run: RunResult) -> RunResult:
-        """The run with only those records that are not from before."""
+        """Return the run without the records from before the restart."""
         old = {id(record) for _, record in self._entries}
         return replace(run, records=[record for record in run.records if id(record) not in old])
 
 
 @dataclass(frozen=True)
 class Given:
-    """A given world.
+    """A world that torchrun has started.
 
     Attributes:
-        told: who is in it, for the reader.
-        why_lost: says why there can be no more tests; empty if there can.
-        journal: what outlives this process; None where torchrun would not start it again.
-        may_be_restarted: whether it would now.
+        told: a line about its ranks and hosts.
+        why_lost: returns why no more tests can run; empty if they can.
+        journal: the journal; None if torchrun does not restart the world.
+        may_be_restarted: whether torchrun has a restart left.
     """
 
     told: str
@@ -140,20 +147,20 @@ class Given:
     may_be_restarted: bool
 
     def resumed(self) -> Resumed:
-        """What has run before torchrun started the world again."""
+        """Return the results from before torchrun restarted the world."""
         return Resumed([]) if self.journal is None else self.journal.read()
 
     def begin(self, item: Item) -> None:
-        """A test begins."""
+        """Store that a test begins."""
         if self.journal is not None:
             self.journal.begin(item)
 
     def add(self, item: Item, record: TestRecord) -> None:
-        """A test, or a fixture that it needed, is done."""
+        """Store the record of a test, or of a fixture that it needed."""
         if self.journal is not None:
             self.journal.add(item, record)
 
     def finish(self, code: int) -> None:
-        """All tests are done, and the run ends with this code."""
+        """Store the exit code: all tests are done."""
         if self.journal is not None:
             self.journal.finish(code)

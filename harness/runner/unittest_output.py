@@ -1,10 +1,10 @@
-"""Reads the verdicts of tests from what `python FILE -v` has printed, if unittest ran them.
+"""Read the verdicts of tests from the output of `python FILE -v`, if unittest ran them.
 
-Ranks write to the same stream as unittest does, so the line of a test can have anything between
-its name and its status. Failures are read from the list at the end, which unittest prints when all
-ranks are gone, other verdicts from the lines, and both have to add up to the summary. What does
-not is reported as a problem, never guessed. So is a skip of a whole class under Python 3.10, which
-prints no name for it.
+Ranks write to the same stream as unittest, so anything may stand between a test's name and its
+status. Failures are read from the list at the end, which unittest prints when all ranks have ended.
+Other verdicts are read from the tests' lines. Both must add up to the summary; if they do not, the
+result is a problem, never a guess. The same holds for a skip of a whole class under Python 3.10,
+which prints no name for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-#: Status (passed, failed, skipped) and why.
+#: Status (passed, failed, skipped) and reason.
 Verdict = tuple[str, str]
 
 #: The status of a test that was started, but whose outcome cannot be read.
@@ -23,7 +23,7 @@ UNREADABLE = "unreadable"
 
 _FIXTURES = ("setUpClass", "tearDownClass", "setUpModule", "tearDownModule")
 _IN_PARENTHESES = re.compile(r" \(([^\s()]+)\)")
-# What can follow a test's name: the message and parameters of a sub-test, a line of a docstring.
+# What can follow a test's name: the message and parameters of a subtest, a line of a docstring.
 _REST_OF_START = re.compile(r"((?: \[[^\n]*\])?(?: \([^\n]*\))?)(?:\n[^\n]*?)? \.\.\. ")
 _HEADING = re.compile(
     r"^={70}\n(?:ERROR|FAIL): ([^\n]*)\n(?:[^\n]*\n)?-{70}\n(.*?)(?=^={70}\n|^-{70}\nRan |\Z)",
@@ -37,7 +37,7 @@ _SUMMARY = re.compile(
 )
 
 
-# Statuses, and what the summary calls them.
+# Statuses, and their names in the summary.
 _COUNTED = {
     "skipped": "skipped",
     "expected failure": "expected failures",
@@ -47,13 +47,13 @@ _COUNTED = {
 
 @dataclass
 class _Started:
-    """A test, sub-test or fixture with a line of its own.
+    """A test, subtest or fixture with its own line.
 
     Attributes:
-        test_id: as unittest has it, with `#2` and so on for more tests of the same id.
-        is_subtest: whether it is a sub-test of the test with this id.
-        is_fixture: whether it is the set-up or tear-down of a class or module.
-        text: what was printed from its name to the next one.
+        test_id: unittest's id, with `#2` and so on for further tests with the same id.
+        is_subtest: whether it is a subtest of the test with this id.
+        is_fixture: whether it is the setup or teardown of a class or module.
+        text: the output from its name to the next one.
     """
 
     test_id: str
@@ -68,10 +68,10 @@ class _Started:
 
 @dataclass
 class Reading:
-    """What could be read.
+    """The verdicts that could be read.
 
     Attributes:
-        verdicts: by test.
+        verdicts: test to its verdict.
         problem: why they may be incomplete or wrong; empty if they add up.
     """
 
@@ -84,10 +84,10 @@ def read_verdicts(text: str, ended: str) -> Reading:
 
     Args:
         text: its stderr.
-        ended: how its process ended, in words; for tests that it ended with it.
+        ended: how its process ended, in words; the reason for a test that was running then.
     """
     text = text.replace("\r\n", "\n")
-    # A test may run unittest, too: the last summary is that of the run.
+    # A test may run unittest itself; the last summary is the one of this run.
     summary = next(reversed(list(_SUMMARY.finditer(text))), None)
     started = _without_repeats(_started(text[: summary.start()] if summary else text))
     if summary is None:
@@ -112,13 +112,13 @@ def _started(text: str) -> Iterator[_Started]:
 
 
 def _title(text: str, match: re.Match[str]) -> tuple[str, int, bool] | None:
-    """The id before and in these parentheses, where it begins, whether it is that of a fixture."""
+    """Return the id before and inside these parentheses, its start, and if it is a fixture's."""
     inside = match[1]
     before = text[max(0, match.start() - 500) : match.start()]
     for name in _FIXTURES:
         if before.endswith(name):
             return f"{name} ({inside})", match.start() - len(name), True
-    # From Python 3.11 on, the parentheses have the method, too.
+    # Since Python 3.11, the parentheses contain the method too.
     if sys.version_info >= (3, 11):
         name = inside.rpartition(".")[2]
         if "." not in inside or not before.endswith(name):
@@ -131,7 +131,7 @@ def _title(text: str, match: re.Match[str]) -> tuple[str, int, bool] | None:
 def _without_repeats(started: Iterator[_Started]) -> list[_Started]:
     """Number the tests that have the same id.
 
-    unittest repeats the name of a test when it has printed sub-tests since: not another test.
+    unittest prints the name of a test again after its subtests; that is not another test.
     """
     kept: list[_Started] = []
     seen = Counter[str]()
@@ -153,7 +153,7 @@ def _without_repeats(started: Iterator[_Started]) -> list[_Started]:
 
 
 def _read_unfinished(started: list[_Started], ended: str) -> Reading:
-    """The verdicts of a run that did not come to its summary."""
+    """Return the verdicts of a run that did not print its summary."""
     verdicts: dict[str, Verdict] = {}
     for each in started:
         status = each.statuses[0] if each.statuses else ""
@@ -166,7 +166,7 @@ def _read_unfinished(started: list[_Started], ended: str) -> Reading:
     running = next((each.test_id for each in reversed(started) if not each.is_subtest), None)
     if running is not None and verdicts[running][0] == UNREADABLE:
         verdicts[running] = ("failed", f"{ended} while this test ran")
-    return Reading(verdicts, f"{ended}, without a summary of unittest")
+    return Reading(verdicts, f"{ended}, without unittest's summary")
 
 
 def _read_finished(
@@ -175,7 +175,7 @@ def _read_finished(
     test_count: int,
     counts: Mapping[str, int],
 ) -> Reading:
-    """The verdicts of a run that came to its summary, and whether they add up to it."""
+    """Return the verdicts of a run with a summary, and a problem if they do not add up to it."""
     verdicts: dict[str, Verdict] = {}
     found = Counter[str]()
     for each in started:
@@ -187,12 +187,12 @@ def _read_finished(
     for title, text in failures:
         _fail(verdicts, title, text)
     if all(found[status] == counts.get(noun, 0) for status, noun in _COUNTED.items()):
-        # All that did not pass is accounted for, whatever was printed over the lines of the rest.
+        # Everything that did not pass is accounted for, so tests with unreadable lines passed.
         for test_id, (status, _) in verdicts.items():
             if status == UNREADABLE:
                 verdicts[test_id] = ("passed", "")
     else:
-        return Reading(verdicts, f"its summary ({_shown(counts)}) does not fit its other output")
+        return Reading(verdicts, f"its summary ({_shown(counts)}) does not match its other output")
     tests = [each for each in started if not (each.is_subtest or each.is_fixture)]
     # Python 3.12.1 does not count tests that are skipped before they start.
     uncounted = counts.get("skipped", 0) if sys.version_info[:2] == (3, 12) else 0
@@ -205,11 +205,11 @@ def _read_finished(
 
 
 def _fail(verdicts: dict[str, Verdict], title: str, text: str) -> None:
-    """Take in a failure from the list at the end."""
+    """Add a failure from the list at the end."""
     match = _IN_PARENTHESES.search(title)
     found = _title(title, match) if match else None
     test_id = found[0] if found else title
-    # Tests with the same id are listed alike: it was the first one that is not known to be better.
+    # The list does not distinguish tests with the same id. Take the first one without a verdict.
     copies = [name for name in verdicts if name.partition(" #")[0] == test_id]
     unread = (name for name in copies if verdicts[name][0] == UNREADABLE)
     if next(iter(copies), None) is None:
@@ -221,7 +221,7 @@ def _fail(verdicts: dict[str, Verdict], title: str, text: str) -> None:
 
 
 def _why(text: str) -> str:
-    """The first line of the exception."""
+    """Return the first line of the exception."""
     own = (n for n in text.splitlines() if n.strip() and not n.startswith((" ", "Traceback")))
     return next(own, "")
 
@@ -237,7 +237,7 @@ def _verdict(status: str) -> Verdict:
 
 
 def _counts(text: str) -> dict[str, int]:
-    """The numbers of a summary such as `failures=1, skipped=2`."""
+    """Return the numbers in a summary such as `failures=1, skipped=2`."""
     return {name: int(number) for name, number in re.findall(r"([a-z][a-z ]*)=(\d+)", text)}
 
 

@@ -334,7 +334,7 @@ class TestLedger(unittest.TestCase):
                 run._console._stream = out
                 self.assertEqual(run.run(), EXIT_FAILED)
         self.assertIn("1 not run", out.getvalue())
-        self.assertRegex(out.getvalue(), r"lost: .*was to run, but has no outcome")
+        self.assertRegex(out.getvalue(), r"lost: .*was planned, but has no result")
 
     def found(self) -> Any:
         class TestNothing(unittest.TestCase):

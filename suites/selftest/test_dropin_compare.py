@@ -119,7 +119,7 @@ class TestReader(unittest.TestCase):
         text = output_of(tests)
         whole = text.rindex("\n\n")
         reading = read_verdicts(text[: data.draw(st.integers(0, whole))], ENDED)
-        self.assertEqual(reading.problem, f"{ENDED}, without a summary of unittest")
+        self.assertEqual(reading.problem, f"{ENDED}, without unittest's summary")
         for name, (status, why) in reading.verdicts.items():
             if status not in (UNREADABLE, self.expected(tests)[name]):
                 self.assertEqual((status, why), ("failed", f"{ENDED} while this test ran"))
@@ -139,7 +139,7 @@ class TestReader(unittest.TestCase):
         reading = read_verdicts(
             output_of([("skips", "glued", False), ("passes", "x", False)]), ENDED
         )
-        self.assertIn("does not fit its other output", reading.problem)
+        self.assertIn("does not match its other output", reading.problem)
         self.assertEqual({v[0] for v in reading.verdicts.values()}, {UNREADABLE})
 
     def test_the_same_id_twice(self):
@@ -226,7 +226,7 @@ class TestPyTorchsSide(unittest.TestCase):
         ):
             with self.subTest(what):
                 side = self.side_that_does(what)
-                self.assertEqual(side.problem, f"{ended}, without a summary of unittest")
+                self.assertEqual(side.problem, f"{ended}, without unittest's summary")
                 self.assertEqual(
                     side.verdicts,
                     {
@@ -238,7 +238,7 @@ class TestPyTorchsSide(unittest.TestCase):
     def test_it_hangs(self):
         side = self.side_that_does("time.sleep(600)", run_timeout_s=3.0)
         ended = "was ended after 3 s (--run-timeout)"
-        self.assertEqual(side.problem, f"{ended}, without a summary of unittest")
+        self.assertEqual(side.problem, f"{ended}, without unittest's summary")
         # How far it came depends on the machine.
         self.assertNotIn("test_it.T.test_c", side.verdicts)
 
@@ -247,10 +247,10 @@ class TestPyTorchsSide(unittest.TestCase):
         for last_line in ("", f"if __name__ == '__main__': {with_pytest}\n"):
             side = self.side(f"def test_a(): pass\n{last_line}")
             self.assertEqual(side.verdicts, {})
-            self.assertIn("exited with code 0, without a summary of unittest", side.problem)
+            self.assertIn("exited with code 0, without unittest's summary", side.problem)
             self.assertIn("the file has no run_tests()", side.problem)
         side = self.side("raise RuntimeError('not in use')")
-        self.assertEqual(side.problem, "exited with code 1, without a summary of unittest")
+        self.assertEqual(side.problem, "exited with code 1, without unittest's summary")
 
     def test_it_leaves_a_process(self):
         """A rank that outlives the script is ended, and is not waited for."""

@@ -152,8 +152,8 @@ class TestTorchrun(GivenWorldTestCase):
         os.kill(keeper_of(int(pids[1])), signal.SIGKILL)
         done = self.finish(process)
         self.assertEqual(done.code, 1, done.err)
-        self.assertIn("if torchrun starts it again, the run goes on from here", done.out)
-        self.assertIn("2 of them had run before torchrun started the world again", done.out)
+        self.assertIn("if torchrun restarts it, the run continues from here", done.out)
+        self.assertIn("2 of them had run before torchrun restarted the world", done.out)
         self.assertRegex(
             done.out, r"rank 1 \(\S+, local rank 1\): lost: its process on \S+ has gone"
         )

@@ -113,7 +113,7 @@ class TestDisabled(ListsTestCase):
     def test_platforms_that_nobody_knows(self):
         found = self.disabled({"test_add (__main__.TestMath)": [ISSUE, ["linucks", "mac"]]})
         self.assertIsNone(found.skip_reason(TEST))
-        line = f"DISABLED_TESTS_FILE: {ISSUE} names platforms that nobody knows: linucks"
+        line = f"DISABLED_TESTS_FILE: {ISSUE} names unknown platforms: linucks"
         self.assertEqual(found.problems, (line,))
         self.assertIsNotNone(self.reason(["linucks"]))
 
@@ -230,7 +230,7 @@ class TestBadLists(ListsTestCase):
         }
         found = self.disabled({**bad, "test_add (m.TestMath)": [ISSUE, []]})
         (line,) = found.problems
-        self.assertIn("8 of 9 entries mean no test; the run goes without them", line)
+        self.assertIn("8 of 9 entries are not valid; the run goes without them", line)
         self.assertEqual(found.skip_reason(TEST), f"disabled: {ISSUE}")
         for name in "abcdef":
             self.assertIsNone(found.skip_reason(f"m.T.test_{name}"), name)
@@ -238,7 +238,7 @@ class TestBadLists(ListsTestCase):
     def test_slow_entries_that_mean_no_test(self):
         found = self.slow({"test_add": 1, "test_add (m.TestMath)": "any value"})
         (line,) = found.problems
-        self.assertIn("1 of 2 entries mean no test; the run goes without them", line)
+        self.assertIn("1 of 2 entries are not valid; the run goes without them", line)
         self.assertIsNotNone(found.skip_reason(TEST))
 
     def test_both_files_bad(self):

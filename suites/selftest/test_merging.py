@@ -48,7 +48,7 @@ class TestShare(unittest.TestCase):
         self.assertEqual(share_of({**world, **array}), Share(1, 5))
 
     def test_nobody_says_it(self):
-        with self.assertRaisesRegex(UsageError, "nothing in the environment says which shard"):
+        with self.assertRaisesRegex(UsageError, "no environment variable says which shard"):
             share_of({"RANK": "1"})
 
     def test_what_is_no_part(self):
@@ -221,7 +221,8 @@ class TestCommand(CommandTestCase):
             for option in ("--records", "--junit", "--html", "--trace"):
                 done = self.merge("one.json", option, output, "--max-skips", "9")
                 self.assertEqual((done.code, done.out), (2, ""))
-                self.assertRegex(done.err, f"{option} .*json would replace one.json, which is to")
+                overwrites = f"{option} .*json would overwrite one.json, which is an input"
+                self.assertRegex(done.err, overwrites)
         done = self.merge("link.json", "--records", "hard.json")
         self.assertEqual(done.code, 2)
         self.assertEqual((self.folder / "one.json").read_bytes(), before)
@@ -255,7 +256,7 @@ class TestCommand(CommandTestCase):
     def test_nobody_says_which_shard(self):
         done = self.harness("test_x.py", "--shard", "auto")
         self.assertEqual(done.code, 2)
-        self.assertIn("--shard auto: nothing in the environment says which shard", done.err)
+        self.assertIn("--shard auto: no environment variable says which shard", done.err)
 
     def test_processes_of_a_world_would_write_the_same_report(self):
         world = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}

@@ -141,7 +141,7 @@ class TestFolders(NamesTestCase):
 
     def test_no_test_file_at_all(self):
         self.assertIn(f"there are no test files (test_*.py) in {self.folder}", self.told(code=5))
-        self.assertIn("the test files that were found have none", self.told("TestA.test_one"))
+        self.assertIn("the test files contain no tests", self.told("TestA.test_one"))
 
 
 class TestPatterns(NamesTestCase):

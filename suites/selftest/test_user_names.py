@@ -45,7 +45,7 @@ FORMER = set(
     _given_ranks _group_key _hand_out _handed_out _has_started _is_ready _join_or_skip
     _join_ranks _keep _kept_folder _launch_spec _leave_process_group _may_start _meet _new_world
     _own_world _reason_against_start _remove_folder _restart _run_examples _run_with_group
-    _seed_rank _set_up_past_torchs _shared_path _skipped_on_sandcastle _start_ranks _stays
+    _seed_rank _run_skipped_set_up _shared_path _skipped_on_sandcastle _start_ranks _stays
     _take_back _thread_world _timeout_s _tls _world has_command
 """.split()  # noqa: SIM905
 )

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from harness.model.errors import UsageError
 from harness.runner.reports.text import shortened
-from harness.runner.selection.files import TestFile, parts_of, told_apart
+from harness.runner.selection.files import TestFile, parts_of, with_unique_names
 
 # Folders that the files expect in TEMP_DIR.
 _FOLDERS = ("barrier", "init_dir", "test_dir")
 
 
 def use_defaults(temp: Path) -> None:
-    """Set the variables that the files read, as PyTorch's run_test.py does, unless they are set.
+    """Set the environment variables that PyTorch's run_test.py sets, unless they are set already.
 
     Args:
-        temp: a folder that may be filled.
+        temp: a folder for temporary files.
     """
     os.environ.update(environ_with_defaults(temp))
 
@@ -38,16 +38,17 @@ def environ_with_defaults(temp: Path) -> dict[str, str]:
 
 
 def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
-    """The test files that the names mean, or all of the distributed ones.
+    """Return the test files that the names select; without names, all of the distributed tests.
 
-    Each is imported by its own name from its own folder, as running it as a script would.
+    Each is imported by its own name from its own folder, as if it had been started as a script.
 
     Args:
         checkout: the folder; its tests are in `test/`, if there is one.
-        names: as on the command line. Paths count from the folder of tests, the checkout, or here.
+        names: as on the command line. Paths are relative to the folder of tests, to the checkout,
+            or to the current folder.
 
     Raises:
-        UsageError: if the folder or a file does not exist, or holds no tests.
+        UsageError: if the folder or a file does not exist, or has no tests.
     """
     folder = folder_of_tests(checkout)
     if str(folder) not in sys.path:
@@ -61,11 +62,11 @@ def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
         )
     paths = [_find(name, folder, checkout) for name in named] if named else _all_in(folder)
     files = [TestFile(path.stem, path, path.parent) for path in dict.fromkeys(paths)]
-    return told_apart(files)
+    return with_unique_names(files)
 
 
 def dotted(names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the names that are tests in the files, rather than files."""
+    """Return the names of tests inside the files, without the files' own names."""
     return tuple(inside for _, inside in map(parts_of, names) if inside)
 
 

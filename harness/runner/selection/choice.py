@@ -19,14 +19,14 @@ from harness.runner.workers.schedule import Item
 
 @dataclass
 class Choice:
-    """What is to be run.
+    """The tests of a run.
 
     Attributes:
         tests: all tests of the report, in its order.
-        skipped: those that a list keeps from running: place, test, reason.
-        durations: what tests are expected to take, in seconds, by id.
-        remarks: lines for the reader about the choice.
-        shard_plan: the plan that a shard belongs to; empty if there is none.
+        skipped: the tests that one of PyTorch's lists skips: place, test, reason.
+        durations: test id to expected seconds.
+        remarks: lines for the user about the choice.
+        shard_plan: identifies the plan of the shards; empty without shards.
     """
 
     tests: list[PlannedTest]
@@ -37,7 +37,7 @@ class Choice:
 
     @property
     def placed(self) -> list[Placed]:
-        """Those that are to run, each with its place in the report."""
+        """The tests that run, each with its place in the report."""
         left_out = {place for place, _, _ in self.skipped}
         return [(i, test) for i, test in enumerate(self.tests) if i not in left_out]
 
@@ -45,7 +45,12 @@ class Choice:
 def choose(
     tests: Sequence[PlannedTest], options: Options, lists: TestLists, history: History | None
 ) -> Choice:
-    """Apply what the user said about past failures, shards, order and lists."""
+    """Apply the options about past failures, shards and order, and PyTorch's lists.
+
+    The order of the steps matters. A shard is a part of the tests that are left after
+    --rerun-failed. The lists come last and only mark tests as skipped, so that every skip has a
+    place in the report.
+    """
     choice = Choice(list(tests), durations=history.durations() if history else {})
     if options.rerun_failed or options.failed_first:
         _prefer_failed(choice, options, history.last_failed() if history else [])
@@ -85,7 +90,8 @@ def _take_shard(choice: Choice, known: Mapping[str, float], number: int, count: 
 
 
 def shuffled(tests: Sequence[PlannedTest], seed: int) -> list[PlannedTest]:
-    """The tests in another order, the same for the same seed and the same tests."""
+    """Return the tests in random order, which depends only on the seed and the tests."""
+    # Sort first: the order of discovery depends on the order of names on the command line.
     order = sorted(tests, key=lambda test: (test.test_id, test.copy))
     random.Random(seed).shuffle(order)
     return order
@@ -96,12 +102,12 @@ Placed = tuple[int, PlannedTest]
 
 
 def rounds(tests: Sequence[Placed], repeat: int, stress: Deadline | None) -> Iterator[list[Item]]:
-    """The items, a list for each repetition.
+    """Yield the items of each repetition as a list.
 
     Args:
-        tests: those that are to run, in the order of the report.
-        repeat: how many repetitions.
-        stress: go on repeating until then instead; the first round is always there.
+        tests: the tests that run, in the order of the report.
+        repeat: the number of repetitions.
+        stress: repeat until this deadline instead; at least once.
     """
     for number in itertools.count(1):
         enough = number > repeat if stress is None else number > 1 and stress.expired

@@ -1,4 +1,13 @@
-"""From files to tests: import them, and pick the tests that the user's names mean."""
+"""Import the test files, and select the tests by the user's names.
+
+    load        import each file; a module ends up with tests, or as broken or skipped
+    select      resolve each name: a path, `path::Class::test`, or a dotted name
+    discover    both of them, then `-k`; returns the plan as JSON data
+
+The plan goes from the worker that imported the files to the runner, which imports none. Every other
+worker finds a test again by its `Place`: module, id, and the number among equal ids. That requires
+that a module always yields the same tests; `tests_in_module_of` reports an error if it does not.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +37,21 @@ from harness.runner.selection.pytest_style import on_unseen, parametrized_by_pyt
 from harness.runner.selection.remarks import remarks_on
 from harness.runner.workers.worker_spec import Wanted
 
-#: Tests, each with the place where any process finds it again.
+#: Tests, each with the place by which any process can find it.
 Tests = list[tuple[Place, unittest.TestCase]]
 
 
 @dataclass
 class Loaded:
-    """What came of importing the test modules.
+    """The imported test modules.
 
     Attributes:
         tests: module to its tests, in the order of unittest's loader.
-        broken: module to text, for modules that could not be imported; a file whose module's name
-            another file has is here by its path.
-        skipped: module to reason, for modules that skipped themselves.
+        broken: module to error text, for modules that could not be imported. A file whose module
+            name belongs to another file is listed by its path.
+        skipped: module to reason, for modules that raised SkipTest.
         unseen: module to the names of its tests that only pytest finds.
-        parametrized: module to the names of its methods that only pytest was to parametrize.
+        parametrized: module to the names of its methods with pytest.mark.parametrize.
     """
 
     tests: dict[str, Tests] = field(default_factory=dict)
@@ -55,11 +64,11 @@ class Loaded:
         return [test for tests in self.tests.values() for test in tests]
 
     def add(self, module: str, path: Path | None = None) -> None:
-        """Import a module and take in its tests, or the reason why there are none.
+        """Import a module and add its tests, or the reason why it has none.
 
         Args:
             module: its name.
-            path: its file; None if any will do.
+            path: its file; None to accept any file.
         """
         try:
             imported = importlib.import_module(module)
@@ -71,11 +80,11 @@ class Loaded:
             self.skipped[module] = str(skip)
         except TorchMissingError as error:
             self.broken[module] = str(error)
-        except (Exception, SystemExit):
+        except (Exception, SystemExit):  # a script without a `__main__` guard may call sys.exit()
             self.broken[module] = _import_traceback()
 
     def take(self, module: ModuleType, name: str) -> None:
-        """Take in the tests of a module that has been imported."""
+        """Add the tests of an imported module."""
         self.tests[name] = tests_of(module, name)
         self.unseen[name] = unseen_tests(module)
         self.parametrized[name] = parametrized_by_pytest(module)
@@ -91,15 +100,15 @@ def discover(
 
     Args:
         wanted: which tests.
-        keep: is given the tests, by their places.
+        keep: called with the tests, by their places.
 
     Returns:
-        the plan, as data that JSON can carry: `tests`, how many were `found` before `-k` left some
-        out, `remarks` on what did not become a test, the machine's `devices` if any test uses some,
-        and of the modules that gave none, why: `broken`, `skipped`.
+        the plan as JSON data: `tests`; the number `found` before `-k`; `remarks` for the user; the
+        machine's `devices`, if any test uses some; and the modules without tests, `broken` and
+        `skipped`, with the reasons.
 
     Raises:
-        UsageError: if a name means nothing.
+        UsageError: if a name matches no test.
     """
     loaded = _load_wanted(wanted)
     _put_on_path(wanted.folder)
@@ -123,7 +132,7 @@ def discover(
 
 
 def _copies(tests: Tests) -> tuple[dict[Place, int], dict[type, int]]:
-    """Which of the tests with its id each test is, and which of those with its name each class."""
+    """Number the tests that have the same id, and the classes that have the same name."""
     by_id, by_name = Counter[str](), Counter[str]()
     copies: dict[Place, int] = {}
     class_copies: dict[type, int] = {}
@@ -138,7 +147,7 @@ def _copies(tests: Tests) -> tuple[dict[Place, int], dict[type, int]]:
 
 
 def _devices() -> list[str]:
-    """The devices (GPUs) that tests may use, as `CUDA_VISIBLE_DEVICES` calls them."""
+    """Return the devices (GPUs) that tests may use, by their names in `CUDA_VISIBLE_DEVICES`."""
     torch = sys.modules.get("torch")
     count = torch.accelerator.device_count() if torch is not None else 0
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -147,10 +156,10 @@ def _devices() -> list[str]:
 
 
 def tests_in_module_of(place: Place, wanted: Wanted) -> dict[Place, unittest.TestCase]:
-    """Fresh instances of all tests of the module that a test was loaded from, by their places.
+    """Return new instances of all tests of the module that a test was loaded from, by place.
 
     Raises:
-        UsageError: if there is no such test (any more).
+        UsageError: if the module no longer has this test.
     """
     module, test_id, _ = place
     _put_on_path(wanted.folder)
@@ -163,13 +172,13 @@ def tests_in_module_of(place: Place, wanted: Wanted) -> dict[Place, unittest.Tes
         why = ""
     if place not in tests:
         raise UsageError(
-            f"{test_id} is not found by another process, though module {module} had it when the "
-            f"run began: a module must give the same tests each time that it is imported{why}"
+            f"another process cannot find {test_id}, although module {module} had it when the run "
+            f"began: a module must define the same tests each time it is imported{why}"
         )
     return tests
 
 
-#: The module of the script that was started.
+#: The name of the module that was started as a script.
 MAIN = "__main__"
 
 
@@ -182,7 +191,7 @@ def _load_wanted(wanted: Wanted) -> Loaded:
 
 
 def load(files: Iterable[TestFile]) -> Loaded:
-    """Import all files. One that cannot be imported does not keep the others from it."""
+    """Import all files. If one cannot be imported, the others still are."""
     loaded = Loaded()
     with imports_uncollected():
         for file in files:
@@ -192,7 +201,7 @@ def load(files: Iterable[TestFile]) -> Loaded:
 
 
 def tests_of(module: ModuleType, name: str) -> Tests:
-    """All tests of the module that has this name, in the order of unittest's loader."""
+    """Return all tests of a module, in the order of unittest's loader."""
     with _named_as_the_script(module):
         found = list(_flatten(unittest.defaultTestLoader.loadTestsFromModule(module)))
     numbers = Counter[str]()
@@ -206,9 +215,9 @@ def tests_of(module: ModuleType, name: str) -> Tests:
 
 @contextlib.contextmanager
 def _named_as_the_script(module: ModuleType) -> Iterator[None]:
-    """Have `sys.argv[0]` be the module's file meanwhile, as if it had been started as a script.
+    """Set `sys.argv[0]` to the module's file, as if it had been started as a script.
 
-    The `load_tests` of PyTorch's common_utils (torch 2.13) rejects the tests of any other file.
+    Without this, the `load_tests` of PyTorch's common_utils (torch 2.13) rejects the tests.
     """
     script = sys.argv[0]
     sys.argv[0] = getattr(module, "__file__", None) or script
@@ -219,25 +228,25 @@ def _named_as_the_script(module: ModuleType) -> Iterator[None]:
 
 
 def select(loaded: Loaded, names: Sequence[str], files: Sequence[TestFile] = ()) -> Tests:
-    """The tests that the names mean, each once, in the order of the names.
+    """Return the tests that the names select, each once, in the order of the names.
 
     Args:
-        loaded: the tests there are; a dotted name outside of them is imported and added.
-        names: as on the command line; none means all.
-        files: the files that were loaded, for names that are paths.
+        loaded: the imported modules. A dotted name of another module is imported and added.
+        names: as on the command line; no names select all tests.
+        files: the imported files, for names that are paths.
 
     Raises:
-        UsageError: if a name means nothing; the message offers the nearest names.
+        UsageError: if a name matches no test; the message suggests similar names.
     """
-    meant = [test for name in names for test in _meant_by(name, loaded, files)]
+    meant = [test for name in names for test in _tests_matching(name, loaded, files)]
     return list(dict(meant if names else loaded.all_tests()).items())
 
 
 def _in_path(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
-    """The tests of a file or folder, or of something inside it.
+    """Return the tests of a file or folder, or of a class or method inside a file.
 
     Raises:
-        UsageError: if the file has tests for pytest only, or nothing of that name.
+        UsageError: if the file only has tests for pytest, or nothing with that name.
     """
     path, inside = parts_of(name)
     theirs = [file for file in files if lies_in(file, name)]
@@ -246,7 +255,8 @@ def _in_path(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
     if not found and any(loaded.unseen.get(module) for module in modules):
         module = next(module for module in modules if loaded.unseen.get(module))
         raise UsageError(on_unseen(loaded.unseen[module], path))
-    meant = [(place, test) for place, test in found if not inside or _is_meant(inside, place, test)]
+    meant = [(place, test) for place, test in found if not inside or _matches(inside, place, test)]
+    # A name inside a module that is broken or skipped may exist; that module is reported anyway.
     has_failed = len(modules) < len(theirs) or any(
         module in loaded.broken or module in loaded.skipped for module in modules
     )
@@ -256,11 +266,11 @@ def _in_path(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
     return meant
 
 
-def _meant_by(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
+def _tests_matching(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
     if is_path(name):
         return _in_path(name, loaded, files)
     name = parts_of(name)[1]
-    meant = [(place, test) for place, test in loaded.all_tests() if _is_meant(name, place, test)]
+    meant = [(place, test) for place, test in loaded.all_tests() if _matches(name, place, test)]
     if meant or any(_is_part(module, name) for module in (*loaded.broken, *loaded.skipped)):
         return meant
     if any(_is_part(name, module) for module in (*loaded.tests, *loaded.broken, *loaded.skipped)):
@@ -269,7 +279,8 @@ def _meant_by(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tests:
 
 
 def _import_for(name: str, loaded: Loaded) -> Tests:
-    """The tests of a dotted name elsewhere on the path: a module, or something inside one."""
+    """Return the tests of a dotted name elsewhere on `sys.path`: a module, or a name inside one."""
+    # The longest prefix that is a module wins: `a.b.TestX.test_y` imports `a.b`.
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
@@ -278,7 +289,7 @@ def _import_for(name: str, loaded: Loaded) -> Tests:
             tests = loaded.tests.get(module, [])
             if length == len(parts) or module not in loaded.tests:
                 return tests
-            if meant := [(place, test) for place, test in tests if _is_meant(name, place, test)]:
+            if meant := [(place, test) for place, test in tests if _matches(name, place, test)]:
                 return meant
             break
     raise UsageError(_unknown(name, [test_id for (_, test_id, _), _ in loaded.all_tests()]))
@@ -296,10 +307,10 @@ def _can_find(module: str) -> bool:
         return False
 
 
-def _is_meant(name: str, place: Place, test: unittest.TestCase) -> bool:
+def _matches(name: str, place: Place, test: unittest.TestCase) -> bool:
     """Whether a dotted name is part of a test's id, or of its class and method.
 
-    Some libraries (absl, testscenarios) add arguments to the id, which nobody wants to type.
+    Some libraries (absl, testscenarios) add arguments to the id, which users do not type.
     """
     if _is_part(name, place[1]):
         return True
@@ -308,15 +319,13 @@ def _is_meant(name: str, place: Place, test: unittest.TestCase) -> bool:
 
 
 def _is_part(name: str, of: str) -> bool:
-    """Whether a dotted name is a run of whole parts of another: `C.test` of `mod.C.test`."""
+    """Whether a dotted name consists of consecutive parts of another: `C.test` of `m.C.test`."""
     return f".{name}." in f".{of}."
 
 
 def _unknown(name: str, ids: Sequence[str]) -> str:
     if not ids:
-        return (
-            f"no test is called {settings.quoted(name)}: the test files that were found have none"
-        )
+        return f"no test is called {settings.quoted(name)}: the test files contain no tests"
     return f"no test is called {settings.quoted(name)}{nearest(name, ids)} (--list shows all)"
 
 
@@ -329,7 +338,7 @@ def _is_of(module: ModuleType, path: Path) -> bool:
 
 
 def _file_of(module: ModuleType) -> str:
-    """Where a module comes from, in words if it is no file."""
+    """Return a module's file, or a description of its origin if it has none."""
     origin = getattr(getattr(module, "__spec__", None), "origin", None)
     return str(getattr(module, "__file__", None) or origin or "no file")
 
@@ -350,7 +359,7 @@ def _flatten(suite: unittest.BaseTestSuite | unittest.TestCase) -> Iterator[unit
 
 
 def _import_traceback() -> str:
-    """The current exception, from the first frame that is not the import machinery's."""
+    """Return the current exception's traceback without the frames of the import system."""
     kind, error, tb = sys.exc_info()
     machinery = (__file__, importlib.__file__)
     while tb is not None and (

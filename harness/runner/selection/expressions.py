@@ -1,8 +1,14 @@
-"""`-k`: a part of a test's name, a wildcard, or several of these with `and`, `or`, `not`, `( )`.
+"""The option -k: part of a test's name, a wildcard, or an expression with `and`, `or` and `not`.
 
-The language is that of pytest's `-k`, which ignores case. A name may also have a `*`, which stands
-for anything, parentheses inside it, as in `test_add(float32)`, and quotes around it, which take
-everything between them as it is.
+The language is that of pytest's `-k`, which ignores case, with three additions. A `*` in a name
+matches anything. A name may contain parentheses, as in `test_add(float32)`. Quotes around a name
+make all characters in it literal.
+
+Grammar, from the loosest operator to the tightest:
+
+    any  =  all ("or" all)*
+    all  =  one ("and" one)*
+    one  =  "not" one  |  "(" any ")"  |  name  |  quoted name
 """
 
 from __future__ import annotations
@@ -27,26 +33,26 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
-# Parsing is recursive; Python's own limit is 1000 calls.
+# Parsing is recursive, and CPython raises RecursionError at a depth of 1000 calls.
 _MAX_DEPTH = 100
-# How much of an expression an error shows to the left and to the right of the place.
-_SHOWN = 40
+# How many characters an error shows before and after the place.
+_MAX_CONTEXT = 40
 
 
 def matcher(pattern: str) -> Matcher:
-    """Return what tells whether a test's id matches the pattern.
+    """Return a function that tells whether a test's id matches the pattern.
 
     Raises:
-        UsageError: if the pattern cannot be read; the message shows where.
+        UsageError: if the pattern is not valid; the message shows where.
     """
     return _Parser(pattern).whole()
 
 
 def any_matcher(patterns: Sequence[str]) -> Matcher:
-    """Return what tells whether a test's id matches one of the patterns; any id, if there are none.
+    """Return a function that tells whether a test's id matches a pattern; all do if there is none.
 
     Raises:
-        UsageError: as `matcher`.
+        UsageError: if a pattern is not valid; the message shows where.
     """
     matchers = [matcher(pattern) for pattern in patterns]
     return lambda test_id: not matchers or any(matches(test_id) for matches in matchers)
@@ -57,8 +63,8 @@ class _Token(NamedTuple):
 
     Attributes:
         kind: `word` (and, or, not), `bracket`, `name`, `quoted` or `end`.
-        text: as written; of a quoted name, what is between the quotes.
-        at: where it begins.
+        text: the text; for a quoted name, without the quotes.
+        at: its first character in the expression.
     """
 
     kind: str
@@ -67,7 +73,7 @@ class _Token(NamedTuple):
 
 
 class _Parser:
-    """Reads an expression: `not` binds closest, then `and`, then `or`."""
+    """Parses an expression: `not` binds tightest, then `and`, then `or`."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
@@ -139,8 +145,8 @@ class _Parser:
 
     def _fail(self, at: int, what: str) -> NoReturn:
         before, after = self._pattern[:at], self._pattern[at:]
-        before = before if len(before) <= _SHOWN else f"…{before[-_SHOWN:]}"
-        after = after if len(after) <= _SHOWN else f"{after[:_SHOWN]}…"
+        before = before if len(before) <= _MAX_CONTEXT else f"…{before[-_MAX_CONTEXT:]}"
+        after = after if len(after) <= _MAX_CONTEXT else f"{after[:_MAX_CONTEXT]}…"
         shown = repr(f"{before}>>>{after}")
         raise UsageError(f"-k cannot be read {_place(at)}: {shown}: {what}")
 
@@ -150,9 +156,10 @@ def _place(at: int) -> str:
 
 
 def _matching(token: _Token) -> Matcher:
-    """Match a wildcard if the name has a star, else a part of the id."""
+    """Return a matcher for a wildcard if the name has a star, otherwise for a part of the id."""
     text = token.text.lower()
     if token.kind == "name" and "*" in text:
+        # Only the star is special; fnmatch would also interpret `?` and `[`.
         wildcard = re.sub(r"([?\[])", r"[\1]", text)
         return lambda test_id: fnmatch.fnmatchcase(test_id.lower(), wildcard)
     return lambda test_id: text in test_id.lower()

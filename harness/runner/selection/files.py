@@ -1,7 +1,10 @@
-"""From names on the command line to test files, and how each file is imported.
+"""Turn names on the command line into test files, and decide how each file is imported.
 
-A name is a path (`suites`, `suites/test_x.py`), a path with something inside the file, as pytest
-has it (`suites/test_x.py::TestX::test_a`), or a dotted name.
+A name is a path (`suites`, `suites/test_x.py`), pytest's form for a test inside a file
+(`suites/test_x.py::TestX::test_a`), or a dotted name.
+
+A file's module name is its path below the innermost folder that is not a package, which goes on
+`sys.path`. Two files with the same module name get their folders as a prefix (`with_unique_names`).
 """
 
 from __future__ import annotations
@@ -23,28 +26,28 @@ from harness.runner.reports.text import shortened
 
 DEFAULT_FOLDER = "suites"
 _FILES = "test_*.py"
-_INSIDE = "::"  # between a file and what is in it
-# What people put there instead: `test_x.py:TestX`, "test_x.py TestX", test_x.py.TestX.
+_INSIDE = "::"  # separates a file from a name inside it
+# Common mistakes instead of `::`: `test_x.py:TestX`, "test_x.py TestX", test_x.py.TestX.
 _AFTER_FILE = re.compile(r"\.py[:. ]")
 _MAX_LISTED = 3
-# How many folders are searched for test files that do not run.
+# How many folders to search for test files that do not run.
 _MAX_SEARCHED = 2000
-_NOT_OURS = frozenset({"__pycache__", "build", "dist", "node_modules", "site-packages"})
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "build", "dist", "node_modules", "site-packages"})
 
 
 @dataclass(frozen=True)
 class TestFile:
-    """A test file and the name it is imported by.
+    """A test file and its module name.
 
     Attributes:
         module: the module's dotted name.
-        path: the file, absolute.
-        root: the folder that must be on `sys.path` for that name.
-        siblings: the folder from which it imports the modules beside it, if that is another one.
-        has_siblings_first: whether these come before all other modules, as for a script.
+        path: the absolute path of the file.
+        root: the folder that must be on `sys.path` to import the module by this name.
+        siblings: the folder from which it imports the modules beside it, if it is not `root`.
+        has_siblings_first: whether `siblings` goes first on `sys.path`, as for a script.
     """
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    __test__ = False  # pytest would collect it, because its name starts with "Test"
 
     module: str
     path: Path
@@ -53,7 +56,7 @@ class TestFile:
     has_siblings_first: bool = True
 
     def is_begin_of(self, name: str) -> bool:
-        """Whether a dotted name is of the module or of something in it, going by how it begins."""
+        """Whether a dotted name begins with the module's name."""
         return f"{name}.".startswith(f"{self.module}.")
 
     def put_on_path(self) -> None:
@@ -72,7 +75,7 @@ def _put_on_path(folder: Path, first: bool) -> None:
 def parts_of(name: str) -> tuple[str, str]:
     """Split a name into its path and the dotted name inside that file; either may be empty.
 
-    `::` without a path in front stands for a dot, too.
+    Without a path, `::` also counts as a dot.
     """
     path, _, inside = name.partition(_INSIDE)
     if os.sep in path or path.endswith(".py") or os.path.isdir(path):
@@ -86,7 +89,7 @@ def is_path(name: str) -> bool:
 
 
 def absolute(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, with paths made absolute: a test module may change the current folder."""
+    """Return the names with absolute paths: a test module may change the current folder."""
     return tuple(map(_absolute, names))
 
 
@@ -98,33 +101,32 @@ def _absolute(name: str) -> str:
 
 
 def files_for(names: Sequence[str]) -> list[TestFile]:
-    """The files to look into: those named, and the default folder's where names are dotted.
+    """Return the files to import: the named ones, and the default folder's for dotted names.
 
     Raises:
-        UsageError: if a name is a path that does not exist, is no Python file, or is a folder
-            without tests.
+        UsageError: if a path does not exist, is not a Python file, or is a folder without tests.
     """
     found = [_test_file(path) for name in names if is_path(name) for path in _files_at(name)]
     dotted = [inside for path, inside in map(parts_of, names) if not path]
     for name in dotted:
-        if _AFTER_FILE.search(name) and (hint := _meant_inside(name)):
+        if _AFTER_FILE.search(name) and (hint := _spelling_hint(name)):
             raise UsageError(f"no test is called {shortened(name, 200)}{hint}")
     if dotted or not names:
         by_default = [_test_file(path) for path in _files_in(_default_folder())]
-        meant = [_files_meant(name, by_default) for name in dotted]
+        meant = [_files_matching(name, by_default) for name in dotted]
         found += [file for files in meant or [by_default] for file in files]
-    return told_apart(list(dict.fromkeys(found)))
+    return with_unique_names(list(dict.fromkeys(found)))
 
 
-def told_apart(files: Sequence[TestFile]) -> list[TestFile]:
-    """The files, with a name of its own for each.
+def with_unique_names(files: Sequence[TestFile]) -> list[TestFile]:
+    """Return the files with unique module names.
 
-    Files outside of packages that have the same name are imported by the names of their folders as
-    well: `a/test_x.py` and `b/test_x.py` as `a.test_x` and `b.test_x`. That does for ranks, too,
-    which import modules by name. Files in packages keep their names, which their own imports use.
+    Files outside of packages with the same name get their folders' names as a prefix:
+    `a/test_x.py` and `b/test_x.py` become `a.test_x` and `b.test_x`. Ranks import them by these
+    names too. Files in packages keep their names, because their own imports use them.
 
     Raises:
-        UsageError: if two files cannot be told apart.
+        UsageError: if two files would still have the same name.
     """
     by_module: dict[str, list[TestFile]] = {}
     for file in files:
@@ -139,9 +141,10 @@ def told_apart(files: Sequence[TestFile]) -> list[TestFile]:
 
 
 def _with_folders(files: Sequence[TestFile]) -> Sequence[TestFile]:
-    """The files, named by as many of their folders as it takes.
+    """Return the files with as many of their folders in the name as needed.
 
-    A folder can only be imported as one if nothing else has the name of the first.
+    A folder without `__init__.py` is a namespace package. That only works if no other module or
+    package has the name of the first folder.
     """
     in_packages = any(file.root != file.path.parent for file in files)
     depths = min(len(file.path.parents) for file in files)
@@ -162,7 +165,7 @@ def _with_folders(files: Sequence[TestFile]) -> Sequence[TestFile]:
 
 
 def _is_taken(name: str) -> bool:
-    """Whether a module or a package with `__init__.py` has the name, rather than a mere folder."""
+    """Whether a module, or a package with `__init__.py`, has this name; a plain folder may."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -170,24 +173,26 @@ def _is_taken(name: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _files_meant(name: str, by_default: Sequence[TestFile]) -> list[TestFile]:
-    """The files that a dotted name can be about, so that workers come to be with them imported."""
+def _files_matching(name: str, by_default: Sequence[TestFile]) -> list[TestFile]:
+    """Return the files that a dotted name may belong to; workers start with these imported."""
     named = [file for file in by_default if file.is_begin_of(name)] or _file_on_path(name)
-    # A name that begins with a module's needs no other. A single word may be the end of any name.
+    # If the name begins with a module's name, only that file matters. A single word may be the last
+    # part of any test's name.
     return named if named and "." in name else [*by_default, *named]
 
 
 def _file_on_path(name: str) -> list[TestFile]:
-    """The file of the module that a dotted name begins with; none if that is not easily found."""
+    """Return the file of the module that a dotted name begins with; empty if not easily found."""
     parts = name.split(".")
     for length in range(len(parts) if all(parts) else 0, 0, -1):
-        # A single word is not looked for among all that is installed.
+        # Search for a single word only in the current folder: many installed modules have short
+        # names.
         for entry in (os.getcwd(), *(sys.path if length > 1 else ())):
             path = Path(entry, *parts[:length]).with_suffix(".py")
-            if os.path.isfile(path):  # which is false, too, for a name that no file can have
+            if os.path.isfile(path):  # also False, not an error, for names with a null character
                 module, file = ".".join(parts[:length]), _test_file(path)
                 is_its_name = f".{file.module}".endswith(f".{module}")
-                # Otherwise the folder is a package only by being named as one.
+                # Otherwise a folder without `__init__.py` is part of the dotted name.
                 if is_its_name:
                     return [file]
                 root = Path(entry).resolve()
@@ -209,7 +214,7 @@ def _files_at(name: str) -> list[Path]:
     if os.path.isdir(where):
         return list(_files_in(path)) or _no_files_in(where)
     if not os.path.exists(where):
-        hint = _meant_inside(name) or _nearest(path)
+        hint = _spelling_hint(name) or _nearest(path)
         raise UsageError(f"there is no file or folder {shortened(name, 200)}{hint}")
     if path.suffix != ".py":
         raise UsageError(f"{name} is not a Python file")
@@ -217,47 +222,49 @@ def _files_at(name: str) -> list[Path]:
 
 
 def _no_files_in(folder: str) -> NoReturn:
-    passed_over = _passed_over(Path(folder))
-    if passed_over:
-        raise UsageError(f"{folder} has no test files ({_FILES}) itself: {_told(passed_over)}")
+    unsearched = _unsearched_folders(Path(folder))
+    if unsearched:
+        raise UsageError(f"{folder} has no test files ({_FILES}) itself: {_remark(unsearched)}")
     raise UsageError(f"there are no test files ({_FILES}) in {folder}")
 
 
 def remark_on_folders(names: Sequence[str]) -> str:
-    """Say which test files lie in the folders but do not run; empty if there are none.
+    """Return a remark about test files below the folders that do not run; empty if there are none.
 
-    As in unittest, the tests of a folder are its test files, and those of the packages in it.
+    As in unittest, the tests of a folder are its own test files and those of the packages in it.
 
     Args:
-        names: as on the command line; none means the default folder.
+        names: as on the command line; no names mean the default folder.
     """
     parts = map(parts_of, names)
     folders = {Path(path) for path, inside in parts if not inside and os.path.isdir(path)}
     is_default = not names
     for folder in folders or ({_default_folder()} if is_default else ()):
-        if found := {where: n for where, n in _passed_over(folder).items() if where not in folders}:
-            return _told(found)
+        if found := {
+            where: n for where, n in _unsearched_folders(folder).items() if where not in folders
+        }:
+            return _remark(found)
         if is_default and next(_files_in(folder), None) is None:
             return f"there are no test files ({_FILES}) in {os.path.abspath(folder)}"
     return ""
 
 
-def _told(passed_over: Mapping[Path, int]) -> str:
+def _remark(unsearched: Mapping[Path, int]) -> str:
     from harness.diagnosis.words import count  # not at the top: it imports multiprocessing
 
-    listed = [f"{folder} ({number})" for folder, number in passed_over.items()]
+    listed = [f"{folder} ({number})" for folder, number in unsearched.items()]
     more = f" and {len(listed) - _MAX_LISTED} more folders" if len(listed) > _MAX_LISTED else ""
     return (
-        f"not looked into, since there is no __init__.py: {', '.join(listed[:_MAX_LISTED])}{more}, "
-        f"with {count(sum(passed_over.values()), 'test file')}: name these folders to run their "
+        f"not searched, because there is no __init__.py: {', '.join(listed[:_MAX_LISTED])}{more}, "
+        f"with {count(sum(unsearched.values()), 'test file')}: name these folders to run their "
         "tests"
     )
 
 
-def _passed_over(folder: Path) -> dict[Path, int]:
-    """The folders below this one that are in no package of it, and how many test files they have.
+def _unsearched_folders(folder: Path) -> dict[Path, int]:
+    """Return the folders below this one that are not packages, with their number of test files.
 
-    A large tree, such as somebody's home, is not searched to its end.
+    The search stops after a limit: the folder may be a large tree, such as a home folder.
     """
     reached = {str(folder)}
     found: dict[Path, int] = {}
@@ -273,13 +280,15 @@ def _passed_over(folder: Path) -> dict[Path, int]:
 
 
 def _is_never_searched(root: str, name: str) -> bool:
-    """Whether pytest, too, passes over a folder: hidden ones, and those full of others' code."""
+    """Whether to skip a folder, as pytest does: hidden folders, environments, build output."""
     is_environment = os.path.exists(os.path.join(root, name, "pyvenv.cfg"))
-    return name.startswith(".") or name.endswith(".egg") or name in _NOT_OURS or is_environment
+    return (
+        name.startswith(".") or name.endswith(".egg") or name in _SKIPPED_FOLDERS or is_environment
+    )
 
 
-def _meant_inside(name: str) -> str:
-    """Say how to name something inside a file, if a part of the name is a file."""
+def _spelling_hint(name: str) -> str:
+    """Return a hint with the right spelling, if the beginning of the name is a file."""
     for end in range(len(name) - 1, 0, -1):
         rest = name[end:].lstrip(":./ ").replace(os.sep, ".").replace("::", ".").replace(":", ".")
         for path in (name[:end], f"{name[:end]}.py"):
@@ -289,7 +298,7 @@ def _meant_inside(name: str) -> str:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """The test files of a folder and of the packages in it, by name, as unittest finds them."""
+    """Yield the test files of a folder and of the packages in it, in unittest's order."""
     yield from sorted(folder.glob(_FILES))
     for child in sorted(folder.iterdir()):
         if (child / "__init__.py").exists():
@@ -302,7 +311,7 @@ def _default_folder() -> Path:
 
 
 def _test_file(path: Path) -> TestFile:
-    """A file's module name is its path below the innermost folder that is not a package."""
+    """Return the file, named by its path below the innermost folder that is not a package."""
     path = path.resolve()
     root = path.parent
     while (root / "__init__.py").exists():

@@ -1,4 +1,4 @@
-"""The names of tests that are nearly the one that the user typed."""
+"""Suggest the names of tests that are similar to what the user typed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 
 def nearest(name: str, ids: Sequence[str]) -> str:
-    """Return the end of a message that offers the nearest names; empty if none is near.
+    """Return the end of a message that suggests similar names; empty if there are none.
 
     Args:
-        name: as typed; upper and lower case do not matter.
-        ids: of the tests that there are.
+        name: the name as typed; case does not matter.
+        ids: the ids of all tests.
     """
-    by_lower = {run.lower(): run for run in _runs_of_parts(ids)}
+    by_lower = {run.lower(): run for run in _selecting_names(ids)}
     near = difflib.get_close_matches(name.lower(), sorted(by_lower), n=3, cutoff=0.5)
     return f"; the nearest names are {', '.join(by_lower[run] for run in near)}" if near else ""
 
 
-def _runs_of_parts(ids: Sequence[str]) -> set[str]:
-    """Every name by which one of these tests, its class or its module can be called."""
+def _selecting_names(ids: Sequence[str]) -> set[str]:
+    """Return all names that select one of these tests, its class or its module."""
     runs: set[str] = set()
     for parts in (test_id.split(".") for test_id in ids):
         for start in range(len(parts)):

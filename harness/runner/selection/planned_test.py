@@ -1,4 +1,4 @@
-"""What the runner has to know of a test to decide when and beside what it runs."""
+"""What the runner needs to know about a test to schedule it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from harness.model import marks, rerun
 from harness.runner.results import copy_suffix, owner_of
 from harness.runner.selection.pytorch_lists import is_marked_slow
 
-#: A test as any process finds it: the module whose loading gives it, its id, and which of the tests
-#: with this id in that module it is, from 0.
+#: Identifies a test in any process: the module that it is loaded from, its id, and its number among
+#: the tests of that module with this id, from 0.
 Place = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
 class PlannedTest:
-    """One test that is to run, as plain data.
+    """One test of the plan, as plain data.
 
     Attributes:
-        test_id: its full name, as unittest has it.
+        test_id: unittest's id of the test.
         owner: its class.
-        module: where its class is defined.
+        module: the module that defines its class.
         file: the module's file; empty if it has none.
         ranks: how many ranks it starts; 0 if it has none.
         devices: how many devices (GPUs) it uses.
-        is_serial: whether no other test may run beside it.
-        resources: what no other test may use meanwhile.
-        is_slow: whether it is decorated as slow, in PyTorch's way.
+        is_serial: whether no other test may run at the same time.
+        resources: names of resources that no other test may use at the same time.
+        is_slow: whether it has PyTorch's `slowTest` decorator.
         fixture: the class or module whose fixture it shares with other tests; empty if none.
-        loaded_from: the module whose loading gave it; its class may be of another.
-        number: which of the tests with its id in that module it is, from 0.
-        copy: which of all tests with its id it is, from 0.
-        class_copy: which of the classes with its class's name is its class, from 0.
+        loaded_from: the module that it was loaded from, which may have imported its class.
+        number: its number among the tests of that module with its id, from 0.
+        copy: its number among all tests with its id, from 0.
+        class_copy: the number of its class among the classes with the same name, from 0.
     """
 
     test_id: str
@@ -55,22 +55,22 @@ class PlannedTest:
 
     @property
     def key(self) -> str:
-        """A name that no other test has: where several have the same id, they are numbered."""
+        """A unique name: the id, with a number if several tests have the same id."""
         return f"{self.test_id}{copy_suffix(self.copy)}"
 
     @property
     def place(self) -> Place:
-        """Where any process finds the test again."""
+        """Identifies the test in any process."""
         return self.loaded_from, self.test_id, self.number
 
     @property
     def again(self) -> str:
-        """A line for the shell that runs this one test again; empty if there is none."""
+        """The shell command that runs only this test; empty if there is none."""
         return rerun.command(self.module, self.test_id[len(self.module) + 1 :], self.file)
 
     @property
     def is_plain(self) -> bool:
-        """Whether it needs nothing that others might have to wait for."""
+        """Whether it needs no ranks, devices or resources, so that it never has to wait."""
         return not (self.ranks or self.devices or self.is_serial or self.resources)
 
     def to_data(self) -> dict[str, Any]:
@@ -78,20 +78,20 @@ class PlannedTest:
 
 
 def planned_from_data(data: Mapping[str, Any]) -> PlannedTest:
-    """The inverse of `PlannedTest.to_data`."""
+    """Return the test from `PlannedTest.to_data`."""
     return PlannedTest(**{**data, "resources": frozenset(data["resources"])})
 
 
 def describe(
     test: unittest.TestCase, place: Place, copy: int = 0, class_copy: int = 0
 ) -> PlannedTest:
-    """What there is to know of a test.
+    """Return the plan's data about a test.
 
     Args:
         test: the test.
-        place: where it was found.
-        copy: which of the tests with its id it is.
-        class_copy: which of the classes with its class's name is its class.
+        place: identifies it in any process.
+        copy: its number among the tests with its id.
+        class_copy: the number of its class among the classes with the same name.
     """
     method = getattr(test, getattr(test, "_testMethodName", ""), None)
     marked = (method, type(test))
@@ -115,30 +115,33 @@ def describe(
 
 
 def _ranks(test: unittest.TestCase) -> int:
-    """The world size of a test case in the manner of PyTorch's, this harness's included."""
+    """Return the world size of a test with ranks, of this harness or PyTorch's; 0 without ranks."""
     if not hasattr(test, "_spawn_processes") and not hasattr(test, marks.RANKS):
         return 0
     try:
         return max(1, int(test.world_size))  # type: ignore[attr-defined]
-    except Exception:  # a property may ask for devices that are not there
+    except Exception:  # a property may raise, for example because it needs missing devices
         return 1
 
 
 def _devices_of_class(test: unittest.TestCase, ranks: int) -> int:
-    """A class of torch's for each device type says which; each rank takes one of them."""
+    """Return the devices of a class from torch's instantiate_device_type_tests: one per rank."""
     kind = getattr(type(test), "device_type", None)
     return max(1, ranks) if isinstance(kind, str) and kind not in {"cpu", "meta", ""} else 0
 
 
 def _fixture(cls: type[unittest.TestCase], copy: int) -> str:
-    """The module, or else the class, whose fixture of the user's own a test needs."""
+    """Return the module, or else the class, that has a fixture; empty if neither has one.
+
+    Tests that share a fixture run in the same worker, so that it only runs once.
+    """
     module = sys.modules.get(cls.__module__)
     if hasattr(module, "setUpModule") or hasattr(module, "tearDownModule"):
         return cls.__module__
-    own = any(_is_of_user(cls, name) for name in ("setUpClass", "tearDownClass"))
+    own = any(_is_users(cls, name) for name in ("setUpClass", "tearDownClass"))
     return f"{cls.__module__}.{cls.__qualname__}{copy_suffix(copy)}" if own else ""
 
 
-def _is_of_user(cls: type, name: str) -> bool:
+def _is_users(cls: type, name: str) -> bool:
     home = next((base.__module__ for base in cls.__mro__ if name in vars(base)), "")
     return not home.startswith(("unittest.", "torch.", "harness."))

@@ -1,10 +1,10 @@
-"""The files of PyTorch's lists of disabled and of slow tests, and what is wrong with them.
+"""Read the files of PyTorch's lists of disabled and of slow tests.
 
 - `DISABLED_TESTS_FILE`: `{"test_name (__main__.TestClass)": ["https://…/issues/1", ["linux"]]}`;
   an empty list of platforms means all of them.
 - `SLOW_TESTS_FILE`: `{"test_name (__main__.TestClass)": 61.5}`; only the keys count.
 
-Whatever is wrong becomes a line among the problems, and the run goes on without it.
+Anything that is wrong with a file becomes a line in `problems`, and the run ignores it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Disabled:
     """An entry of the disabled list.
 
     Attributes:
-        owner: how the names of the classes begin that it means.
-        issue: address of the issue that disables it.
-        platforms: where; empty for everywhere.
+        owner: the beginning of the names of its classes.
+        issue: the URL of the issue that disables it.
+        platforms: where it is disabled; empty for everywhere.
     """
 
     owner: str
@@ -36,7 +36,7 @@ class Disabled:
 def read_disabled(
     environ: Mapping[str, str], known: frozenset[str], problems: list[str]
 ) -> dict[str, tuple[Disabled, ...]]:
-    """By the name of the method, the entries for it; `known` are the names of platforms."""
+    """Return method name to its entries; `known` are the names of all platforms."""
     content = _read(environ, DISABLED_FILE, problems)
     found: dict[str, tuple[Disabled, ...]] = {}
     bad = []
@@ -50,12 +50,12 @@ def read_disabled(
         # As in PyTorch, a test whose platforms are all unknown is disabled everywhere.
         entry = Disabled(named[1], issue, platforms & known)
         found[named[0]] = (*found.get(named[0], ()), entry)
-    _complain(environ, DISABLED_FILE, bad, content, problems)
+    _add_problem(environ, DISABLED_FILE, bad, content, problems)
     return found
 
 
 def _disabled(value: Any) -> tuple[str | None, frozenset[str]]:
-    """Issue and platforms of an entry; no issue if it is none."""
+    """Return issue and platforms of an entry; no issue if it is not valid."""
     match value:
         case [str() as issue, list() as platforms] if all(isinstance(p, str) for p in platforms):
             return issue, frozenset(platforms)
@@ -63,11 +63,11 @@ def _disabled(value: Any) -> tuple[str | None, frozenset[str]]:
 
 
 def _unknown(issue: str, platforms: list[str]) -> str:
-    return f"{DISABLED_FILE}: {issue} names platforms that nobody knows: {', '.join(platforms)}"
+    return f"{DISABLED_FILE}: {issue} names unknown platforms: {', '.join(platforms)}"
 
 
 def read_slow(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, ...]]:
-    """By the name of the method, how the names of its classes begin."""
+    """Return method name to the beginnings of the names of its classes."""
     content = _read(environ, SLOW_FILE, problems)
     found: dict[str, tuple[str, ...]] = {}
     bad = []
@@ -76,18 +76,18 @@ def read_slow(environ: Mapping[str, str], problems: list[str]) -> dict[str, tupl
             found[named[0]] = (*found.get(named[0], ()), named[1])
         else:
             bad.append(key)
-    _complain(environ, SLOW_FILE, bad, content, problems)
+    _add_problem(environ, SLOW_FILE, bad, content, problems)
     return found
 
 
 def _parts(key: str) -> tuple[str, str] | None:
-    """`test_add (__main__.TestMath)` to `test_add` and `TestMath`; None if it is no such key."""
+    """Split `test_add (__main__.TestMath)` into `test_add` and `TestMath`; None if not valid."""
     words = key.split()
     return (words[0], words[1][1:-1].rpartition(".")[2]) if len(words) > 1 else None
 
 
 def _read(environ: Mapping[str, str], variable: str, problems: list[str]) -> dict[str, Any]:
-    """The object in the file that a variable names; an empty one if there is none."""
+    """Return the JSON object in the file that a variable names; empty if there is none."""
     path = environ.get(variable, "")
     if not path:
         return {}
@@ -104,7 +104,7 @@ def _read(environ: Mapping[str, str], variable: str, problems: list[str]) -> dic
     return {}
 
 
-def _complain(
+def _add_problem(
     environ: Mapping[str, str],
     variable: str,
     bad: Sequence[str],
@@ -113,6 +113,6 @@ def _complain(
 ) -> None:
     if bad:
         problems.append(
-            f"{variable}: {environ[variable]}: {len(bad)} of {len(content)} entries mean no test; "
+            f"{variable}: {environ[variable]}: {len(bad)} of {len(content)} entries are not valid; "
             f"the run goes without them (the first: {bad[0]!r})"
         )

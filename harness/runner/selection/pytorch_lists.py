@@ -1,8 +1,8 @@
-"""PyTorch's lists of disabled and of slow tests: read once, then asked about each test.
+"""PyTorch's lists of disabled and of slow tests: read once, then applied to each test.
 
-The variables `DISABLED_TESTS_FILE` and `SLOW_TESTS_FILE` name the files, as with PyTorch. A key
-means the tests of that name, also with a device and a dtype appended, in every class whose name
-begins with the key's; the module in front of the class is not looked at.
+As with PyTorch, the variables `DISABLED_TESTS_FILE` and `SLOW_TESTS_FILE` name the files. A key
+matches tests with its method name, also with a device and a dtype appended, in every class whose
+name begins with the key's class. The module before the class is ignored.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ WITH_SLOW = "PYTORCH_TEST_WITH_SLOW"
 SKIP_FAST = "PYTORCH_TEST_SKIP_FAST"
 
 # The devices that PyTorch instantiates generic tests for, and the dtypes it appends to their names
-# (torch 2.13, get_device_type_test_bases and get_all_dtypes). Not asked of torch: the runner does
-# without it.
+# (torch 2.13, get_device_type_test_bases and get_all_dtypes). Repeated here, because the runner
+# does not import torch.
 _DEVICES = frozenset({"cpu", "cuda"})
 _DTYPES = frozenset(
     {"uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"}
@@ -32,18 +32,18 @@ _DTYPES = frozenset(
 
 @dataclass(frozen=True)
 class TestLists:
-    """Which tests are not to run, and why.
+    """The tests that do not run, and why.
 
     Attributes:
-        disabled: by the name of a test's method, the entries for it.
-        slow: by the name of a test's method, how the names of its classes begin.
-        platforms: those of the names for platforms that apply here.
+        disabled: method name to its entries.
+        slow: method name to the beginnings of the names of its classes.
+        platforms: the names of platforms that apply here.
         with_slow: whether slow tests run.
-        skip_fast: whether the others do not.
-        problems: a line for each thing that is wrong with a list; the run goes on without it.
+        skip_fast: whether tests that are not slow are skipped.
+        problems: a line for each problem with a list; the run ignores that part.
     """
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    __test__ = False  # pytest would collect it, because its name starts with "Test"
 
     disabled: Mapping[str, tuple[Disabled, ...]] = field(default_factory=dict)
     slow: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -54,9 +54,9 @@ class TestLists:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> TestLists:
-        """The lists that the environment names, and its switches; no list if it names none.
+        """Return the lists and flags that the environment names.
 
-        As in PyTorch, neither CI nor the machine switches a list on: naming it does.
+        As in PyTorch, a list only applies if its variable is set, on CI too.
         """
         environ = os.environ if environ is None else environ
         problems: list[str] = []
@@ -71,11 +71,11 @@ class TestLists:
         )
 
     def skip_reason(self, test_id: str, marked_slow: bool = False) -> str | None:
-        """Why a test is not to run; None if it is.
+        """Return why a test does not run; None if it does.
 
         Args:
-            test_id: its full name, which ends in the class and the method.
-            marked_slow: whether it is decorated with PyTorch's `slowTest`: `is_marked_slow()`.
+            test_id: its id, which ends in the class and the method.
+            marked_slow: whether it has PyTorch's `slowTest` decorator: `is_marked_slow()`.
         """
         slow = marked_slow or self.is_slow(test_id)
         if slow and not self.with_slow:
@@ -88,7 +88,7 @@ class TestLists:
         return None
 
     def is_slow(self, test_id: str) -> bool:
-        """Whether the list of slow tests has it."""
+        """Whether the test is in the list of slow tests."""
         return any(_class_of(test_id).startswith(owner) for owner in _of(self.slow, test_id))
 
     def _applies(self, entry: Disabled) -> bool:
@@ -96,13 +96,13 @@ class TestLists:
 
 
 def is_marked_slow(test: unittest.TestCase) -> bool:
-    """Whether a test is decorated with PyTorch's `slowTest`, which marks the method."""
+    """Whether a test's method has the mark of PyTorch's `slowTest` decorator."""
     method = getattr(test, getattr(test, "_testMethodName", ""), None)
     return bool(getattr(method, "slow_test", False))
 
 
 def _of(entries: Mapping[str, tuple[Any, ...]], test_id: str) -> Iterator[Any]:
-    """The entries for a test's name, with what is appended to it and without."""
+    """Yield the entries for a test's name, with and without an appended device and dtype."""
     name = test_id.rpartition(".")[2]
     for spelling in dict.fromkeys((name, _without_device_and_dtype(name))):
         yield from entries.get(spelling, ())
@@ -113,7 +113,7 @@ def _class_of(test_id: str) -> str:
 
 
 def _without_device_and_dtype(name: str) -> str:
-    """`test_add_cpu_float32` to `test_add`; a device without a dtype stays, as in PyTorch."""
+    """Shorten `test_add_cpu_float32` to `test_add`; as in PyTorch, a device alone stays."""
     words = name.split("_")
     if words[-1] in _DTYPES:
         words.pop()
@@ -123,7 +123,7 @@ def _without_device_and_dtype(name: str) -> str:
 
 
 def _platforms(environ: Mapping[str, str]) -> dict[str, bool]:
-    """PyTorch's names of platforms, and which of them apply."""
+    """Return PyTorch's platform names, each with whether it applies here."""
     inductor = _on(environ, "PYTORCH_TEST_WITH_INDUCTOR")
     implied = inductor or _on(environ, "PYTORCH_TEST_WITH_AOT_EAGER")
     dynamo = _on(environ, "PYTORCH_TEST_WITH_DYNAMO", implied)
@@ -145,7 +145,7 @@ def _platforms(environ: Mapping[str, str]) -> dict[str, bool]:
 
 
 def _is_build_for(kind: str) -> bool:
-    """Whether the installed torch says so in its version (2.13.0+rocm7.0), without importing it."""
+    """Whether the installed torch's version names this kind (2.13.0+rocm7.0); no import needed."""
     try:
         return f"+{kind}" in importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -153,10 +153,10 @@ def _is_build_for(kind: str) -> bool:
 
 
 def _on(environ: Mapping[str, str], variable: str, implied: bool = False) -> bool:
-    """A switch as PyTorch reads one: on for 1 alone; if it is unset, as is implied."""
+    """Read a flag like PyTorch: only "1" is on; if it is unset, return `implied`."""
     return environ[variable] == "1" if variable in environ else implied
 
 
 def _is_sandbox(environ: Mapping[str, str]) -> bool:
-    """Whether this is Meta's CI, where PyTorch leaves the list of disabled tests alone."""
+    """Whether this is Meta's CI, where PyTorch ignores the list of disabled tests."""
     return _on(environ, "SANDCASTLE", environ.get("TW_JOB_USER") == "sandcastle")

@@ -1,4 +1,4 @@
-"""What a reader should know of the selection: what matched nothing, or is no test here."""
+"""Remarks for the user about the selection: patterns without matches, tests that do not run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def remarks_on(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> list[str]:
     """Return the remarks, each one line.
 
     Args:
-        loaded: what the files have.
-        wanted: which tests are asked for.
-        ids: those that the names mean, `-k` aside.
+        loaded: the imported modules.
+        wanted: the requested tests.
+        ids: the tests that the names select, before `-k`.
     """
     found = (_on_style, _on_parametrized, _on_names, _on_patterns)
     return [line for remarks in found for line in remarks(loaded, wanted, ids)]
 
 
 def _on_style(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[str]:
-    """Tests for pytest in files that are asked for as a whole."""
+    """Yield remarks about tests for pytest in files that run as a whole."""
     matches = any_matcher(wanted.patterns)
     whole = [name for name in wanted.names if is_path(name) and not parts_of(name)[1]]
     files = {file.module: file for file in wanted.files}
@@ -43,20 +43,20 @@ def _on_style(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[st
 
 
 def _on_parametrized(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[str]:
-    """Methods that run once, or fail, since nobody parametrizes them."""
+    """Yield remarks about TestCase methods with pytest.mark.parametrize, which has no effect."""
     chosen = set(filter(any_matcher(wanted.patterns), ids))
     for module, names in loaded.parametrized.items():
         meant = [name for name in names if f"{module}.{name}" in chosen]
         if meant:
             yield (
-                f"{module}: {shortened_list(meant)}: pytest.mark.parametrize means nothing on a "
+                f"{module}: {shortened_list(meant)}: pytest.mark.parametrize has no effect on a "
                 "method of a TestCase: use harness.parametrize, and instantiate_parametrized_tests "
                 "on the class"
             )
 
 
 def _on_names(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[str]:
-    """Tests that are named beside the whole file that they are in, so that all of it runs."""
+    """Yield remarks about tests named together with their whole file, so that all of it runs."""
     whole = [name for name in wanted.names if is_path(name) and not parts_of(name)[1]]
     dotted = [name for name in wanted.names if not is_path(name)]
     for file in wanted.files if dotted else ():
@@ -72,7 +72,7 @@ def _on_names(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[st
 
 
 def _on_patterns(loaded: Loaded, wanted: Wanted, ids: Sequence[str]) -> Iterator[str]:
-    """Patterns of `-k` that match none of the tests."""
+    """Yield remarks about patterns of `-k` that match none of the tests."""
     for pattern in wanted.patterns:
         if ids and not any(map(any_matcher([pattern]), ids)):
             tests = count(len(ids), "test")

@@ -1,4 +1,8 @@
-"""`--shard auto`: which part of the tests this process is to run, by what its starter says."""
+"""The option --shard auto: find this process's part of the tests in the environment.
+
+Slurm, torchrun and CI systems start the same command several times, and number the processes in
+environment variables.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,13 @@ from harness.runner.reports.text import shortened
 
 @dataclass(frozen=True)
 class _Starter:
-    """Somebody who starts the same command several times.
+    """A system that starts the same command several times.
 
     Attributes:
-        name: who it is.
-        index, count: the variables that number the processes.
-        first: the number of the first one; the name of a variable if that differs.
-        is_given_world: whether the processes could run tests together instead.
+        name: its name.
+        index, count: the variables with a process's number and the number of processes.
+        first: the number of the first process, or the variable that has it.
+        is_given_world: whether the processes could also be the ranks of a run.
     """
 
     name: str
@@ -30,10 +34,10 @@ class _Starter:
     is_given_world: bool = False
 
 
-#: What stands for the shard that the environment says.
+#: The value of the option --shard for "auto", until `settle` replaces it.
 AUTO = (0, 0)
 
-# An array comes first: each of its tasks may well be a world that torchrun has started.
+# A job array comes first: torchrun may start a world in each of its tasks.
 _STARTERS = (
     _Starter("a Slurm job array", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT",
              "SLURM_ARRAY_TASK_MIN"),
@@ -50,9 +54,8 @@ class Share:
     """One part of the tests.
 
     Attributes:
-        number, count: it is part `number`, from 1, of so many.
-        splits_given_world: whether the parts are the processes of a given world, which so run
-            tests each by itself.
+        number, count: part `number`, from 1, of `count`.
+        splits_given_world: whether each process that torchrun started runs a part of its own.
     """
 
     number: int
@@ -61,20 +64,20 @@ class Share:
 
 
 def share_of(environ: Mapping[str, str] | None = None) -> Share:
-    """The part that the environment says.
+    """Return this process's part, from the environment.
 
     Args:
-        environ: by default that of the process.
+        environ: the environment; by default the process's own.
 
     Raises:
-        UsageError: if it says none, or one that cannot be.
+        UsageError: if the variables are missing or not valid.
     """
     environ = os.environ if environ is None else environ
     for starter in _STARTERS:
         if environ.get(starter.index) and environ.get(starter.count):
             return _share(starter, environ)
     known = ", ".join(starter.name for starter in _STARTERS)
-    raise UsageError(f"--shard auto: nothing in the environment says which shard this is ({known})")
+    raise UsageError(f"--shard auto: no environment variable says which shard this is ({known})")
 
 
 def _share(starter: _Starter, environ: Mapping[str, str]) -> Share:
@@ -87,9 +90,10 @@ def _share(starter: _Starter, environ: Mapping[str, str]) -> Share:
     except (ValueError, ZeroDivisionError):
         index, count = -1, 0
     if not 0 <= index < count <= settings.MAX_COUNT:
-        said = (f"{name}={shortened(environ[name], 50)}" for name in (starter.index, starter.count))
+        names = (starter.index, starter.count)
+        values = (f"{name}={shortened(environ[name], 50)}" for name in names)
         raise UsageError(
-            f"--shard auto: {starter.name} says {' and '.join(said)}, which is no part of a whole"
+            f"--shard auto: {starter.name} has set {' and '.join(values)}, which is not valid"
         )
     return Share(index + 1, count, starter.is_given_world)
 
@@ -98,13 +102,13 @@ _REPORTS = ("junit", "html", "trace", "records")
 
 
 def settle(found: dict[str, Any]) -> None:
-    """Have the options say which shard `auto` is, and whose report is whose.
+    """Replace `auto` in the options with this process's shard, and `{shard}` in report paths.
 
     Args:
         found: the options by name.
 
     Raises:
-        UsageError: if nobody says which shard this is, or shards would write the same report.
+        UsageError: if the shard is unknown, or several shards would write the same report.
     """
     if found["shard"] == AUTO:
         share = share_of()
@@ -115,7 +119,6 @@ def settle(found: dict[str, Any]) -> None:
     if found["shard"] is not None:
         number, count = found["shard"]
         for name in _REPORTS:
-            # What stands for the shard in a path.
             found[name] = found[name] and found[name].replace("{shard}", f"{number}-of-{count}")
 
 
@@ -124,5 +127,5 @@ def _check_paths(found: Mapping[str, Any]) -> None:
         if found[name] and "{shard}" not in found[name]:
             raise UsageError(
                 f"--{name} {found[name]}: with --shard auto each process writes one: put {{shard}} "
-                "into the path, which stands for its number"
+                "into the path, which becomes its number"
             )

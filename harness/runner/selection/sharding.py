@@ -1,4 +1,4 @@
-"""Which of the tests a shard runs: parts of equal cost, the same ones on every machine."""
+"""Divide the tests into shards of about equal cost, the same on every machine."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-#: A test's id and the seconds it is expected to take; None where nobody knows.
+#: A test's id and its expected seconds; None if unknown.
 Cost = tuple[str, float | None]
 
 
 def shard(tests: Sequence[Cost], k: int, n: int) -> list[str]:
-    """The tests of shard k of n, in the order in which they were given.
+    """Return the tests of shard k of n, in the given order.
 
-    Each test is in exactly one shard. The longest goes first, each into the shard with the least to
-    do, so that shards differ by one test at most. It depends on ids and costs alone, not on the
-    order: all shards must be given the same tests and costs, that is, see the same history or none.
-    A shard that sees another history can leave tests out that no other shard runs; `plan_of` tells.
+    Each test is in exactly one shard. The longest test goes first, each into the shard with the
+    lowest total, so that totals differ by one test at most.
+
+    The result depends only on ids and costs, not on the order. All shards must use the same tests
+    and costs, so they need the same history or none. With different histories, some tests would
+    run in no shard; `plan_of` detects this.
 
     Args:
-        tests: ids and expected seconds. A test that nobody knows counts as the median one.
+        tests: ids and expected seconds. An unknown cost counts as the median.
         k: number of the shard, from 1.
-        n: how many shards there are.
+        n: the number of shards.
 
     Raises:
-        ValueError: if k is not one of 1 to n.
+        ValueError: if k is not between 1 and n.
     """
     if not 1 <= k <= n:
-        raise ValueError(f"shard {k}/{n}: the number of a shard is one of 1 to {n}")
-    home = _homes(_costs(tests), n)
+        raise ValueError(f"shard {k}/{n}: the number of a shard must be between 1 and {n}")
+    home = _assign(_costs(tests), n)
     return [test for test, _ in tests if home[test] == k - 1]
 
 
 def plan_of(tests: Sequence[Cost], n: int) -> str:
-    """A short name of the whole plan: shards that show different ones do not belong together."""
+    """Return a digest of the whole plan; shards with different digests do not belong together."""
     costs = sorted(_costs(tests).items())
     return hashlib.sha256(repr((costs, n)).encode("utf-8", "backslashreplace")).hexdigest()[:8]
 
 
-def _homes(costs: Mapping[str, float], n: int) -> dict[str, int]:
-    # Where loads are equal, as with costs of zero, the shard with fewer tests is the lighter one.
-    # So the first test of each shard takes the next number, and there are no more than tests.
+def _assign(costs: Mapping[str, float], n: int) -> dict[str, int]:
+    # A heap of (load, number of tests, shard). If loads are equal, as with costs of zero, the shard
+    # with fewer tests comes first, so no shard stays empty. There are no more shards than tests.
     loads = [(0.0, 0, number) for number in range(min(n, len(costs)))]
     home: dict[str, int] = {}
     for test in sorted(costs, key=lambda test: (-costs[test], test)):
@@ -53,7 +55,7 @@ def _homes(costs: Mapping[str, float], n: int) -> dict[str, int]:
 
 
 def _costs(tests: Sequence[Cost]) -> dict[str, float]:
-    """What each test is taken to cost; of an id that comes twice, the larger cost."""
+    """Return the cost of each test: the median if unknown, the larger one if an id occurs twice."""
     known: dict[str, float] = {}
     for test, cost in tests:
         if cost is not None and 0 <= cost < math.inf:
