@@ -1,5 +1,5 @@
-"""What past runs have shown: durations, outcomes, flaky tests.
+"""The history of past runs: durations, outcomes, flaky tests.
 
-`file` is the SQLite database, `tables` its layout, `history` what a run asks of it, `command` the
-command `history`, `trends` the statistics.
+`file` opens the SQLite database, `tables` has its schema and queries, `history` is what a run
+uses, `command` the command `history`, and `trends` the statistics.
 """

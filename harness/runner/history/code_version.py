@@ -1,4 +1,4 @@
-"""Whether two runs had the same code: a short name for what git sees in the current folder."""
+"""A digest of the code in the current folder, from git, to tell whether two runs had the same."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import hashlib
 import os
 import subprocess
 
-# Each command of git; a huge checkout on a slow disk is not worth waiting for.
+# Time limit for each git command: a huge checkout on a slow disk is not worth waiting for.
 _LIMIT_S = 1.0
 
 
 def code_version(with_new_files: bool = True) -> str:
-    """Sixteen letters that change with the commit, with changes to it and with new Python files.
+    """Return a digest of the commit, of uncommitted changes, and of new Python files.
 
     Args:
-        with_new_files: whether these count, by size and time, which differ from host to host.
+        with_new_files: whether to include new files, by size and time, which differ between hosts.
 
     Returns:
-        the name, or nothing where git is missing, too slow or has no commit here.
+        sixteen hexadecimal digits; empty if git is missing, too slow, or has no commit here.
     """
     try:
         digest = hashlib.sha256(_git("rev-parse", "HEAD"))
@@ -34,7 +34,8 @@ def _new_files() -> list[bytes]:
 
 
 def _git(*arguments: str) -> bytes:
-    # Without optional locks, git leaves the index of a running `git add` alone.
+    # With optional locks, `git diff` updates the index, and a `git add` at the same time fails. A
+    # file system monitor would start a daemon that outlives the run.
     command = ["git", "--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     done = subprocess.run(
         command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=_LIMIT_S
@@ -43,7 +44,7 @@ def _git(*arguments: str) -> bytes:
 
 
 def _stamp(name: bytes) -> bytes:
-    """Size and time of a new file, which stand for what is in it: there may be very many."""
+    """Return size and time of a new file; reading its contents may take long."""
     try:
         found = os.stat(name)
     except OSError:

@@ -1,4 +1,4 @@
-"""The command `history`: what past runs say about the tests, as three tables or as JSON."""
+"""The command `history`: print slow, flaky and newly failing tests, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _LIMIT = 10
 
 
 def run_history(arguments: Sequence[str], prog: str) -> int:
-    """Print what the history says.
+    """Print the history of the tests.
 
     Args:
-        arguments: those after the word `history`.
+        arguments: the arguments after the word `history`.
         prog: the program as the user calls it: `run_tests.py`, `python -m harness`.
 
     Returns:
         the exit code: 2 if the file cannot be read.
 
     Raises:
-        UsageError: if the arguments mean nothing.
+        UsageError: if the arguments are wrong.
     """
     options = build_parser(f"{prog} history").parse_args(arguments)
     history = open_history(options.history)
@@ -44,10 +44,10 @@ def run_history(arguments: Sequence[str], prog: str) -> int:
 
 
 def build_parser(prog: str) -> Parser:
-    """What reads the options, and tells of them: `--help`, and the manual's page of options."""
+    """Return the parser of the options; `--help` and the manual's page of options come from it."""
     parser = Parser(
         prog=prog,
-        description="Tell which tests are slow, which are flaky and which have begun to fail.",
+        description="Show which tests are slow, which are flaky, and which have begun to fail.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -109,7 +109,7 @@ def _new(found: Sequence[NewlyFailing]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side: names to the left, everything else to the right."""
+    """Return a table: the first column left-aligned, the others right-aligned."""
     lines = [head, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join(_line(line, widths) for line in lines)

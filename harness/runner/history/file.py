@@ -1,8 +1,8 @@
-"""The file of past runs: one SQLite database, opened for a question and closed again.
+"""The history file: an SQLite database, opened for each query and closed after it.
 
-It stays in SQLite's rollback mode: a write-ahead log needs shared memory, which network file
-systems do not have, and one short transaction a run gains nothing from it. Nothing stays open
-between questions, so ranks that are forked meanwhile inherit no lock.
+It uses SQLite's rollback journal. A write-ahead log needs shared memory, which network file systems
+lack, and would gain nothing for one short transaction per run. No connection stays open between
+queries, so ranks forked in between inherit no lock.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ try:
 except ImportError:  # a Python that was built without it, as on some clusters
     sqlite3 = None  # type: ignore[assignment]
 
-# A transaction waits for a lock twice at most (for other writers, then for readers), so that no
-# question takes longer than two seconds, whoever holds the file.
+# A transaction waits for a lock at most twice (for other writers, then for readers). So no query
+# takes longer than two seconds, even if another process holds the file.
 _LOCK_S = 1.0
 
 
@@ -35,8 +35,8 @@ class Fault:
     """Why the file cannot be used.
 
     Attributes:
-        what: the end of a sentence that begins with the file's name: "is not a database".
-        remedy: what to do about it; empty if it passes by itself.
+        what: the problem, as the predicate of a sentence about the file: "is not a database".
+        remedy: what to do about it; empty if it is temporary.
     """
 
     what: str
@@ -48,19 +48,19 @@ class Fault:
 
     @property
     def advice(self) -> str:
-        """The remedy as it ends a message."""
+        """The remedy in parentheses, for the end of a message."""
         return f" ({self.remedy})" if self.remedy else ""
 
 
 class FaultError(Exception):
-    """A file that must not be used, though it could be opened. Stays within the history."""
+    """The file can be opened, but must not be used. Never leaves this package."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
         self.fault = Fault(what, remedy)
 
 
-#: What using a file can raise. A damaged one can hold any type where a number should be.
+#: The exceptions of a file that cannot be used. A damaged file may have a text for a number.
 BROKEN: tuple[type[Exception], ...] = (
     FaultError,
     OSError,
@@ -76,7 +76,7 @@ _MOVE = f"move it away, or {_OTHER}"
 READ_ONLY = Fault("cannot be written", _OTHER)
 NO_SQLITE = Fault("cannot be used, as this Python has no sqlite3", "take a Python that has it")
 
-# By what SQLite says; its error codes have names only from Python 3.11 on.
+# Faults by SQLite's message; exceptions have error codes only since Python 3.11.
 _WORDS = {
     "not a database": Fault("is not a database", _MOVE),
     "malformed": Fault("is damaged", _MOVE),
@@ -88,7 +88,7 @@ _WORDS = {
 
 
 def fault_of(error: Exception) -> Fault:
-    """One of the exceptions `BROKEN` in words."""
+    """Return the fault for one of the exceptions in `BROKEN`."""
     if isinstance(error, FaultError):
         return error.fault
     if isinstance(error, OSError):
@@ -98,12 +98,12 @@ def fault_of(error: Exception) -> Fault:
 
 
 def fault_of_python() -> Fault | None:
-    """What keeps this Python from using any file."""
+    """Return why this Python cannot use any history file; None if it can."""
     return None if sqlite3 else NO_SQLITE
 
 
 def default_path() -> Path:
-    """The file of the project in the current folder, in the user's cache. Raises OSError."""
+    """Return the path for the current folder's project in the user's cache. Raises OSError."""
     here = os.getcwd()
     name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(here).name)[:40]
     digest = hashlib.sha256(os.fsencode(here)).hexdigest()[:10]
@@ -114,24 +114,24 @@ def default_path() -> Path:
 
 
 def check(path: Path) -> None:
-    """Raises FaultError or OSError for what must not or cannot be opened."""
+    """Raise FaultError or OSError if the file must not or cannot be opened."""
     if path.is_dir():
         raise FaultError("is a folder", "give the path of a file")
     if path.exists() and not path.is_file():
-        # Opening a pipe would wait for somebody at its other end.
+        # Opening a named pipe would block until another process opens its other end.
         raise FaultError("is not a regular file", _OTHER)
     if path.exists() and not os.access(path, os.R_OK):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def is_writable(path: Path) -> bool:
-    """Whether a file can be written, as far as it is there; its journal has to go beside it."""
+    """Whether the file is missing, or both it and its folder (for the journal) are writable."""
     return not path.exists() or all(os.access(p, os.W_OK) for p in (path, path.parent))
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """A connection to ask questions; None where nothing has been recorded.
+    """Open a connection for queries; yield None if nothing has been recorded yet.
 
     Raises:
         FaultError, OSError, sqlite3.Error: if the file cannot be used.
@@ -140,17 +140,18 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
         yield None
         return
     check(path)
-    # Not mode=ro: a run that was killed while it wrote leaves a journal, to be rolled back first.
+    # Not mode=ro: a run that was killed while writing leaves a journal, which SQLite must
+    # roll back first.
     with contextlib.closing(_connect(path, "rw")) as connection:
         yield connection if _version(connection) else None
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection in a transaction, with the file and its tables made where they are missing.
+    """Open a connection in a transaction; create the file and its tables if missing.
 
     Raises:
-        FaultError, OSError, sqlite3.Error: if the file cannot be used; then it is as it was.
+        FaultError, OSError, sqlite3.Error: if the file cannot be used; it is then unchanged.
     """
     check(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    """The schema's version; 0 for a database with nothing in it. Raises FaultError for others."""
+    """Return the schema's version; 0 for an empty database. Raises FaultError for a foreign one."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -1,4 +1,4 @@
-"""Durations and outcomes of past runs: what a run learns from those before it and adds itself."""
+"""Durations and outcomes of past runs, for the next run to use and to add to."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ T = TypeVar("T")
 
 
 class History:
-    """The past runs of a project. Nothing here raises; what does not work is told in `problem`.
+    """The past runs of a project.
+
+    A run must not fail because of its history, so no method raises. A problem is in `fault` and
+    `problem`, and queries then return empty results.
 
     Attributes:
         path: the file.
-        fault: what is wrong with it; None if nothing is.
-        problem: the same as a line for the user. Look again after `record()`, which may find more.
+        fault: the problem with the file; None if there is none.
+        problem: the fault as a line for the user; check it again after `record()`.
     """
 
     def __init__(self, path: Path, fault: Fault | None = None) -> None:
@@ -43,27 +46,27 @@ class History:
         return f"History({str(self.path)!r}, problem={self.problem!r})"
 
     def durations(self) -> dict[str, float]:
-        """By test, the seconds it is expected to take: the median of the last runs it ran in."""
+        """Return test to expected seconds: the median of the test's last runs."""
         return self._ask(tables.durations, {})
 
     def shard_durations(self) -> dict[str, float]:
-        """The same, as every shard of a plan sees it, whichever have been run already."""
+        """Return the same for shards, which must all see equal durations: see `tables`."""
         return self._ask(tables.shard_durations, {})
 
     def last_failed(self) -> list[str]:
-        """The tests that failed the last time they ran, in the order in which they first ran."""
+        """Return the tests that failed the last time they ran, in the order of their first runs."""
         return self._ask(tables.last_failed, [])
 
     def trends(self, limit: int = 10) -> Trends:
-        """The tests that stand out, at most `limit` of each kind."""
+        """Return the slowest, flakiest and newly failing tests, at most `limit` of each."""
         return trends_of(self._ask(tables.past, {}), limit)
 
     def record(self, run: RunResult, code: str | None = None) -> None:
-        """Add a run. Tests that were skipped or interrupted have not run and are left out.
+        """Add a run, without the tests that were skipped or interrupted.
 
         Args:
-            run: what it found out.
-            code: a name for the state of the code; by default what git says of it.
+            run: the results of the run.
+            code: a digest of the code; by default from git.
         """
         rows = tables.rows_of(run)
         if not rows or not self._is_writable:
@@ -77,7 +80,7 @@ class History:
             self._give_up(fault_of(error))
 
     def _ask(self, question: Callable[[Connection], T], nothing: T) -> T:
-        """The answer, or `nothing` where there is no history."""
+        """Run a query; return `nothing` if there is no usable history."""
         if not self._is_readable:
             return nothing
         try:
@@ -89,7 +92,7 @@ class History:
             return nothing
 
     def _give_up(self, fault: Fault, consequence: str = "") -> None:
-        """Tell the user and ask no more; a fault that passes may have done so by the end."""
+        """Set the problem and stop reading; still try to write later if the fault is temporary."""
         self.fault = fault
         consequence = consequence or "this run is not recorded"
         self.problem = f"history: {self.path} {fault.what}; {consequence}{fault.advice}"
@@ -97,17 +100,17 @@ class History:
         self._is_writable = fault.passes
 
     def _see_whether_writable(self) -> None:
-        """A file that can only be read is read; that it is not written to is told at once."""
+        """Report a read-only file at once, but keep reading it."""
         if self.fault is None and not file.is_writable(self.path):
             self._give_up(file.READ_ONLY)
             self._is_readable = True
 
 
 def check_history(path: str) -> None:
-    """Refuse what the user names with --history and cannot be a history. A damaged file can.
+    """Check the path of --history before the run. A damaged file is no error: the run warns.
 
     Raises:
-        UsageError: if it is a folder, or nothing that a run could write to.
+        UsageError: if it is a folder, or not a regular file.
     """
     try:
         file.check(Path(path))
@@ -118,9 +121,9 @@ def check_history(path: str) -> None:
 
 
 def open_history(path: str | None) -> History:
-    """The history in the file, or in the project's own file in the user's cache.
+    """Return the history in the file; by default the project's file in the user's cache.
 
-    Never raises: a history that cannot be used is empty and says why in `problem`.
+    Never raises: a history that cannot be used is empty, and `problem` has the reason.
     """
     try:
         found = Path(path).absolute() if path else file.default_path()

@@ -1,4 +1,4 @@
-"""What is kept of a run, as tables: which tests make a row, how rows go in and come back."""
+"""The schema of the history file, and its queries."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from harness.runner.results import RunResult, Status, TestRecord
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-#: Says in the file's header that it is ours: the letters hrns.
+#: Marks the file as this program's in its header: the letters "hrns".
 APPLICATION = 0x68726E73
 SCHEMA = 1
 
-#: How many runs of a test are kept. They are counted test by test, so that running one test a
-#: hundred times does not push the last run of all the others out.
+#: How many runs to keep for each test. The count is per test, so running one test a hundred times
+#: does not remove the last runs of the others.
 KEPT_RUNS = 50
-#: After so many runs without it, a test is forgotten.
+#: A test is removed after this many runs without it.
 FORGOTTEN_RUNS = 500
 _MAX_WHY = 300
 
@@ -38,7 +38,7 @@ TABLES = (
 
 
 class Row(NamedTuple):
-    """One test of a run as it is kept; the columns of the table, in its order."""
+    """One test of a run; the fields are the columns of the table, in order."""
 
     test_id: str
     failed: bool
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 def rows_of(run: RunResult) -> list[Row]:
-    """The tests that ran; a test that ran twice has failed if it failed once."""
+    """Return a row for each test that ran; a repeated test has failed if it failed once."""
     found: dict[str, Row] = {}
     for row in (_row_of(record) for record in run.records if _has_run(record)):
         other = found.get(row.test_id)
@@ -59,7 +59,7 @@ def rows_of(run: RunResult) -> list[Row]:
 
 
 def _has_run(record: TestRecord) -> bool:
-    """Whether it is a test, not a fixture or a module that could not be imported, and ran."""
+    """Whether it is a test that ran, not a fixture or a module that could not be imported."""
     is_import = any(trouble.title == f"import of {record.test_id}" for trouble in record.troubles)
     return (
         record.status in (Status.PASSED, Status.FAILED) and not record.is_fixture and not is_import
@@ -81,14 +81,14 @@ def _row_of(record: TestRecord) -> Row:
 
 
 def _together(one: Row, other: Row) -> Row:
-    """Two outcomes of a test in one run as one."""
+    """Combine two outcomes of a test in one run."""
     worse, better = (one, other) if one.failed else (other, one)
     flaky = one.flaky or other.flaky or one.failed != other.failed
     return worse._replace(flaky=flaky, attempts=worse.attempts + better.attempts)
 
 
 def _storable(text: str) -> str:
-    """Text without halves of characters, which output that is not UTF-8 leaves in Python's text."""
+    """Escape lone surrogates, which come from output that is not UTF-8; SQLite rejects them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -109,7 +109,7 @@ def add(connection: Connection, run: RunResult, code: str, rows: Iterable[Row]) 
 
 
 def prune(connection: Connection, rows: Iterable[Row]) -> None:
-    """Drop what is beyond the runs that are kept; only tests of this run can have one too many."""
+    """Delete old outcomes; only tests of this run can have more than KEPT_RUNS."""
     connection.executemany(
         "WITH own AS (SELECT id FROM tests WHERE name = ?)"
         " DELETE FROM outcomes WHERE test = (SELECT id FROM own) AND run <="
@@ -125,14 +125,15 @@ def prune(connection: Connection, rows: Iterable[Row]) -> None:
 
 
 def durations(connection: Connection) -> dict[str, float]:
-    """By test, the median of its last runs, in seconds."""
+    """Return test to the median of its last runs, in seconds."""
     return _durations(connection)
 
 
 def shard_durations(connection: Connection) -> dict[str, float]:
-    """The same, as all shards of a plan see it, whether or not others have run before them.
+    """Return the same, ignoring plans of which some shards have not been recorded.
 
-    What shards of a plan have recorded counts once all of them have.
+    All shards of a plan must see equal durations, although they run one after the other. So what
+    they record only counts when all of them have.
     """
     incomplete = (
         "SELECT id FROM runs WHERE plan IN (SELECT plan FROM runs WHERE plan != ''"
@@ -153,8 +154,8 @@ def _durations(connection: Connection, condition: str = "") -> dict[str, float]:
 
 
 def last_failed(connection: Connection) -> list[str]:
-    """The tests whose last outcome is a failure."""
-    # SQLite takes the other columns from the row that has the maximum.
+    """Return the tests whose last outcome is a failure."""
+    # With max(), SQLite takes the bare columns from the row with the maximum.
     found = connection.execute(
         "SELECT name, failed, max(run) FROM outcomes JOIN tests ON tests.id = test"
         " GROUP BY test ORDER BY test"
@@ -163,7 +164,7 @@ def last_failed(connection: Connection) -> list[str]:
 
 
 def past(connection: Connection) -> dict[str, list[Outcome]]:
-    """By test, all that is known, from the oldest to the newest."""
+    """Return test to all its outcomes, from the oldest to the newest."""
     found = connection.execute(
         "SELECT name, run, at, code, failed, flaky, us, coalesce(why, '') FROM outcomes"
         " JOIN tests ON tests.id = test JOIN runs ON runs.id = run ORDER BY test, run"

@@ -1,4 +1,4 @@
-"""What past runs say about tests: which are slow, which are flaky, which have begun to fail."""
+"""Statistics about past runs: slow tests, flaky tests, and tests that have begun to fail."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-#: The last runs of a test that say how long it takes.
+#: How many of a test's last runs count for its expected duration.
 RECENT = 5
-# Fewer earlier runs than these say nothing about a trend.
+# How many earlier runs a trend needs.
 _ENOUGH = 3
-# A test that was in none of the last runs has been removed or renamed: it is not reported.
+# A test that was in none of this many last runs was removed or renamed; it is not reported.
 _CURRENT_RUNS = 50
 
 
 class Outcome(NamedTuple):
-    """What became of a test in one run in which it ran.
+    """The outcome of a test in one run.
 
     Attributes:
-        run: number of the run; a later one has a larger number.
+        run: number of the run; later runs have larger numbers.
         at_s: when the run began, in seconds since the epoch.
-        code: name of the state of the code; empty if unknown.
-        failed: whether it failed in the end.
+        code: digest of the code; empty if unknown.
+        failed: whether its last attempt failed.
         flaky: whether it failed first and then passed.
         seconds: how long it took.
-        why: in a line, why it failed.
+        why: one line about why it failed.
     """
 
     run: int
@@ -38,18 +38,18 @@ class Outcome(NamedTuple):
     why: str
 
 
-#: By test, its outcomes from the oldest to the newest; never empty.
+#: Test to its outcomes, from the oldest to the newest; never empty.
 Past = Mapping[str, Sequence[Outcome]]
 
 
 @dataclass(frozen=True)
 class Slow:
-    """How long a test takes.
+    """The duration of a test.
 
     Attributes:
         expected_s: the median of its last runs.
         last_s: its last run.
-        trend: by what part `expected_s` is above the median before; None for too few runs.
+        trend: relative change of `expected_s` against the median before; None for too few runs.
     """
 
     test_id: str
@@ -63,9 +63,9 @@ class Flaky:
     """A test that both passes and fails.
 
     Attributes:
-        runs: in how many runs it ran.
-        flaky: in how many it failed first and passed when tried again.
-        flips: how often it passed right after a run that it failed, in the same code.
+        runs: the number of its runs.
+        flaky: in how many of them it failed first and passed in a retry.
+        flips: how often it passed in the run after a failure, with the same code.
     """
 
     test_id: str
@@ -79,8 +79,8 @@ class NewlyFailing:
     """A test that failed in its last run and passed in the one before.
 
     Attributes:
-        since_s: when the run began that it failed, in seconds since the epoch.
-        passed_s: when the run began that it passed.
+        since_s: start of the run in which it failed, in seconds since the epoch.
+        passed_s: start of the run in which it passed.
         why: why it failed.
     """
 
@@ -92,7 +92,7 @@ class NewlyFailing:
 
 @dataclass(frozen=True)
 class Trends:
-    """All that is said of past runs; `runs` is how many of them there are."""
+    """All statistics; `runs` is the number of past runs."""
 
     runs: int
     slowest: tuple[Slow, ...] = ()
@@ -101,7 +101,7 @@ class Trends:
 
 
 def trends_of(past: Past, limit: int) -> Trends:
-    """The tests that stand out, at most `limit` of each kind."""
+    """Return the slowest, flakiest and newly failing tests, at most `limit` of each."""
     runs = sorted({outcome.run for outcomes in past.values() for outcome in outcomes})
     current = set(runs[-_CURRENT_RUNS:])
     past = {test: outcomes for test, outcomes in past.items() if outcomes[-1].run in current}
@@ -114,7 +114,7 @@ def trends_of(past: Past, limit: int) -> Trends:
 
 
 def slowest(past: Past) -> list[Slow]:
-    """Every test, the slowest first."""
+    """Return all tests, the slowest first."""
     found = (_slow(test, [o.seconds for o in outcomes]) for test, outcomes in past.items())
     return sorted(found, key=lambda slow: (-slow.expected_s, slow.test_id))
 
@@ -126,7 +126,7 @@ def _slow(test: str, seconds: Sequence[float]) -> Slow:
 
 
 def flakiest(past: Past) -> list[Flaky]:
-    """The tests that were flaky or flipped, those that did it most often first."""
+    """Return the tests that were flaky or flipped, the most frequent first."""
     found = (
         Flaky(test, len(outcomes), sum(o.flaky for o in outcomes), _flips(outcomes))
         for test, outcomes in past.items()
@@ -143,7 +143,7 @@ def _flips(outcomes: Iterable[Outcome]) -> int:
 
 
 def newly_failing(past: Past) -> list[NewlyFailing]:
-    """The tests that have begun to fail, the latest first."""
+    """Return the tests that have begun to fail, the latest first."""
     found = [
         NewlyFailing(test, outcomes[-1].at_s, outcomes[-2].at_s, outcomes[-1].why)
         for test, outcomes in past.items()

@@ -1,1 +1,6 @@
-"""Reports of a run: JUnit XML for CI, a page for people, a trace for Perfetto."""
+"""Reports of a run: JUnit XML for CI, an HTML page, a trace for Perfetto, and JSON records.
+
+`writing` writes the requested reports, `paths` checks their paths before the run and replaces files
+atomically, `text` has what all formats need. `records` and `junit_input` read reports back, for the
+command `merge-reports`.
+"""

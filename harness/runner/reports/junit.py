@@ -1,4 +1,4 @@
-"""JUnit XML, as Jenkins, GitLab and the readers of GitHub Actions take it."""
+"""Write JUnit XML for Jenkins, GitLab and the report actions of GitHub."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from junitparser import xunit2
     from junitparser.junitparser import FinalResult
 
-# An attribute is for one line on a screen; the whole text is in the element.
+# Length of the attribute `message`, which readers show on one line; the element has the whole text.
 _MAX_MESSAGE = 500
-#: The name of the property that tells of a sub-test that was skipped.
+#: The name of the property for a skipped subtest. Readers know no element for it.
 SKIPPED_SUBTEST = "skipped sub-test"
 _TYPE = re.compile(r"[A-Za-z_][\w.]*(?=:|$)")
 
@@ -39,7 +39,7 @@ def write_junit(run: RunResult, path: str | os.PathLike[str]) -> None:
 
 
 def junit_xml(run: RunResult) -> bytes:
-    """The XML: a suite for each class, a case for each test."""
+    """Return the XML: a suite for each class, a case for each test."""
     # Imported here, since most runs write no report.
     from junitparser import xunit2
 
@@ -60,7 +60,7 @@ def _suite(run: RunResult, owner: str, records: list[TestRecord]) -> xunit2.Test
 
     suite = xunit2.TestSuite(visible_name(owner))
     started = min(epoch_of(run, record.started_s) for record in records)
-    # In UTC and without a zone: the format's first writer, Ant, allows no zone.
+    # In UTC and without a zone: the schema of Ant, which defined the format, does not allow a zone.
     suite.timestamp = datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
     suite.hostname = visible(platform.node()) or "localhost"
     for name, value in _run_properties(run):
@@ -111,7 +111,7 @@ def _properties(record: TestRecord) -> Iterator[tuple[str, str]]:
 
 
 def _final_results(record: TestRecord) -> list[FinalResult]:
-    """One element for all troubles of a test: readers count elements, and show the first only."""
+    """Return one element for all failures of a test: readers count elements, but show only one."""
     from junitparser import Error, Failure, Skipped
 
     if record.status is Status.PASSED:
@@ -125,7 +125,7 @@ def _final_results(record: TestRecord) -> list[FinalResult]:
 
 
 def _interim_result(attempt: TestRecord, flaky: bool) -> xunit2.InterimResult:
-    """An earlier attempt, by the names that Maven's Surefire gave such elements."""
+    """Return the element for an earlier attempt, with the names of Maven's Surefire plugin."""
     from junitparser import xunit2
 
     kinds = {
@@ -141,7 +141,7 @@ def _interim_result(attempt: TestRecord, flaky: bool) -> xunit2.InterimResult:
 
 
 def _is_error(record: TestRecord) -> bool:
-    """A test that ought to have failed is a failure, as an assertion is."""
+    """Whether it is an error; an unexpected success counts as a failure, like an assertion."""
     labels = {trouble.label for trouble in record.troubles}
     return "ERROR" in labels or not labels
 
@@ -163,7 +163,7 @@ def _troubles(record: TestRecord) -> str:
 
 
 def _print_into(element: xunit2.TestCase | xunit2.InterimResult, record: TestRecord) -> None:
-    """What the test printed, then what each rank did."""
+    """Add the output of the test, then output and stacks of each rank."""
     out = [("", record.stdout)]
     err = [("", record.stderr)]
     for track in record.ranks:

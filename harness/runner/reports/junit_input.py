@@ -1,4 +1,4 @@
-"""Reading back a report in JUnit's XML that this harness has written: what it has kept of a run."""
+"""Read JUnit XML that this harness has written, for `merge-reports`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _FIXTURES = ("setUpClass", "tearDownClass", "setUpModule", "tearDownModule")
 
 
 def read_junit(path: Path) -> RunResult:
-    """The run, as far as the report tells: no ranks, and times to the second.
+    """Return the run from the report, without ranks, and with start times rounded to seconds.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is no such report, or a damaged one.
+        ValueError: if it is not such a report, or is damaged.
     """
     from junitparser import JUnitXmlError, xunit2
 
     try:
         xml = xunit2.JUnitXml.fromfile(str(path))
-    # LookupError is an encoding that nobody knows.
+    # An unknown encoding raises LookupError.
     except (SyntaxError, JUnitXmlError, ValueError, LookupError) as error:
         raise ValueError(f"it is no JUnit XML ({error})") from error
     if getattr(xml, "name", None) != "harness":
@@ -35,6 +35,7 @@ def read_junit(path: Path) -> RunResult:
         run = _run(xml)
     except (AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"it is damaged ({error!r})") from error
+    # A truncated or edited file must not turn failures into passes: compare with the totals.
     suites = list(xml)
     found = (len(run.records), run.count(Status.FAILED), run.count(Status.SKIPPED))
     said = (
@@ -71,7 +72,7 @@ def _epoch(text: str | None) -> float:
 
 
 def _seconds(element: Any, what: str) -> float:
-    """How long an element says that it took."""
+    """Return an element's time. Raises ValueError if it is not a valid number of seconds."""
     try:
         seconds = float(element.time or 0.0)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Which lane of a trace each span goes to: in a lane, spans may nest but not overlap."""
+"""Assign the spans of a trace to lanes. In a lane, spans may nest, but not overlap otherwise."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 
 def lanes_of(spans: Sequence[tuple[int, int]]) -> list[int]:
-    """The lane of each span, from 0; the first one in which it nests.
+    """Return the lane of each span, from 0: the first lane in which it fits.
 
     Args:
-        spans: where each begins and ends. Of two that begin and end together, the first one given
-            is the outer one.
+        spans: begin and end of each span. If two are equal, the first one is the outer one.
     """
     found = [0] * len(spans)
     lanes: list[list[int]] = []  # for each lane, the ends of the spans around the current point

@@ -1,4 +1,4 @@
-"""One HTML file about a run, for people: what failed, and what every rank did when."""
+"""Write one HTML file about a run: the failures, and a timeline of every rank."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_html(run: RunResult, path: str | os.PathLike[str]) -> None:
 
 
 def html_of(run: RunResult) -> str:
-    """The page. Whatever a test had to say is escaped, or is data that never becomes markup."""
+    """Return the page. Texts from tests are escaped, or are data that never becomes markup."""
     script = _script()
     return _template().render(
         **_summary(run),
@@ -59,7 +59,7 @@ def _template() -> Template:
 
 
 def duration(seconds: float) -> str:
-    """As a reader says it: `0.052 s`, `12.3 s`, `3 min 20 s`."""
+    """Format a duration for people: `0.052 s`, `12.3 s`, `3 min 20 s`."""
     if seconds < 10:
         return f"{seconds:.3f} s"
     if seconds < 60:
@@ -93,11 +93,11 @@ def _summary(run: RunResult) -> dict[str, Any]:
 
 
 def _script() -> str:
-    """The page's own script, in one piece, so that one hash can vouch for all of it."""
+    """Return the page's whole script, so that one hash covers all of it."""
     parts = [(_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     return '(() => {\n"use strict";\n' + "\n".join(parts) + "})();"
 
 
 def _hash(script: str) -> str:
-    """What lets the browser run this script and no other, should one ever slip into the page."""
+    """Return the script's hash for the Content Security Policy, which blocks any other script."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

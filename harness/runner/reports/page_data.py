@@ -1,4 +1,4 @@
-"""What the page knows of each test: a row that is always there, and the rest, read when opened."""
+"""The data of the HTML page: a table row for each test, and details that load when opened."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Row:
     """A test's row in the table.
 
     Attributes:
-        key: what a link to it has after the `#`; its full name, unless another test has it too.
+        key: the fragment of a link to it; its full name, with a number if it is not unique.
         owner, name: the two parts of the full name.
         status: passed, failed, skipped or unfinished.
-        flaky: whether it passed only when tried again.
+        flaky: whether it failed first and passed in a retry.
         seconds: how long it took.
-        ranks: how many it had.
+        ranks: the number of its ranks.
         worker: the number of the worker that ran it.
-        attempts: how often it was tried.
-        why: in a line, why it did not simply pass.
+        attempts: the number of attempts.
+        why: one line about why it did not simply pass.
     """
 
     key: str
@@ -53,11 +53,11 @@ class Row:
 
 
 def rows_of(run: RunResult) -> list[Row]:
-    """A row for each test, in the order of the run."""
+    """Return a row for each test, in the order of the run."""
     seen: dict[str, int] = {}
     rows = []
     for record in run.records:
-        # In markup, a carriage return would become a line feed.
+        # An HTML parser turns a carriage return into a line feed, and the link would not match.
         key = visible_name(record.key).replace("\r", "\\r")
         seen[key] = seen.get(key, 0) + 1
         rows.append(_row(record, f"{key}~{seen[key]}" if seen[key] > 1 else key))
@@ -83,8 +83,10 @@ def _row(record: TestRecord, key: str) -> Row:
 
 
 def overview_of(run: RunResult) -> dict[str, Any]:
-    """When each attempt at each test ran, in ms from the run's start: [row, worker, began, ended,
-    status], for the picture of the run."""
+    """Return the bars of the run's timeline: [row, worker, began, ended, status] for each attempt.
+
+    Times are in milliseconds from the run's start.
+    """
     bars = [
         [
             number,
@@ -101,15 +103,15 @@ def overview_of(run: RunResult) -> dict[str, Any]:
 
 
 def detail_of(record: TestRecord) -> list[dict[str, Any]]:
-    """All that is known of each attempt at a test, the one that counts first."""
+    """Return the details of each attempt at a test, the last attempt first."""
     return [_attempt(attempt) for attempt in reversed(attempts_of(record))]
 
 
 def embedded(values: Iterable[Any]) -> str:
-    """Values as lines of JSON that can stand in a script element, whatever text is in them.
+    """Return values as lines of JSON that are safe in a script element.
 
-    Only ASCII, so that lone surrogates and odd line separators arrive as they are; and without
-    the characters that HTML gives a meaning to.
+    The output is ASCII, so that lone surrogates and unusual line separators survive. It has none of
+    the characters that are special in HTML: a text with `</script>` would end the element.
     """
     lines = "\n".join(json.dumps(value, separators=(",", ":")) for value in values)
     return lines.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
@@ -130,7 +132,7 @@ def _attempt(record: TestRecord) -> dict[str, Any]:
 
 
 def _start_of(record: TestRecord) -> float:
-    """What the times of its ranks count from."""
+    """Return the time from which the times of its ranks are counted."""
     began = [phase.began_s for track in record.ranks for phase in track.phases]
     began += [span.began_s for track in record.ranks for span in track.collectives]
     return min([*began, *([record.started_s] if record.started_s else [])], default=0.0)
@@ -155,6 +157,6 @@ def _rank(track: RankTrack, start_s: float) -> dict[str, Any]:
 
 
 def _collective(span: CollectiveSpan, start_s: float) -> list[Any]:
-    """As a list: there may be hundreds of thousands, and names of fields would be most of it."""
+    """Return a collective as a list: with many thousands, field names would be most of the file."""
     began, ended = ms_since(start_s, span.began_s), ms_since(start_s, span.ended_s)
     return [span.op, span.group, span.seq, span.shapes, began, ended, span.pending]

@@ -1,4 +1,4 @@
-"""Report files: found wanting before the run begins, and put in place only when complete."""
+"""Check the paths of reports before the run, and replace the files atomically after it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from harness.model.settings import quoted
 
 
 def check_writable(path: str, option: str) -> Path:
-    """See that a report can be written there, without touching a report that is there already.
+    """Check that a report can be written, without changing an existing one.
 
     Args:
-        path: as the user gave it; a relative one counts from the current folder.
-        option: what to name in the complaint, such as `--junit`.
+        path: the user's path, absolute or relative to the current folder.
+        option: the option to name in the message, such as `--junit`.
 
     Returns:
-        the path, absolute, since a test may change the current folder.
+        the absolute path, since a test may change the current folder.
 
     Raises:
-        UsageError: if nothing can be written there.
+        UsageError: if the file cannot be written.
     """
     if not path:
         raise UsageError(f"{option} needs the name of a file")
@@ -34,12 +34,12 @@ def check_writable(path: str, option: str) -> Path:
 
 
 def replace(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that whoever reads it finds the old content or the new one, never a part.
+    """Replace a file atomically: a reader finds the old content or the new one, never a part.
 
     Raises:
-        OSError: if it cannot be written; then what was there is there still.
+        OSError: if it cannot be written; the old file is then unchanged.
     """
-    if _is_special(Path(path)):  # /dev/stdout, a named pipe: no file could take its place
+    if _is_special(Path(path)):  # /dev/stdout or a named pipe, which a rename would replace
         Path(path).write_bytes(content)
         return
     target = _real(path)
@@ -51,7 +51,7 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
 def _checked(path: str) -> Path:
     if path.endswith(os.sep) or os.path.isdir(path):
         raise IsADirectoryError("it is a folder")
-    if path.endswith(".py"):  # as in `--junit test_x.py`, where the option's value is forgotten
+    if path.endswith(".py"):  # `--junit test_x.py`: the user forgot the option's value
         raise ValueError("it is a Python file")
     target = Path(path).absolute() if _is_special(Path(path)) else _real(path)
     if not target.parent.is_dir():
@@ -65,7 +65,7 @@ def _checked(path: str) -> Path:
 
 
 def _real(path: str | os.PathLike[str]) -> Path:
-    """Where a file at that path is: a link stays a link to the report."""
+    """Resolve links, so that a link is not replaced, but still points to the report."""
     return Path(os.path.realpath(path))
 
 
@@ -75,10 +75,10 @@ def _is_special(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """A new, empty file in the same folder; it is gone afterwards unless it has been renamed.
+    """Create an empty file in the same folder; remove it afterwards unless it has been renamed.
 
-    Only the attempt tells whether a folder can be written to: root may do anything except on a
-    file system that is read-only.
+    Creating one is the only reliable check of a folder: os.access() allows root everything, even on
+    a read-only file system.
     """
     temporary = target.with_name(f".report-{secrets.token_hex(8)}")
     temporary.open("x").close()  # with the mode that the user's umask gives any new file

@@ -1,4 +1,4 @@
-"""All that is known of a run, in a file from which any report can be made: for `merge-reports`."""
+"""Write and read all data of a run as JSON, from which `merge-reports` can make any report."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def write_records(run: RunResult, path: str | os.PathLike[str]) -> None:
 
 
 def read_records(path: Path) -> RunResult:
-    """The inverse of `write_records`.
+    """Return the run from a file that `write_records` has written.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is no such file, or a damaged one; the message says where.
+        ValueError: if it is not such a file, or is damaged; the message says where.
     """
     content = path.read_bytes()
     try:

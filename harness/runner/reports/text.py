@@ -1,4 +1,4 @@
-"""What all reports need of a record: text that any format can carry, names, and times."""
+"""Helpers for all reports: text that every format can represent, names, and times."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import re
 from harness.model.timeline import CollectiveSpan, RankTrack
 from harness.runner.results import RunResult, TestRecord
 
-# Control characters, lone surrogates, and two non-characters. XML 1.0 cannot carry most of them,
-# nor UTF-8 some; the rest nobody would see.
+# Control characters, lone surrogates, and two non-characters. XML 1.0 does not allow most of them,
+# UTF-8 cannot encode surrogates, and the others are invisible.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# These, and a backslash in front of what would then read like an escape.
+# These, and a backslash before text that would then look like an escape.
 _ESCAPED_IN_NAMES = re.compile(rf"\\(?=[\\xu]|{_FORBIDDEN.pattern})|{_FORBIDDEN.pattern}")
 _ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
 def visible(text: str) -> str:
-    r"""The text, with characters that no report can carry as Python escapes: `\x1b`, `\udc80`."""
-    if text.isascii() and text.isprintable():  # most are, and there are many
+    r"""Return the text with forbidden characters as Python escapes: `\x1b`, `\udc80`."""
+    if text.isascii() and text.isprintable():  # the common case, much faster than the expression
         return text
     return _FORBIDDEN.sub(_escaped, text)
 
 
 def visible_name(text: str) -> str:
-    r"""A name as any file can carry it, and no two names the same: see `original_name`.
+    r"""Return a name that every format can represent, different for different names.
 
-    As `visible`, but a backslash that would then read like an escape is doubled.
+    Like `visible`, but doubles a backslash that would look like an escape. `original_name` is the
+    inverse.
     """
     return _ESCAPED_IN_NAMES.sub(_escaped, text)
 
 
 def original_name(text: str) -> str:
-    """The inverse of `visible_name`."""
+    """Return the name from `visible_name`."""
     return _ESCAPE.sub(lambda found: "\\" if found[1] == "\\" else chr(int(found[1][1:], 16)), text)
 
 
 def one_line(text: str) -> str:
-    r"""A name as one line that does nothing to a terminal: with `\n` for a line feed, and so on."""
+    r"""Return a name as one line without control characters: `\n` for a line feed, and so on."""
     if text.isascii() and text.isprintable():
         return text
     return visible(text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
@@ -51,12 +52,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most so many characters; an ellipsis says that there were more."""
+    """Shorten a text to `limit` characters; an ellipsis replaces the rest."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def name_of(record: TestRecord) -> str:
-    """The test's name within its class: `test_sync`, or `setUpClass` for a fixture."""
+    """Return the test's name within its class: `test_sync`, or `setUpClass` for a fixture."""
     prefix = f"{record.owner}."
     if record.owner and record.test_id.startswith(prefix):
         return record.key.removeprefix(prefix)
@@ -64,17 +65,17 @@ def name_of(record: TestRecord) -> str:
 
 
 def status_of(record: TestRecord) -> str:
-    """A word for what became of it: a test that was passing when it was stopped has not passed."""
+    """Return the status as a word; "unfinished" for a test that did not end."""
     return record.status.value if record.status else "unfinished"
 
 
 def attempts_of(record: TestRecord) -> list[TestRecord]:
-    """All attempts at the test, the one that counts last."""
+    """Return all attempts at the test, in order; the last one counts."""
     return [*record.earlier, record]
 
 
 def end_of_rank(track: RankTrack) -> float | None:
-    """When the rank ended, on the clock; None if nothing is known about its time."""
+    """Return when the rank ended, on the run's clock; None if unknown."""
     if track.phases:
         return track.phases[-1].ended_s
     ends = [span.began_s if span.ended_s is None else span.ended_s for span in track.collectives]
@@ -82,7 +83,7 @@ def end_of_rank(track: RankTrack) -> float | None:
 
 
 def end_of_collective(span: CollectiveSpan, track: RankTrack) -> float:
-    """Where a picture lets it end: one that is pending lasts as long as its rank."""
+    """Return the end of a collective's bar; a pending one lasts until its rank ends."""
     end = span.ended_s
     if end is None:
         end = end_of_rank(track) if span.pending else span.began_s
@@ -90,12 +91,12 @@ def end_of_collective(span: CollectiveSpan, track: RankTrack) -> float:
 
 
 def ms_since(start_s: float, at_s: float | None) -> float | None:
-    """Milliseconds between two points on the clock; None for what is not a time."""
+    """Return the milliseconds between two times; None if one of them is not a time."""
     if at_s is None or not math.isfinite(at_s - start_s):
         return None
     return round((at_s - start_s) * 1000, 3)
 
 
 def epoch_of(run: RunResult, at_s: float) -> float:
-    """Seconds since the epoch at a point on the clock; the run's start for a test without one."""
+    """Convert a time to seconds since the epoch; the run's start for a test without a time."""
     return run.started_at + (at_s - run.started_s if at_s else 0.0)

@@ -1,4 +1,8 @@
-"""Chrome's trace-event format, for ui.perfetto.dev and chrome://tracing."""
+"""Write Chrome's trace-event format, for ui.perfetto.dev and chrome://tracing.
+
+Each worker is a process of the trace. It has a lane for its tests, and lanes for the ranks' phases
+and collectives. Spans that overlap without nesting go to further lanes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from harness.runner.results import RunResult, TestRecord
 
 _Event = dict[str, Any]
 
-_TESTS = -1  # stands for the lane of the tests, where others stand for a rank
+_TESTS = -1  # the lane of the tests, in place of a rank's number
 _LANES_PER_WORKER = 1_000_000
 _LANES_PER_RANK = 1000
 
@@ -34,32 +38,32 @@ def write_trace(run: RunResult, path: str | os.PathLike[str]) -> None:
 
 
 def trace_of(run: RunResult) -> dict[str, Any]:
-    """The events, names of processes and lanes first, then by time."""
+    """Return the events: names of processes and lanes first, then the others by time."""
     workers: dict[int, _Worker] = {}
     for record in run.records:
         worker = workers.setdefault(record.worker, _Worker(record.worker, run.started_s))
         for number, attempt in enumerate(attempts_of(record), 1):
             worker.add(attempt, number if record.earlier else 0)
     events = [event for _, worker in sorted(workers.items()) for event in worker.events()]
-    # What begins together: the outer one first. Names have no duration and come before all else.
+    # Names ("M" events) first. Of events that begin together, the outer one must come first.
     events.sort(key=lambda event: (event["ph"] != "M", event["ts"], -event.get("dur", 0)))
     other = _visible({"command": run.command, "seed": run.seed, "jobs": run.jobs})
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": other}
 
 
 class _Worker:
-    """The events of one worker: its tests, and what their ranks did."""
+    """The events of one worker: its tests, and the phases and collectives of their ranks."""
 
     def __init__(self, number: int, started_s: float) -> None:
         self._number = number
-        self._pid = number + 1  # viewers take process 0 for the idle one
+        self._pid = number + 1  # viewers treat process 0 as the idle process
         self._started_s = started_s
-        # By rank; the tests themselves have a lane above all ranks.
+        # Spans by rank; _TESTS sorts before all ranks.
         self._spans: dict[int, list[_Event]] = {}
         self._ends: list[_Event] = []
 
     def add(self, record: TestRecord, attempt: int) -> None:
-        """A test, or one attempt at it, and all that its ranks did."""
+        """Add a test, or one attempt at it, and the spans of its ranks."""
         if record.started_s:
             began, ended = record.started_s, record.started_s + record.seconds
             name = visible_name(name_of(record))
@@ -68,7 +72,7 @@ class _Worker:
             self._add_rank(track)
 
     def events(self) -> Iterator[_Event]:
-        """All events, each in its lane, and the names of the lanes."""
+        """Yield all events, each in its lane, and the names of the lanes."""
         name = f"worker {self._number}" if self._number else "runner"
         yield self._named("process_name", 0, name=name)
         yield self._named("process_sort_index", 0, sort_index=self._number)
@@ -94,7 +98,7 @@ class _Worker:
     def _span(
         self, rank: int, kind: str, name: str, times: tuple[float, float], args: _Event
     ) -> None:
-        """Rounded to microseconds at both ends, so that what nests still does."""
+        """Add a span. Both ends are rounded, not the duration, so that nested spans stay nested."""
         began, ended = self._us(times[0]), self._us(max(times))
         event = {"ph": "X", "cat": kind, "name": visible(name), "ts": began, "dur": ended - began}
         event |= {"pid": self._pid, "args": _visible(args)}
@@ -116,7 +120,7 @@ class _Worker:
         return {"ph": "M", "name": what, "pid": self._pid, "tid": tid, "ts": 0, "args": args}
 
     def _tid(self, rank: int, lane: int) -> int:
-        """A number that no lane of another process has: some viewers mix such lanes up."""
+        """Return a lane number that is unique in the trace: some viewers merge equal numbers."""
         return self._pid * _LANES_PER_WORKER + (rank + 1) * _LANES_PER_RANK + lane
 
     def _us(self, at_s: float) -> int:
@@ -142,5 +146,5 @@ def _told(span: CollectiveSpan) -> _Event:
 
 
 def _visible(args: _Event) -> _Event:
-    """The same without characters that a viewer might choke on."""
+    """Return the arguments without characters that viewers may not support."""
     return {key: visible(v) if isinstance(v, str) else v for key, v in args.items()}

@@ -1,4 +1,4 @@
-"""All reports that were asked for: checked before the run, written after it."""
+"""Check the requested reports before the run, and write them after it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def check_reports(
     """Check all report paths before anything runs.
 
     Returns:
-        the absolute path of each report that is asked for, by the name of `write_reports`'s
-        argument.
+        name of an argument of `write_reports` to absolute path, for each requested report.
 
     Raises:
         UsageError: if a path cannot be written, or two options name the same file.
@@ -58,10 +57,10 @@ def write_reports(
     trace: _Path | None = None,
     records: _Path | None = None,
 ) -> list[str]:
-    """Write the reports that are asked for.
+    """Write the requested reports.
 
     Returns:
-        a line for each that could not be written; the run should then not end with 0.
+        a line for each report that could not be written; the run must then not exit with 0.
     """
     asked = {"--junit": junit, "--html": html, "--trace": trace, "--records": records}
     lines = [_complaint(run, option, path) for option, path in asked.items() if path is not None]
@@ -71,7 +70,7 @@ def write_reports(
 def _complaint(run: RunResult, option: str, path: _Path) -> str:
     try:
         _WRITERS[option](run, path)
-    # Whatever it is: the tests have run, and the other reports are still to be written.
+    # Any exception: the tests have run, and the other reports still have to be written.
     except Exception as error:
         why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         return f"{option}: {os.fspath(path)} could not be written: {' '.join(why.split())}"
