@@ -21,7 +21,7 @@ from harness.bench.table import Report
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """What reads the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.bench", description=__doc__)
     benchmarks = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for module in (start, sizes, isolation, properties, runner, seeds, faults, soak, torchrun):

@@ -1,4 +1,4 @@
-"""For benchmarks that run the suites of a checkout: where it is, and its modules."""
+"""Find the checkout and its modules, for benchmarks that run its suites."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def checkout() -> Path:
-    """The checkout's folder. Raises SystemExit where the harness was installed without one."""
+    """Return the checkout's folder. Raises SystemExit if the harness is installed without one."""
     if not (ROOT / "run_tests.py").exists():
         raise SystemExit("this benchmark runs the suites of a checkout; there is none here")
     return ROOT
 
 
 def in_checkout(module: str) -> Any:
-    """A module of the checkout that is no part of the package."""
+    """Import a module of the checkout that is not part of the package."""
     sys.path.insert(0, str(checkout()))
     return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""The one-collective test in a world that has its process group up: ours."""
+"""The one-collective test on this harness, with a process group that is up already."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from harness.cases.classes import MultiProcContinuousTest
 
 
 class OneCollective(OnGloo, MultiProcContinuousTest):
-    """One all-reduce on the process group that the class has."""
+    """Runs one all-reduce on the class's process group."""

@@ -1,4 +1,4 @@
-"""The one-collective test in a world that has its process group up: PyTorch's."""
+"""The one-collective test on PyTorch's harness, with a process group that is up already."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from harness.bench.isolation_side import OnGloo
 
 
 class OneCollective(OnGloo, MultiProcContinuousTest):
-    """One all-reduce on the process group that the class has."""
+    """Runs one all-reduce on the class's process group."""

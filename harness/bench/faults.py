@@ -1,4 +1,4 @@
-"""Every fault of `suites/samples/faults.py` under this harness and under PyTorch's own."""
+"""Run every fault of `suites/samples/faults.py` with this harness and with PyTorch's own."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ NAME = "faults"
 HELP = "what becomes of each deliberately bad test, here and under PyTorch's own harness"
 
 _OURS, _TORCH = "suites.samples.faults", "suites.samples.faults_torch"
-# They need hooks that PyTorch's harness does not have.
+# Faults that need hooks which PyTorch's harness does not have.
 _ONLY_OURS = {
     "test_death_in_set_up": "FaultsInSetUp",
     "test_hang_in_tear_down": "FaultsInTearDown",
 }
 _CLASSES = {**_ONLY_OURS, "test_world_size_0": "NoRanks"}
 _MARK = "HARNESS_BENCH_MARK"
-# Beyond its time limit, what a test may take before it counts as one that does not end.
+# How long after its time limit a test counts as one that does not end.
 _PATIENCE_S = 60.0
-# Of what an exception says, in a cell of the table.
+# How many characters of an exception a cell of the table shows.
 _MAX_SAYS = 90
 
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a fault under one harness.
+    """The result of a fault with one harness.
 
     Attributes:
         status: unittest's word for the test, or "no end".
         says: the first line of the exception.
-        seconds: from the fault to the end of the test; None if it cannot be told.
-        left: processes that were still there when the test had ended.
-        text: the text of its failure, or the reason of its skip.
+        seconds: from the fault to the end of the test; None if unknown.
+        left: how many processes still ran when the test had ended.
+        text: the text of its failure, or the reason for its skip.
     """
 
     status: str
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Run every fault here, several times over, and then there."""
+    """Run every fault with this harness, several times, then once with PyTorch's."""
     table = in_checkout("suites.samples.faults").FAULTS
     faults = {name: table[name] for name in options.names or table}
     report = Report(
@@ -109,7 +109,7 @@ def _row(fault: Any, ours: list[Found], torchs: Found | None) -> list[Any]:
 
 
 def _cells(expected: str, found: list[Found], within_s: float = math.inf) -> list[Any]:
-    """Status and seconds, each marked if it is wrong; what it says."""
+    """Return the cells: status and seconds, in bold if wrong, and the exception's first line."""
     statuses = list(dict.fromkeys(one.status for one in found))
     marked = ", ".join(s if s == expected else f"**{s}**" for s in statuses)
     times = [one.seconds for one in found if one.seconds is not None]
@@ -125,7 +125,7 @@ def _report_in(text: str) -> str:
 
 
 def _run_all(module: str, names: list[str], timeout_s: float) -> Iterator[tuple[str, Found]]:
-    """Run tests of a module, in one process as long as it comes back from each."""
+    """Run the tests of a module; start a new process after each test that does not end."""
     todo = list(names)
     while todo:
         with tempfile.TemporaryDirectory() as notes:
@@ -165,7 +165,8 @@ class _Side:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(f"{_CLASSES.get(name, 'Faults')}.{name}", file=self._process.stdin, flush=True)
-        # One line answers one question, so nothing is left in Python's buffer.
+        # Each request has one line as its answer, so nothing is left in Python's buffer, which
+        # select() does not see.
         ready, _, _ = select.select([self._process.stdout], [], [], self._limit_s)
         line = self._process.stdout.readline() if ready else ""
         if not line:
@@ -189,7 +190,7 @@ class _Side:
         self._end_others()
 
     def _end_others(self) -> int:
-        """End what the test has left running; returns how many processes it was."""
+        """Kill the processes that the test left running; return how many there were."""
         left = [p for p in _marked(self._mark) if p.pid != self._process.pid]
         _, left = psutil.wait_procs(left, timeout=0.2)
         left = [p for p in left if not _is_zombie(p)]
@@ -199,7 +200,7 @@ class _Side:
 
 
 def _says(text: str) -> str:
-    """The line of the exception in what unittest prints, or a skip's reason."""
+    """Return the exception's line in unittest's output, or the reason for a skip."""
     lines = [line for line in text.splitlines() if line and not line.startswith((" ", "Traceback"))]
     return lines[0] if lines else ""
 
@@ -211,12 +212,12 @@ def _seconds(notes: Path) -> float | None:
     return max(ends) - min(faults) if faults and ends else None
 
 
-# They serve the whole session, on either side.
+# Servers of either harness that run for the whole session, so they are not leftovers.
 _SERVERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 
 
 def _marked(mark: str) -> list[psutil.Process]:
-    """The processes with this mark in their environment, servers left out."""
+    """Return the processes with this mark in their environment, except servers."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -15,7 +15,7 @@ from typing import Any
 
 
 def run_one(module: Any, name: str) -> dict[str, str]:
-    """Run one test; returns unittest's word for it, and the text of its problem or skip."""
+    """Run one test; return unittest's word for it, and the text of its failure or skip."""
     cls_name, method = name.split(".")
     result = unittest.TestResult()
     unittest.TestSuite([attrgetter(cls_name)(module)(method)]).run(result)

@@ -1,4 +1,4 @@
-"""The one figure that a side of a comparison finds out, as a process of its own."""
+"""Run one side of a comparison in its own process, and read the one number that it prints."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def figure(label: str, module: str, *arguments: str) -> float:
 
 
 def on_loopback() -> dict[str, str]:
-    """The environment, with gloo on the loopback interface under PyTorch's harness, too."""
+    """Return the environment with gloo on the loopback interface, for PyTorch's harness too."""
     return {"GLOO_SOCKET_IFNAME": "lo", **os.environ}

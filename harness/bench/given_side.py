@@ -1,4 +1,4 @@
-"""Ranks that are none: processes of a given world that only say what ranks of a test say."""
+"""Simulate the processes of a torchrun world, which only send the messages that real ranks send."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from harness.ranks.torchrun.world import TorchrunWorld
 from harness.ranks.watch.supervisor import Limits, Supervisor
 
 _LIMIT_S = 120.0
-# What a rank of a test with one collective says of its process group.
+# What a rank of a test with one collective reports about its process group.
 _SNAPSHOT = Snapshot(groups={"0": Group((0,), "default_pg", 300.0)})
 
 
 def cpu_of_rank_0(size: int, tests: int) -> float:
-    """Seconds of CPU time that rank 0's process spends on a test that passes.
+    """Measure the CPU time that rank 0's process spends on a passing test, in seconds.
 
     Args:
         size: how many ranks there are, all of them elsewhere.
@@ -48,7 +48,7 @@ def cpu_of_rank_0(size: int, tests: int) -> float:
     peers = _accepted(listener, size)
     base = Surroundings.now()
     try:
-        _run(peers, base)  # what is made once
+        _run(peers, base)  # the first run pays for one-time setup
         began_s = time.process_time()
         for _ in range(tests):
             _run(peers, base)
@@ -109,7 +109,7 @@ def _spec(size: int, folder: str) -> LaunchSpec:
 
 
 def _say_what_ranks_say(port: int, size: int, alive: Connection) -> None:
-    """The other process: all ranks at once, until the connections are closed."""
+    """Act as all ranks at once, in the other process, until the connections are closed."""
     found = {}
     for _ in range(size):
         sock = socket.create_connection((LOOPBACK, port), timeout=_LIMIT_S)
@@ -137,7 +137,7 @@ def _answer(link: Link, message: dict[str, Any]) -> None:
         link.send({"kind": "started", "world": message["world"], "pid": 1})
         _say(link, message, Ready())
         _say(link, message, AtMeeting("init_process_group", ""))
-    elif kind == "order":  # they have met
+    elif kind == "order":  # all ranks have met
         _say(link, message, Report(Passed(), snapshot=_SNAPSHOT))
         _say(link, message, Goodbye(()))
         link.send({"kind": "exited", "world": message["world"], "code": 0, "why": ""})

@@ -1,4 +1,4 @@
-"""What isolation costs: milliseconds a test, and what it costs to replace a world after a fault."""
+"""Measure the cost of isolation: milliseconds per test, and replacing a world after a fault."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.bench.table import Report
 NAME = "isolation"
 HELP = "one-collective tests by isolation, against PyTorch's classes, and the cost of recovery"
 
-# PyTorch's takes seconds for each.
+# Few, because PyTorch's harness takes seconds for each.
 _TESTS_OF_TORCH_PROCESS = 4
-# Test of the sample to what happens in it.
+# Test of the sample to a description of its fault.
 _FAULTS = {10: "a rank crashes", 20: "a rank hangs (timeout: 2 s)", 30: "all ranks skip"}
 
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Run all sides in turn, so that a change in the machine's speed meets all alike."""
+    """Run all sides in turn, so that a change of the machine's speed affects all of them."""
     if options.recovery:
         return _recovery()
     report = Report(
@@ -50,13 +50,13 @@ def measure(options: argparse.Namespace) -> Report:
 
 
 def _run(side: str, tests: int) -> float:
-    """Milliseconds of one test."""
+    """Return the milliseconds of one test."""
     count = min(tests, _TESTS_OF_TORCH_PROCESS) if side == "torch process" else tests
     return figure("ms a test", "harness.bench.isolation_side", side, str(count))
 
 
 def _recovery() -> Report:
-    """What tests that go wrong cost, with the new world for the test after them."""
+    """Measure failing tests, including the new world for the test after them."""
     cls = in_checkout("suites.samples.reused").Hundred
     result, times = unittest.TestResult(), {}
     for name in unittest.TestLoader().getTestCaseNames(cls):

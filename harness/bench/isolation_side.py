@@ -12,13 +12,13 @@ import time
 import unittest
 from typing import Any
 
-#: Ours by isolation, and PyTorch's two classes.
+#: This harness's sides by isolation, and PyTorch's two classes.
 SIDES = ("none", "group", "process", "torch continuous", "torch process")
 WORLD_SIZE = 2
 
 
 class OnGloo:
-    """What the test says, the same for both harnesses."""
+    """Return the result of the test, in the same form for both harnesses."""
 
     world_size = WORLD_SIZE
 

@@ -1,4 +1,4 @@
-"""The test that is timed: a process group, one all-reduce, and what memory the rank then takes."""
+"""The timed test: a process group and one all-reduce; then it measures the rank's memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
-#: Folder in which each rank leaves its figures.
+#: The folder where each rank writes its figures.
 OUT_VARIABLE = "HARNESS_BENCH_OUT"
 
 
 def all_reduce_ones(case: Any) -> None:
-    """The body, the same for both harnesses: store and process group as PyTorch's tests do it."""
+    """Run the body, the same for both harnesses, with store and group like PyTorch's tests."""
     store = FileStore(case.file_name, case.world_size)
     dist.init_process_group("gloo", store=store, rank=case.rank, world_size=case.world_size)
     x = torch.ones(4)
@@ -28,7 +28,7 @@ def all_reduce_ones(case: Any) -> None:
 
 
 def _leave_memory(rank: int) -> None:
-    dist.barrier()  # all ranks are alive while each looks
+    dist.barrier()  # all ranks must be alive while each measures
     parent = Path(f"/proc/{os.getppid()}")
     figures = {"rank": pss_bytes("self")}
     if rank == 0 and b"forkserver" in (parent / "cmdline").read_bytes():
@@ -38,7 +38,7 @@ def _leave_memory(rank: int) -> None:
 
 
 def pss_bytes(pid: str) -> int:
-    """A process's memory with shared pages divided among those who share them (PSS), in bytes."""
+    """Return a process's PSS in bytes: each shared page counts in equal parts for its processes."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = re.search(r"^Pss: +(\d+) kB", rollup, re.MULTILINE)
     assert found is not None

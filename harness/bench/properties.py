@@ -1,4 +1,4 @@
-"""Property tests over ranks: examples a second, and what finding a planted bug takes."""
+"""Measure property tests over ranks: examples per second, and the time to find a planted bug."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Run all sides in turn, so that a change in the machine's speed meets all alike."""
+    """Run all sides in turn, so that a change of the machine's speed affects all of them."""
     report = Report(
         f"Property tests of {options.examples} examples with one all_reduce each (gloo, CPU)",
         ["ranks", *(f"{side}, examples/s" for side in SIDES)],
@@ -42,6 +42,6 @@ def measure(options: argparse.Namespace) -> Report:
 
 
 def _run(side: str, size: int, examples: int) -> float:
-    """Examples a second."""
+    """Return the examples per second."""
     module = "harness.bench.properties_side"
     return figure("examples a second", module, side, str(size), str(examples))

@@ -39,7 +39,7 @@ def _check(case: Any, number: int) -> None:
 
 
 class FreshGroup(MultiProcessTestCase):
-    """Every example brings up its own process group."""
+    """A test whose every example initializes its own process group."""
 
     world_size = WORLD_SIZE
 
@@ -51,7 +51,7 @@ class FreshGroup(MultiProcessTestCase):
 
 
 class KeptGroup(MultiProcContinuousTest):
-    """Finds one."""
+    """A test that finds its process group up."""
 
     world_size = WORLD_SIZE
 
@@ -66,7 +66,7 @@ class KeptGroup(MultiProcContinuousTest):
 
 
 class Threads(MultiThreadedTestCase):
-    """Ranks that are threads."""
+    """A test whose ranks are threads."""
 
     world_size = WORLD_SIZE
 
@@ -77,7 +77,7 @@ class Threads(MultiThreadedTestCase):
 
 
 class NoRanks(TestCase):
-    """What Hypothesis and the comparison take."""
+    """Measure Hypothesis and the comparison alone, without ranks."""
 
     @_MANY
     @given(number=_NUMBERS)

@@ -1,4 +1,4 @@
-"""What the runner takes: the suites with 1, 2 and more workers, and 5,000 tests that do nothing."""
+"""Measure the runner: the suites with 1, 2 and more workers, and 5,000 tests that do nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eleven tests that the project starts from, whole process against whole process."""
+"""Measure the project's eleven original tests with both harnesses, as whole processes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace) -> Report:
 
 
 def _timed(command: list[str]) -> tuple[float, list[int]]:
-    """Seconds, and how many tests ran and were skipped."""
+    """Return the seconds, and how many tests ran and were skipped."""
     started = time.perf_counter()
     done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True)
     seconds = time.perf_counter() - started

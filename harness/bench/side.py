@@ -1,4 +1,4 @@
-"""One side of a comparison: a process that runs one test again and again, on request.
+"""One side of a comparison: a process that runs one test on request, as often as asked.
 
 Run as `python -m harness.bench.side SIDE`; reads world sizes, one a line; answers each with JSON.
 """
@@ -18,7 +18,7 @@ SIDES = ("ours", "torch")
 
 
 def case_class(side: str) -> type[unittest.TestCase]:
-    """The test class of a side. Each side imports its own harness and not the other's."""
+    """Import and return the test class of a side: each side imports only its own harness."""
     if side == "ours":
         from harness.bench.side_ours import OneCollective
 
@@ -29,7 +29,7 @@ def case_class(side: str) -> type[unittest.TestCase]:
 
 
 def run_once(cls: type[Any], world_size: int) -> dict[str, Any]:
-    """Run the test; returns seconds, and bytes by rank and for the server if there is one."""
+    """Run the test; return the seconds, and the bytes by rank and of the fork server if any."""
     from harness.bench.one_collective import OUT_VARIABLE
 
     os.environ["HARNESS_BENCH_WORLD_SIZE"] = str(world_size)
@@ -38,7 +38,7 @@ def run_once(cls: type[Any], world_size: int) -> dict[str, Any]:
         seconds = _timed(cls)
         figures = [json.loads(path.read_text()) for path in Path(out).iterdir()]
         os.environ[OUT_VARIABLE] = ""
-    # Measuring the memory takes time, so the time is that of a run without.
+    # Measuring the memory takes time, so the seconds come from a run without it.
     seconds = _timed(cls)
     return {
         "seconds": seconds,

@@ -1,4 +1,4 @@
-"""What a test costs in large worlds: seconds and memory by number of ranks."""
+"""Measure a test in large worlds: seconds and memory by number of ranks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def measure(options: argparse.Namespace) -> Report:
     )
     side = Side("ours")
     try:
-        side.ask(2)  # imports and caches
+        side.ask(2)  # the first run pays for imports and caches
         for ranks in options.ranks:
             runs = [side.ask(ranks) for _ in range(options.repeat)]
             total = median(sum(run["rank_bytes"]) for run in runs) / MIB

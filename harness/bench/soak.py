@@ -31,7 +31,7 @@ from harness.ranks import folders
 NAME = "soak"
 HELP = "many tests in a row, good and bad: wrong verdicts, and what is left of them"
 
-# Sample, class, method, and what unittest must call it.
+# Sample, class, method, and unittest's expected word for the result.
 _MIX = (
     ("sound", "WithoutSetUpCode", "test_all_reduce", "passed"),
     ("faults", "Faults", "test_sigkill", "error"),
@@ -53,7 +53,7 @@ _MIX = (
     ("sound", "LikePyTorch", "test_sum_of_ranks", "passed"),
 )
 
-# In the environment of all that belongs to one run.
+# The variable that marks all processes of one run.
 _MARK = "HARNESS_BENCH_SOAK"
 _IN_A_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 
@@ -66,14 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Run the mix, round and round, in this process or in several sessions."""
+    """Run the mix of tests repeatedly, in this process or in several sessions."""
     if options.sessions > 1:
         return _sessions(options.sessions, options.tests // options.sessions)
     return _one(options.tests)
 
 
 def _one(tests: int) -> Report:
-    """Look at what this process holds ten times on the way."""
+    """Run the mix in this process, and measure the process's resources ten times on the way."""
     modules = {name: in_checkout(f"suites.samples.{name}") for name, *_ in _MIX}
     report = Report(
         "What the parent holds while tests run in a row",
@@ -94,7 +94,7 @@ def _one(tests: int) -> Report:
 
 
 def _run(cls: type[unittest.TestCase], method: str) -> tuple[str, str]:
-    """What unittest calls the test, and what it says of it."""
+    """Return unittest's word for the test's result, and its text."""
     result = unittest.TestResult()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -138,7 +138,7 @@ def _sessions(count: int, tests: int) -> Report:
 
 
 def _places(count: int) -> list[tuple[str, ...]]:
-    """Before each session's command: nothing, or what gives it a PID namespace of its own."""
+    """Return the prefix of each session's command: empty, or one that adds a PID namespace."""
     allowed = (
         shutil.which("unshare") is not None
         and not subprocess.run(

@@ -1,4 +1,4 @@
-"""What it costs to give a test fresh ranks: seconds a test and memory a rank, against PyTorch's."""
+"""Measure fresh ranks against PyTorch's harness: seconds per test, and memory per rank."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Run both sides in turn, so that a change in the machine's speed meets both alike."""
+    """Run both sides in turn, so that a change of the machine's speed affects both."""
     report = Report(
         "A test with one all_reduce (gloo, CPU) in fresh processes; medians, the sides in turn",
         ["ranks", "torch s", "ours s", "times faster", "torch MiB/rank", "ours MiB/rank",

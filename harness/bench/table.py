@@ -1,4 +1,4 @@
-"""What a benchmark found out, as a table for people and as data for programs."""
+"""The results of a benchmark, as a table for people or as data for programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """A table in Markdown."""
+        """Return the table in Markdown."""
         cells = [self.columns, *([_shown(value) for value in row] for row in self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
         lines = [_line(row, widths) for row in cells]
@@ -51,7 +51,7 @@ def _shown(value: Any) -> str:
 
 
 def machine() -> str:
-    """One line about where the figures come from."""
+    """Return one line about the machine and the versions that the figures come from."""
     import torch
 
     return (

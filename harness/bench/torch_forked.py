@@ -1,4 +1,4 @@
-"""PyTorch's own harness with one thing exchanged: a fork server starts its ranks.
+"""PyTorch's own harness with one change: a fork server starts its ranks.
 
 Under its own harness, a large file of PyTorch's takes an hour; this gives its verdicts in minutes,
 to hold against ours::
@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.runner.main import main
 
-# The large ones; what a rank finds missing it imports itself.
+# The large modules to preload; a rank imports any others itself.
 _PRELOADED = [
     "torch",
     "torch.testing._internal.distributed.distributed_test",
@@ -38,7 +38,7 @@ def _run(environ: dict[str, str], target: Callable[..., None], *args: Any, **kwa
 
 
 class Process(_Forked):
-    """A forked process where PyTorch's harness asks for a spawned one."""
+    """A forked process, although PyTorch's harness asks for a spawned one."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The eleven tests that this project starts from, on PyTorch's own harness, for comparison.
+"""The project's eleven original tests on PyTorch's own harness, for comparison.
 
 Where there are not two GPUs, that harness skips ten of them.
 """
@@ -74,7 +74,7 @@ COLLECTIVES: dict[str, Callable[[torch.Tensor, int], Any]] = {
 
 
 class NNFunctions(MultiProcessTestCase):
-    """The collectives of torch.distributed.nn in two ranks."""
+    """Tests the collectives of torch.distributed.nn in two ranks."""
 
     @property
     def world_size(self) -> int:

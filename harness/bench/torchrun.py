@@ -1,4 +1,4 @@
-"""What a rank test costs on ranks that torchrun has started, and what of it is rank 0's part."""
+"""Measure a rank test on ranks that torchrun has started, and rank 0's part of the time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestMany(MultiProcessTestCase):
 for i in range({tests}):
     setattr(TestMany, f"test_{{i:03}}", TestMany.one_collective)
 """
-# The first tests pay for what is imported and learnt once.
+# The first tests pay for imports and other one-time costs.
 _UNCOUNTED = 3
 
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Run both kinds in turn, so that a change in the machine's speed meets both alike."""
+    """Run both kinds in turn, so that a change of the machine's speed affects both."""
     report = Report(
         "A test with one all_reduce (gloo, CPU) in fresh processes; medians",
         ["ranks", "own ranks s", "given ranks s", "given / own", "rank 0 CPU ms", "us a rank"],
@@ -90,7 +90,7 @@ def _row(ranks: int, options: argparse.Namespace) -> list[Any]:
 
 
 def _seconds(command: list[str], folder: str) -> float:
-    """The median of the tests' times in one run."""
+    """Return the median of the tests' times in one run."""
     records = Path(folder, "records.json")
     done = subprocess.run(
         [*command, "test_many.py", "--no-history", "--results", str(records)],

@@ -1,4 +1,4 @@
-"""Importing this module puts the harness under PyTorch's test helpers, in this process."""
+"""Replace the harness in PyTorch's test helpers, in this process, when this is imported."""
 
 from harness.dropin.substitution import install
 

@@ -1,7 +1,7 @@
-"""Puts our ranks in the place of PyTorch's, for test files and helpers that import PyTorch's names.
+"""Replace PyTorch's test classes with classes that use this harness's ranks.
 
-PyTorch's TestCase stays the base
-class, so that its `assertEqual` and its policies hold; what is exchanged is how a test gets ranks,
+For test files and helpers that import PyTorch's names. PyTorch's TestCase stays the base class, so
+its `assertEqual` and its policies still apply. Only two things change: how a test gets its ranks,
 and the decorators that decide whether it needs any.
 """
 
@@ -19,7 +19,7 @@ from harness.cases.thread_mixin import ThreadTestMixin
 
 
 class _PutsBackMixin(RankTestMixin):
-    """Puts back what PyTorch's DistributedTestBase sets for a test, and leaves to all after it."""
+    """Restores WORLD_SIZE, which PyTorch's DistributedTestBase sets and never restores."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -31,7 +31,8 @@ _CLASSES: dict[str, type] = {
     "MultiProcContinuousTest": ContinuousTestMixin,
     "MultiThreadedTestCase": ThreadTestMixin,
 }
-# Ours ask in the parent, before any process exists; theirs in every rank, by its exit code.
+# The harness evaluates these in the parent, before it starts any process. PyTorch's versions run in
+# every rank, and report by an exit code.
 _FUNCTIONS = {
     "import_transformers_or_skip": hardware,
     "nccl_skip_if_lt_x_gpu": skips,
@@ -51,10 +52,10 @@ _FUNCTIONS = {
 
 
 def install() -> None:
-    """Exchange the names, in PyTorch's modules and wherever they have been imported to.
+    """Replace the names in PyTorch's modules, also where other test helpers have imported them.
 
-    Called before a test file is imported: in the parent, in the fork server and in spawned ranks.
-    A second call does nothing.
+    Call this before a test file is imported: in the parent, in the fork server and in spawned
+    ranks. A second call does nothing.
     """
     from torch.testing._internal import common_distributed as theirs
 
@@ -71,18 +72,20 @@ def install() -> None:
 
 
 def _on_their_base(name: str, mixin: type, theirs: Any) -> type:
-    """PyTorch's class of this name, with our ranks."""
+    """Return a class with PyTorch's name and base, and this harness's ranks."""
     body = {
         "__module__": theirs.__name__,
         "__doc__": mixin.__doc__,
-        # One failing test is no reason to leave out the others.
+        # PyTorch's TestCase stops a whole run after a CUDA error, which would have broken its
+        # process. Here the error only breaks a rank.
         "_should_stop_test_suite": lambda self: False,
     }
     return type(name, (mixin, theirs.TestCase), body)
 
 
 def _exchange(old: Any, new: Any) -> None:
-    """Put the new object wherever a module of PyTorch's test helpers has the old one."""
+    """Replace the old object in all imported modules of PyTorch's test helpers."""
+    # Subclasses that exist already (DistributedTestBase) keep their old base unless it is changed.
     if isinstance(old, type):
         derived: type
         for derived in type.__subclasses__(old):

@@ -1,6 +1,7 @@
-"""What strategies are given, checked when they are made: a bad argument is named where it stands.
+"""Check the arguments of strategies when a strategy is created.
 
-Hypothesis would say it at the first draw, in a test that has long been set up.
+Then the error points to the line with the wrong argument. Hypothesis itself only checks at the
+first draw, inside the test.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ T = TypeVar("T")
 
 
 def whole_number(value: object, name: str, least: int = 0) -> int:
-    """The value, which has to be an integer of at least `least`.
+    """Return the value, which must be an integer of at least `least`.
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         ValueError: if it is too small.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -34,11 +35,11 @@ def whole_number(value: object, name: str, least: int = 0) -> int:
 def span(
     least: object, most: object, least_name: str, most_name: str, lowest: int = 0
 ) -> tuple[int, int]:
-    """The ends of a range of integers, of which the first must not be above the second.
+    """Return the ends of a range of integers; the first must not be above the second.
 
     Raises:
-        TypeError: if an end is no integer.
-        ValueError: if they are the wrong way round, or the first is below `lowest`.
+        TypeError: if an end is not an integer.
+        ValueError: if the first end is above the second, or below `lowest`.
     """
     low = whole_number(least, least_name, lowest)
     high = whole_number(most, most_name, 0)
@@ -48,12 +49,12 @@ def span(
 
 
 def ranks_of(world: object, owner: str) -> tuple[int, ...]:
-    """The ranks that an argument names: those of a world of that size, or those it lists.
+    """Return the ranks of an argument that is a world size or a list of ranks.
 
     Raises:
         TypeError: if it is neither.
-        WorldSizeError: if it is not above zero.
-        ValueError: if it lists none, one twice, or one below zero.
+        WorldSizeError: if the world size is not above zero.
+        ValueError: if the list is empty, or has a rank twice or a negative one.
     """
     if not isinstance(world, Sequence) or isinstance(world, str):
         return tuple(range(check_world_size(world, owner)))
@@ -64,11 +65,11 @@ def ranks_of(world: object, owner: str) -> tuple[int, ...]:
 
 
 def dtype_of(value: object, name: str = "dtype") -> torch.dtype:
-    """The value, which has to be a dtype that tensors can be drawn of.
+    """Return the value, which must be a dtype that `tensors()` supports.
 
     Raises:
-        TypeError: if it is no dtype.
-        ValueError: if it is one of those that tensors are not drawn of, such as the quantized ones.
+        TypeError: if it is not a dtype.
+        ValueError: if `tensors()` does not support it; quantized dtypes are an example.
     """
     if not isinstance(value, torch.dtype):
         raise TypeError(
@@ -82,10 +83,10 @@ def dtype_of(value: object, name: str = "dtype") -> torch.dtype:
 
 
 def flag(value: object, name: str) -> bool:
-    """The value, which has to be a bool.
+    """Return the value, which must be a bool.
 
     Raises:
-        TypeError: if it is none.
+        TypeError: if it is not a bool.
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}: it must be True or False")
@@ -93,5 +94,5 @@ def flag(value: object, name: str) -> bool:
 
 
 def as_strategy(value: Any) -> SearchStrategy[Any]:
-    """A strategy as it is; anything else as the one value to draw."""
+    """Return a strategy unchanged; otherwise a strategy that always draws the value."""
     return value if isinstance(value, SearchStrategy) else just(value)

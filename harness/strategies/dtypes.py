@@ -1,4 +1,4 @@
-"""Dtypes, and the reductions that have a meaning for them."""
+"""Strategies for dtypes, and for the reductions that are defined for them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _KINDS: dict[str, tuple[torch.dtype, ...]] = {
 
 
 def dtypes(*kinds: str) -> SearchStrategy[torch.dtype]:
-    """Dtypes that backends carry, float32 first.
+    """Draw dtypes that the backends support, float32 first.
 
     Args:
-        kinds: which of "floating" (float32, float64, float16, bfloat16), "integral" (int64, int32,
-            uint8, int8), "bool" and "complex" (complex64, complex128); the first two if none is
-            named. int16 is not among them: neither gloo nor nccl carries it.
+        kinds: some of "floating" (float32, float64, float16, bfloat16), "integral" (int64, int32,
+            uint8, int8), "bool" and "complex" (complex64, complex128); by default the first two.
+            int16 is missing, because neither gloo nor nccl supports it.
 
     Raises:
-        ValueError: if a kind is none of these.
+        ValueError: if a kind is not one of these.
     """
     unknown = [kind for kind in kinds if kind not in _KINDS]
     if unknown:
@@ -36,18 +36,21 @@ def dtypes(*kinds: str) -> SearchStrategy[torch.dtype]:
 
 
 def reduce_ops(dtype: torch.dtype | None = None) -> SearchStrategy[dist.ReduceOp.RedOpType]:
-    """The reductions that are defined for a dtype and that gloo carries out, SUM first.
+    """Draw the reductions that gloo supports for a dtype, SUM first.
 
-    SUM and AVG are for complex dtypes; SUM, PRODUCT, MIN and MAX for floating dtypes, with AVG, and
-    for integral dtypes, with BAND, BOR and BXOR; all of these but SUM and AVG for bool, of which
-    gloo's SUM makes what is neither True nor False. PREMUL_SUM, which needs a factor, is left out.
+    - complex: SUM, AVG
+    - floating: SUM, PRODUCT, MIN, MAX, AVG
+    - integral: SUM, PRODUCT, MIN, MAX, BAND, BOR, BXOR
+    - bool: PRODUCT, MIN, MAX, BAND, BOR, BXOR; gloo's SUM of bools is neither True nor False
+
+    PREMUL_SUM is missing, because it needs a factor.
 
     Args:
-        dtype: of what is reduced; None for the reductions that all floating and integral dtypes
-            have, which are SUM, PRODUCT, MIN and MAX.
+        dtype: the dtype of the tensors; None for SUM, PRODUCT, MIN and MAX, which all floating and
+            integral dtypes have.
 
     Raises:
-        TypeError, ValueError: if it is no dtype, or none that tensors can be drawn of.
+        TypeError, ValueError: if it is not a dtype, or `tensors()` does not support it.
     """
     op = dist.ReduceOp
     real = [op.SUM, op.PRODUCT, op.MIN, op.MAX]

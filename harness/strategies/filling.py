@@ -1,4 +1,4 @@
-"""From bytes that Hypothesis chose to a tensor: its elements, and how they lie in memory."""
+"""Make a tensor from bytes that Hypothesis has drawn: its elements, and its layout in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import prod
 
 import torch
 
-#: So many elements have a byte each; those behind them are made from a seed.
+#: The first elements have a byte each; the others are random numbers from a seed.
 HEAD = 32
 SEED_BYTES = 4
 
@@ -15,10 +15,10 @@ Shape = tuple[int, ...]
 
 
 def bytes_needed(shape: Shape | None) -> int:
-    """How many bytes to draw for a tensor: as many for every shape, if it is not yet known.
+    """Return how many bytes to draw for a tensor: the same number for all shapes if None.
 
-    Were it as many as the shape needs, then a smaller shape would be other bytes, and Hypothesis
-    could not keep the values while it makes the shape smaller.
+    If the number depended on a drawn shape, a smaller shape would use other bytes, and Hypothesis
+    could not keep the values while it shrinks the shape.
     """
     if shape is None or prod(shape) > HEAD:
         return HEAD + SEED_BYTES
@@ -26,15 +26,15 @@ def bytes_needed(shape: Shape | None) -> int:
 
 
 def filled(shape: Shape, numbers: torch.Tensor, choice: bytes) -> torch.Tensor:
-    """A contiguous tensor whose first 32 elements are those that the bytes stand for.
+    """Return a contiguous tensor whose first 32 elements come from the bytes.
 
     Args:
-        shape: of the tensor.
-        numbers: the number of each byte; its dtype will be the tensor's.
-        choice: `bytes_needed()` of them, of which the last stands for the first element: where the
-            order of elements does not matter, Hypothesis puts the larger bytes behind the smaller
-            ones, and what is left of a tensor when it gets smaller is its beginning. The first four
-            of 36 are the seed of all further elements; a seed of zero makes them zero.
+        shape: the tensor's shape.
+        numbers: the number for each byte value; its dtype is the tensor's.
+        choice: `bytes_needed()` bytes, of which the last is for the first element. If the order of
+            elements does not matter, Hypothesis sorts smaller bytes first, and a smaller tensor
+            keeps its beginning, so this order keeps the larger values. If there are 36 bytes, the
+            first four are the seed of all further elements; seed 0 makes them zero.
     """
     count = prod(shape)
     head = min(count, HEAD)
@@ -47,10 +47,10 @@ def filled(shape: Shape, numbers: torch.Tensor, choice: bytes) -> torch.Tensor:
 
 
 def tiled(shape: Shape, values: list[object], dtype: torch.dtype) -> torch.Tensor:
-    """A contiguous tensor of these values, again and again from the first if it has more.
+    """Return a contiguous tensor of these values, repeated if it has more elements.
 
     Raises:
-        ValueError: if one of them is no number of the dtype; the message names both.
+        ValueError: if the dtype cannot represent a value; the message names both.
     """
     try:
         head = torch.tensor(values, dtype=dtype)
@@ -82,18 +82,18 @@ def _with_dimensions_reversed(values: torch.Tensor) -> torch.Tensor:
     return values.new_zeros(values.shape[::-1]).permute([*reversed(range(values.dim()))])
 
 
-#: Simplest first. Of a tensor with one element or one dimension some are the same.
+#: The simplest first. For tensors with one element or one dimension some of them are equal.
 LAYOUTS: tuple[Callable[[torch.Tensor], torch.Tensor] | None, ...] = (
     None,
     _with_offset,
     _with_gaps,
     _with_dimensions_reversed,
 )
-#: The first so many of them are contiguous.
+#: How many of them are contiguous; these come first.
 CONTIGUOUS_LAYOUTS = 2
 
 
 def laid_out(values: torch.Tensor, layout: int) -> torch.Tensor:
-    """The values of a contiguous tensor in memory that is laid out in one of the `LAYOUTS`."""
+    """Return the values of a contiguous tensor in one of the `LAYOUTS`."""
     allocate = LAYOUTS[layout]
     return values if allocate is None else allocate(values).copy_(values)

@@ -1,7 +1,8 @@
-"""Which numbers tensors are filled with: 256 for a dtype, the simplest first, one for each byte.
+"""The numbers that tensors are filled with: 256 for each dtype, the simplest first.
 
-A tensor is drawn as bytes, one an element, which is one choice for Hypothesis however many elements
-there are, and which it makes smaller byte by byte. So a smaller byte must mean a simpler number.
+A tensor is drawn as bytes, one for each element. For Hypothesis that is one choice, however many
+elements there are, and it shrinks the bytes one by one. So a smaller byte must mean a simpler
+number.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ _LARGEST = 8
 _QUARTERS = 4
 _LARGEST_PART = 3
 
-# Of the 256 entries, how many go to what was asked for on top.
+# How many of the 256 entries are for extremes, NaN and infinities, if requested.
 _SPECIAL_ENTRIES = 32
 
 
 class Extras(NamedTuple):
-    """Numbers to be drawn beside the simple ones.
+    """Numbers to draw in addition to the simple ones.
 
     Attributes:
-        extremes: the dtype's largest and smallest; of floating dtypes the smallest positive ones
-            and -0.0 as well.
+        extremes: the dtype's largest and smallest number; for floating dtypes also the smallest
+            positive ones and -0.0.
         nan: not a number.
         infinity: both infinities.
     """
@@ -45,7 +46,7 @@ class Extras(NamedTuple):
 
 @cache
 def palette(dtype: torch.dtype, extras: Extras) -> torch.Tensor:
-    """The number of each byte, as a tensor of 256 elements; byte 0 is zero."""
+    """Return the number for each byte value, as a tensor of 256 elements; byte 0 is zero."""
     simple, special = _simple(dtype), _special(dtype, extras)
     for_special = _SPECIAL_ENTRIES if special else 0
     numbers = [
@@ -56,12 +57,12 @@ def palette(dtype: torch.dtype, extras: Extras) -> torch.Tensor:
 
 
 def _spread(numbers: list[complex], entries: int) -> list[complex]:
-    """The numbers in their order, each so often that together they fill the entries."""
+    """Repeat the numbers evenly, in their order, to fill the entries."""
     return [numbers[i * len(numbers) // entries] for i in range(entries)]
 
 
 def _simple(dtype: torch.dtype) -> list[complex]:
-    """The dtype's ordinary numbers, simplest first: whole, then positive, then small ones."""
+    """Return the dtype's simple numbers, sorted: integers first, then positive, then small ones."""
     if dtype is torch.bool:
         return [False, True]
     if dtype.is_complex:

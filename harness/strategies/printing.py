@@ -1,7 +1,7 @@
-"""How Hypothesis prints what the strategies draw: as an expression that can be pasted into a test.
+"""Make Hypothesis print tensors as expressions that can be pasted into a test.
 
-Falsifying examples and reproducers are made of it. torch's own `repr` leaves out the module and the
-strides, and cannot be read back where there are infinities or no elements.
+Hypothesis uses this for falsifying examples. torch's own `repr` omits the module and the strides,
+and is not valid Python for infinities or tensors without elements.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from hypothesis.vendor import pretty
 
-#: A tensor with more elements than that is told by its beginning.
+#: A tensor with more elements is described by its first ones.
 MOST_ELEMENTS = 256
 
 
 def expression(x: torch.Tensor) -> str:
-    """Python that makes a tensor with the same values, shape, dtype, strides and requires_grad.
+    """Return Python code for a tensor with equal values, shape, dtype, strides and requires_grad.
 
-    A tensor of more than 256 elements that are not all the same is only described, by its first
-    elements. What is no dense tensor on the CPU is printed as torch prints it.
+    A tensor with more than 256 different elements is only described by its first ones. A tensor
+    that is not dense, or not on the CPU, is printed with torch's `repr`.
     """
     if type(x) is not torch.Tensor or x.layout is not torch.strided or x.device.type != "cpu":
         return repr(x)
@@ -38,7 +38,7 @@ def expression(x: torch.Tensor) -> str:
 
 
 def _at_offset(x: torch.Tensor) -> str:
-    """The expression of a tensor that does not start where its storage does."""
+    """Return the expression of a tensor with an offset in its storage."""
     last = sum((side - 1) * step for side, step in zip(x.shape, x.stride(), strict=True))
     extent = x.storage_offset() + (last + 1 if x.numel() else 0)
     whole = x.as_strided((extent,), (1,), 0)
@@ -46,7 +46,7 @@ def _at_offset(x: torch.Tensor) -> str:
 
 
 def _contiguous(x: torch.Tensor) -> str:
-    """The expression of a contiguous tensor with these values."""
+    """Return the expression of a contiguous tensor with these values."""
     if x.numel() == 0:
         return f"torch.empty({_shape(x)}, dtype={x.dtype})"
     flat = x.reshape(-1)
@@ -73,7 +73,7 @@ def _number(value: complex) -> str:
     if isinstance(value, complex):
         if cmath.isfinite(value) and math.copysign(1, value.imag) > 0 <= value.real:
             return repr(value)
-        # Signs of zeros, NaN and infinities get lost in a sum of two parts.
+        # `a+bj` is a sum, which loses the signs of zeros, NaN and infinities.
         return f"complex({_number(value.real)}, {_number(value.imag)})"
     if math.isnan(value):
         return "torch.nan"
@@ -91,6 +91,7 @@ def _print_op(op: Any, printer: pretty.RepresentationPrinter, _: bool) -> None:
 
 
 def register() -> None:
-    """Have Hypothesis print tensors and reductions so, wherever they are in a value."""
+    """Register the printers with Hypothesis, for tensors and reductions inside any value."""
+    # By name, so that no private module of torch has to be imported.
     pretty.for_type_by_name("torch", "Tensor", _print_tensor)
     pretty.for_type_by_name("torch._C._distributed_c10d", "RedOpType", _print_op)

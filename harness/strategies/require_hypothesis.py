@@ -1,4 +1,4 @@
-"""One clear sentence where hypothesis is missing, instead of a traceback from deep inside."""
+"""Check that hypothesis is installed, and say how to install it if not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes of tensors."""
+"""A strategy for shapes of tensors."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ def shapes(
     max_side: int = 4,
     max_elements: int = 32,
 ) -> SearchStrategy[Shape]:
-    """Shapes of tensors, (1,) first; the shape () and sides of 0 come last.
+    """Draw shapes of tensors, (1,) first; the shape () and sides of 0 come last.
 
-    So a test that fails on any shape shows (1,), and one that needs no elements to fail shows 0.
+    So a test that fails for any shape is shown with (1,). A 0 is only shown if the failure needs a
+    tensor without elements.
 
     Args:
-        min_dims, max_dims: how many dimensions.
-        min_side, max_side: how long each may be.
-        max_elements: how many elements there may be in all, 1 or more.
+        min_dims, max_dims: the number of dimensions.
+        min_side, max_side: the length of each dimension.
+        max_elements: the largest number of elements, 1 or more.
 
     Raises:
-        TypeError: if an argument is no integer.
-        ValueError: if one is negative, a largest one is below the smallest, or the smallest shape
-            has too many elements.
+        TypeError: if an argument is not an integer.
+        ValueError: if an argument is negative, a maximum is below its minimum, or the smallest
+            shape has too many elements.
     """
     dims = span(min_dims, max_dims, "min_dims", "max_dims")
     sides = span(min_side, max_side, "min_side", "max_side")
@@ -47,9 +48,9 @@ def shapes(
 
 @st.composite
 def _shapes(draw: DrawFn, dims: tuple[int, int], sides: tuple[int, int], limit: int) -> Shape:
-    # As many sides are drawn for a shape of few dimensions as for one of many: Hypothesis takes
-    # fewer choices for simpler, and what is drawn next keeps its place. The last ones count, since
-    # it puts larger choices behind smaller ones.
+    # Always draw the same number of sides: Hypothesis prefers fewer choices, so a shape of few
+    # dimensions would count as simpler than (1,), and later draws would change their position. The
+    # last sides count, because Hypothesis sorts larger choices after smaller ones.
     count = draw(_zero_last(*dims))
     unused = dims[1] - count
     shape: list[int] = []
@@ -68,7 +69,7 @@ def _shapes(draw: DrawFn, dims: tuple[int, int], sides: tuple[int, int], limit: 
 
 @cache
 def _zero_last(low: int, high: int) -> SearchStrategy[int]:
-    """The integers from low to high, in this order but for 0, which comes after all others."""
+    """Draw the integers from low to high in this order, except that 0 comes last."""
     if low > 0 or high == 0:
         return st.integers(low, high)
     return st.integers(1, high + 1).map(lambda i: 0 if i > high else i)

@@ -1,4 +1,4 @@
-"""Tensors, alone and one for each rank."""
+"""Strategies for tensors: a single one, or one for each rank."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from harness.strategies.shapes import shapes
 
 T = TypeVar("T")
 
-# So many elements are drawn from `elements`; a larger tensor has them again and again.
+# How many elements to draw from `elements`; a larger tensor repeats them.
 _DRAWN_ELEMENTS = 64
 
 
 class _Recipe(NamedTuple):
-    """What all tensors of a draw have in common; the fields are arguments of `tensors()`."""
+    """What all tensors of a draw have in common; most fields are arguments of `tensors()`."""
 
     dtype: SearchStrategy[torch.dtype]
     shape: SearchStrategy[Shape]
@@ -48,7 +48,7 @@ class _Recipe(NamedTuple):
     extras: Extras
 
     def __repr__(self) -> str:
-        """Hypothesis names a strategy by its arguments; these say what the user has given."""
+        """Show the user's arguments, since Hypothesis prints a strategy with its arguments."""
         parts = [f"dtype={self.dtype}", f"shape={self.shape}"]
         if self.elements is not None:
             parts.append(f"elements={self.elements}")
@@ -56,7 +56,7 @@ class _Recipe(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """One draw's dtype, shape and whether autograd is to record what is done."""
+    """The dtype, shape and requires_grad of one draw."""
 
     dtype: torch.dtype
     shape: Shape
@@ -74,35 +74,34 @@ def tensors(
     allow_nan: bool = False,
     allow_infinity: bool = False,
 ) -> SearchStrategy[torch.Tensor]:
-    """Dense tensors on the CPU.
+    """Draw dense tensors on the CPU.
 
     Their numbers are small: integers from -8 to 8, multiples of 1/4 from -8 to 8, complex numbers
-    with parts from -3 to 3. So sums over a few ranks are exact in every dtype and the same in every
-    order. They become simpler towards zeros, of one dimension and one element, contiguous.
+    with parts from -3 to 3. So sums over a few ranks are exact in every dtype, and equal in every
+    order. They shrink towards a contiguous tensor of one dimension, one element and value zero.
 
-    The first 32 elements are chosen one by one; those behind them, of larger tensors, are random
-    numbers from a seed that is chosen, or all zero. A tensor of a million elements costs no more
-    choices than one of 33.
+    The first 32 elements are drawn one by one. Further elements are random numbers from a drawn
+    seed, or all zero. So a tensor of a million elements needs no more choices than one of 33.
 
     Args:
-        dtype: a dtype or a strategy for dtypes; `dtypes()` if left out, and `dtypes("floating")` if
-            gradients are asked for.
-        shape: a shape, a number of elements, or a strategy for shapes; `shapes()` if left out.
-        elements: where the elements come from, instead of what is said above: a strategy for
-            numbers that the dtype can hold. 64 are drawn at most, and repeated from there on.
+        dtype: a dtype or a strategy for dtypes; by default `dtypes()`, or `dtypes("floating")` with
+            `requires_grad=True`.
+        shape: a shape, a number of elements, or a strategy for shapes; by default `shapes()`.
+        elements: a strategy for the elements, instead of the numbers above. At most 64 are drawn;
+            larger tensors repeat them.
         contiguous: False for tensors that may have gaps between their elements, or their dimensions
-            in reversed order in memory. Contiguous ones, too, may start behind the start of their
-            storage, as a view of a flat buffer does.
-        requires_grad: whether they require grad; with a strategy, those of other than floating and
-            complex dtypes do not.
-        extremes: also the dtype's largest and smallest number, and of floating and complex dtypes
-            -0.0 and the smallest positive numbers.
-        allow_nan, allow_infinity: also these; dtypes that do not have them do without.
+            in reversed order in memory. Contiguous tensors may have an offset in their storage too,
+            like views of a flat buffer.
+        requires_grad: whether they require grad; if a strategy, only those with a floating or
+            complex dtype do.
+        extremes: also draw the dtype's largest and smallest number; for floating and complex dtypes
+            also -0.0 and the smallest positive numbers.
+        allow_nan, allow_infinity: also draw these, for dtypes that have them.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if a shape has a negative side, `dtype` is none that tensors can be drawn of,
-            cannot require grad as it should, or `elements` comes with extremes, NaN or infinity.
+        ValueError: if a shape has a negative side, the dtype is not supported or cannot require
+            grad, or `elements` is combined with extremes, NaN or infinity.
     """
     recipe = _recipe(
         dtype,
@@ -118,14 +117,14 @@ def tensors(
 
 
 def per_rank(strategy: SearchStrategy[T], world_size: int) -> SearchStrategy[tuple[T, ...]]:
-    """One value for each rank, as one tuple, so that they become simpler together.
+    """Draw a tuple with one value for each rank; they shrink together.
 
     Args:
-        strategy: for the value of one rank; those of the ranks are drawn independently.
-        world_size: number of ranks; of the tuple, rank r's value is item r.
+        strategy: draws the value of one rank; ranks get independent values.
+        world_size: number of ranks; item r is rank r's value.
 
     Raises:
-        TypeError: if the first argument is no strategy.
+        TypeError: if the first argument is not a strategy.
         WorldSizeError: if world_size is not an integer above zero.
     """
     if not isinstance(strategy, SearchStrategy):
@@ -146,20 +145,20 @@ def per_rank_tensors(
     allow_nan: bool = False,
     allow_infinity: bool = False,
 ) -> SearchStrategy[tuple[torch.Tensor, ...]]:
-    """One tensor for each rank, of the same dtype and shape on all; item r is rank r's.
+    """Draw a tuple with one tensor for each rank, all with the same dtype and shape.
 
-    They are one value: a shape that becomes smaller does so on all ranks. For tensors that have
-    nothing in common, use `per_rank(tensors(...), world_size)`.
+    They are one value, so a shape shrinks on all ranks together. For independent tensors, use
+    `per_rank(tensors(...), world_size)`.
 
     Args:
-        world_size: number of ranks.
-        same_strides: whether all ranks' tensors lie in memory in the same way.
+        world_size: number of ranks; item r is rank r's tensor.
+        same_strides: whether all ranks' tensors have the same layout in memory.
 
     The other arguments are those of `tensors()`.
 
     Raises:
         WorldSizeError: if world_size is not an integer above zero.
-        TypeError, ValueError: as `tensors()` does.
+        TypeError, ValueError: for the same reasons as `tensors()`.
     """
     size = check_world_size(world_size, "per_rank_tensors()")
     flag(same_strides, "same_strides")
@@ -214,7 +213,7 @@ def _tensor(draw: DrawFn, recipe: _Recipe, form: _Form, layout: int) -> torch.Te
 
 
 def _had_by(dtype: torch.dtype, extras: Extras) -> Extras:
-    """Of the extras those that a dtype has."""
+    """Return the extras that exist for a dtype."""
     if dtype.is_floating_point or dtype.is_complex:
         return extras
     return Extras(extremes=extras.extremes)
@@ -231,7 +230,7 @@ def _recipe(
     allow_nan: bool,
     allow_infinity: bool,
 ) -> _Recipe:
-    """The arguments of `tensors()`, checked."""
+    """Check the arguments of `tensors()`, and return them as a recipe."""
     if not isinstance(requires_grad, SearchStrategy):
         flag(requires_grad, "requires_grad")
     if elements is not None and not isinstance(elements, SearchStrategy):

@@ -1,4 +1,4 @@
-"""Ranks and how they are put together: roots, sizes of groups, groups, and who sends how much."""
+"""Strategies for ranks: roots, group sizes, groups, partitions, and split sizes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from harness.strategies.arguments import flag, ranks_of, span, whole_number
 
 
 def group_sizes(max_size: int, *, min_size: int = 1) -> SearchStrategy[int]:
-    """How many ranks take part, fewest first: sizes of worlds and of process groups.
+    """Draw sizes of worlds or process groups, the smallest first.
 
     Args:
-        max_size: the largest, such as the size of the world that there is.
-        min_size: the smallest.
+        max_size: the largest size, such as the world size.
+        min_size: the smallest size.
 
     Raises:
-        WorldSizeError, TypeError, ValueError: if they are not integers above zero, the smaller
-            first.
+        WorldSizeError, TypeError, ValueError: if they are not integers above zero, or the smallest
+            size is above the largest.
     """
     check_world_size(max_size, "group_sizes()")
     low, high = span(min_size, max_size, "min_size", "max_size", lowest=1)
@@ -29,13 +29,13 @@ def group_sizes(max_size: int, *, min_size: int = 1) -> SearchStrategy[int]:
 
 
 def roots(world: int | Sequence[int]) -> SearchStrategy[int]:
-    """The rank that sends or receives in a collective with a root, the first one first.
+    """Draw the root rank of a collective, the first rank first.
 
     Args:
-        world: the size of the world, or the ranks of a group, whose global ranks are drawn.
+        world: the world size, or the global ranks of a group.
 
     Raises:
-        WorldSizeError, TypeError, ValueError: if it is not a world size and does not list ranks.
+        WorldSizeError, TypeError, ValueError: if it is neither a world size nor a list of ranks.
     """
     return st.sampled_from(ranks_of(world, "roots()"))
 
@@ -43,14 +43,14 @@ def roots(world: int | Sequence[int]) -> SearchStrategy[int]:
 def groups(
     world: int | Sequence[int], *, min_size: int = 1, max_size: int | None = None
 ) -> SearchStrategy[tuple[int, ...]]:
-    """The ranks of one process group, in rising order; the smallest group of low ranks first.
+    """Draw the ranks of a process group in ascending order; small groups of low ranks first.
 
     Args:
-        world: the size of the world, or the ranks to choose from.
-        min_size, max_size: of the group; by default up to all of them.
+        world: the world size, or the ranks to choose from.
+        min_size, max_size: the size of the group; by default up to all ranks.
 
     Raises:
-        WorldSizeError, TypeError, ValueError: if the world is not one, or no group has that size.
+        WorldSizeError, TypeError, ValueError: if the world or a size is not valid.
     """
     ranks = tuple(sorted(ranks_of(world, "groups()")))
     most = len(ranks) if max_size is None else max_size
@@ -72,17 +72,17 @@ def _groups(draw: DrawFn, ranks: tuple[int, ...], low: int, high: int) -> tuple[
 def partitions(
     world: int | Sequence[int], *, min_groups: int = 1, max_groups: int | None = None
 ) -> SearchStrategy[tuple[tuple[int, ...], ...]]:
-    """Ways to divide a world into process groups, so that every rank is in just one of them.
+    """Draw partitions of a world into process groups: every rank is in exactly one group.
 
-    The ranks of a group are in rising order, the groups in the order of their first ranks. One
+    The ranks of a group are in ascending order, the groups in the order of their first ranks. One
     group of all ranks comes first.
 
     Args:
-        world: the size of the world, or its ranks.
-        min_groups, max_groups: how many groups; by default up to one for each rank.
+        world: the world size, or its ranks.
+        min_groups, max_groups: the number of groups; by default up to one for each rank.
 
     Raises:
-        WorldSizeError, TypeError, ValueError: if the world is not one, or cannot be divided so.
+        WorldSizeError, TypeError, ValueError: if the world or a number of groups is not valid.
     """
     ranks = tuple(sorted(ranks_of(world, "partitions()")))
     most = len(ranks) if max_groups is None else max_groups
@@ -98,7 +98,8 @@ def _partitions(
 ) -> tuple[tuple[int, ...], ...]:
     found: list[list[int]] = []
     for i, rank in enumerate(ranks):
-        # A rank joins a group that there is or founds the next, which the last ones may have to.
+        # A rank joins an existing group or starts the next one. The last ranks must start one while
+        # there are fewer than `low`.
         has_to = low - len(found) >= len(ranks) - i
         number = draw(st.integers(len(found) if has_to else 0, min(len(found), high - 1)))
         if number == len(found):
@@ -108,16 +109,16 @@ def _partitions(
 
 
 def split_sizes(total: int, parts: int, *, min_size: int = 0) -> SearchStrategy[tuple[int, ...]]:
-    """Ways to divide so many rows into so many parts, as even as can be first; parts may be empty.
+    """Draw split sizes: ways to divide `total` rows into `parts` parts, even ones first.
 
     Args:
         total: the sum of the sizes.
-        parts: how many sizes.
-        min_size: of each part.
+        parts: the number of sizes.
+        min_size: the smallest size of a part; 0 allows empty parts.
 
     Raises:
-        TypeError: if an argument is no integer.
-        ValueError: if one is negative, there are no parts, or there are too few rows for them.
+        TypeError: if an argument is not an integer.
+        ValueError: if an argument is negative, there are no parts, or too few rows for them.
     """
     whole_number(total, "total")
     whole_number(parts, "parts", 1)
@@ -142,20 +143,19 @@ def _split_sizes(draw: DrawFn, total: int, parts: int, min_size: int) -> tuple[i
 def split_tables(
     world_size: int, *, max_size: int = 3, even: bool = False
 ) -> SearchStrategy[tuple[tuple[int, ...], ...]]:
-    """How many rows each rank sends to each, for `all_to_all_single` and its like.
+    """Draw how many rows each rank sends to each other rank, for `all_to_all_single`.
 
-    Item r is what rank r sends to ranks 0, 1, …, its input split sizes; what it receives from them,
-    its output split sizes, is item r of each of the items. The same number of rows for all comes
-    first, one row before none.
+    Item r has rank r's input split sizes: the rows that it sends to ranks 0, 1, …. Its output split
+    sizes are item r of each of the items. Tables with one number everywhere come first, 1 before 0.
 
     Args:
         world_size: number of ranks.
-        max_size: the largest number of rows that one rank sends another.
-        even: only tables with the same number everywhere.
+        max_size: the largest number of rows that one rank sends to another.
+        even: only draw tables with the same number everywhere.
 
     Raises:
         WorldSizeError: if world_size is not an integer above zero.
-        TypeError, ValueError: if max_size is no integer or is negative, or even is no bool.
+        TypeError, ValueError: if max_size is not an integer or is negative, or even is not a bool.
     """
     size = check_world_size(world_size, "split_tables()")
     whole_number(max_size, "max_size")
