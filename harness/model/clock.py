@@ -1,4 +1,4 @@
-"""Time: the one clock that deadlines and evidence are read from."""
+"""The clock of all deadlines and evidence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 def now() -> float:
-    """Seconds on the clock of this machine that never goes backwards."""
+    """Return the seconds on this host's monotonic clock."""
     return time.monotonic()
 
 
@@ -24,7 +24,7 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None) -> Deadline:
-        """The deadline `seconds` from now; None means never."""
+        """Return the deadline `seconds` from now; None means never."""
         return NEVER if seconds is None else cls(now() + seconds)
 
     def remaining_s(self) -> float | None:
@@ -36,7 +36,7 @@ class Deadline:
         return now() >= self.at
 
     def later(self, seconds: float) -> Deadline:
-        """The same, put off by so many seconds."""
+        """Return the deadline postponed by so many seconds."""
         # Callers ask whether a deadline `is NEVER`.
         return self if self is NEVER else Deadline(self.at + seconds)
 
@@ -48,7 +48,7 @@ NEVER = Deadline(math.inf)
 
 
 class Suspensions:
-    """Notices in a loop that this process has been stopped meanwhile, as Ctrl-Z stops it.
+    """Detects in a loop that this process was stopped (by Ctrl-Z, say).
 
     Time limits are for what runs. A loop that comes round at least once a second, and has not for
     several, was stopped, or as good as that.
@@ -56,14 +56,14 @@ class Suspensions:
 
     #: How long the loop may wait at most.
     TICK_S = 1.0
-    # A machine that is busy delays a loop, too; then limits are put off by as much.
+    # A busy machine delays a loop, too; the limits are then postponed by the delay as well.
     _SLACK_S = 2.0
 
     def __init__(self) -> None:
         self._last_s = now()
 
     def come_round(self) -> float:
-        """Call it whenever the loop has waited; returns for how long it was stopped, in seconds."""
+        """Call this after each wait of the loop; return for how many seconds it was stopped."""
         before, self._last_s = self._last_s, now()
         late_s = self._last_s - before - self.TICK_S
         return late_s if late_s > self._SLACK_S else 0.0

@@ -54,7 +54,7 @@ class Collective:
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """What must be the same on every rank of the group for the collective to work."""
+        """Return what must be equal on every rank of the group for the collective to work."""
         # Groups of threads take what fits, and are told apart when they are called.
         fixed = self.op in _SAME_SIZES and self.backend != "threaded"
         return (self.op, self.sizes if fixed else (), self.dtypes)
@@ -123,7 +123,7 @@ class Snapshot:
         return tuple(c for c in self.collectives if c.pending)
 
     def last_seq(self, group: str) -> int:
-        """The number of the last collective issued in a group; 0 if there was none."""
+        """Return the number of the last collective issued in a group; 0 if there was none."""
         return max((c.seq for c in self.collectives if c.group == group), default=0)
 
 
@@ -148,7 +148,7 @@ class Evidence:
 
     @property
     def threads(self) -> tuple[ThreadStack, ...]:
-        """The rank's threads, the main thread first, from the best source there is."""
+        """Return the rank's threads, the main thread first, from the best source available."""
         if self.snapshot is not None and (self.answered or not self.stacks):
             return self.snapshot.threads
         return self.stacks

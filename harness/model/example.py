@@ -1,4 +1,4 @@
-"""What a rank has to say about one example of a property test, beside what became of its body."""
+"""One example of a property test, and what its body reports to Hypothesis in a rank."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Remarks:
 
 @dataclass
 class Example:
-    """One example as a rank is given it.
+    """One example as a rank gets it.
 
     Attributes:
         values: the arguments by name, pickled.
-        wants_notes: whether somebody will read notes.
-        remarks: what the body says.
+        wants_notes: whether notes will be shown.
+        remarks: what the body reports.
     """
 
     values: bytes

@@ -1,4 +1,4 @@
-"""What a test in accept mode has produced where it expects a text, as a rank tells it."""
+"""The text that a test in accept mode has produced where it expects one."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ class Expectation:
 
     @property
     def place(self) -> tuple[str, int]:
-        """What tells it from other expectations."""
+        """What identifies this expectation."""
         return self.file, self.line

@@ -1,4 +1,4 @@
-"""Importing much at once, torch above all, in the least time."""
+"""Import many modules at once, torch above all, quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the user started the tests: the words with which a single one can be started again."""
+"""Remember how the user started the tests, for the command that reruns one of them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _folder = _current_folder()
 
 
 def tell(command: list[str], folder: str) -> None:
-    """Say it for this process, which the user has not started.
+    """Set the command and folder in a process that the user has not started directly.
 
     Args:
-        command: what `runner()` says where the user has started it.
-        folder: what `folder()` says there.
+        command: the value of `runner()` in the user's process.
+        folder: the value of `folder()` in the user's process.
     """
     global _told, _folder
     _told, _folder = list(command), folder
 
 
 def folder() -> str:
-    """Where the user is: a test module, or a test, may go elsewhere with this process."""
+    """Return the folder in which the user started the tests; a test may change the current one."""
     return _folder or os.getcwd()
 
 
 def runner() -> list[str]:
-    """The command, without names of tests: `python run_tests.py`, `python -m unittest`."""
+    """Return the command without test names: `python run_tests.py`, `python -m unittest`."""
     if _told is not None:
         return list(_told)
     main = sys.modules["__main__"]

@@ -1,6 +1,6 @@
-"""What became of one rank: a closed set of outcomes, each with its evidence.
+"""The outcomes of one rank: a closed set, each with its evidence.
 
-A rank itself can only say `Passed`, `Skipped`, `Failed` or `Raised`; the parent finds out the
+A rank itself reports only `Passed`, `Skipped`, `Failed` or `Raised`; the parent determines the
 others. Everything is plain text and numbers, so that an outcome always arrives, whatever the
 exception behind it was made of.
 """
@@ -92,7 +92,7 @@ class Problem:
 
 
 class Passed(msgspec.Struct, frozen=True, tag=True):
-    """The body ran to its end, said so, and the process then exited with 0."""
+    """The body ran to its end and reported that, and the process then exited with 0."""
 
 
 class Skipped(msgspec.Struct, frozen=True, tag=True):
@@ -152,7 +152,7 @@ class Killed:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The process was still at it when its time was up.
+    """The process still ran when its time limit expired.
 
     Attributes:
         phase: "start", "body" or "exit".
@@ -176,14 +176,14 @@ class Deadlocked:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Nobody can say how the process ended; `reason` says why not."""
+    """It is unknown how the process ended; `reason` says why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sabotaged:
-    """Killed or stopped by the harness at the collective at which the test wants it: as is meant.
+    """Killed or stopped by the harness at a collective, as the test requested.
 
     Attributes:
         deed: "killed" or "stopped".

@@ -1,4 +1,4 @@
-"""The harness's own threads, told from the user's by their class, and in a dump by their file."""
+"""The harness's own threads, recognizable by their class, and in a stack dump by their file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rank's part in a verdict: its outcome, with who, when, and what it was doing and saying."""
+"""The report about one rank: its outcome, its evidence and the end of its output."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class RankReport:
-    """What became of one rank, and what is known about it.
+    """The outcome of one rank, and what is known about it.
 
     Attributes:
         rank: the rank, from 0.
-        outcome: what became of it.
-        at_s: when the parent learnt of it, on the parent's monotonic clock.
+        outcome: its outcome.
+        at_s: when the parent learned of it, on the parent's monotonic clock.
         pid: the process; None if there never was one.
         stdout, stderr: the last lines of the rank's own output.
         evidence: what it was doing when the test ended.

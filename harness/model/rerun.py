@@ -1,4 +1,4 @@
-"""The command that runs one test again, in the way that this process was told to run it."""
+"""Build the command that reruns one test the way this process runs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARK = "again: "
 
 
 def command_for(case: unittest.TestCase) -> str:
-    """A line for the shell that runs this one test again; empty if there is none."""
+    """Return a shell command that reruns this test; empty if there is none."""
     cls = type(case)
     if not getattr(getattr(cls, RANKS, None), "has_command", True):
         return ""
@@ -26,7 +26,7 @@ def command_for(case: unittest.TestCase) -> str:
 
 
 def command_for_name(name: str) -> str:
-    """The same for a test, a class or a module of this process by its full name."""
+    """Return the command for a test, a class or a module, by its full name."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
@@ -71,7 +71,7 @@ def file_of(module: str) -> str:
 
 
 def _as_now(command: list[str]) -> str:
-    """The command, with the settings in front on which a test's outcome may hang."""
+    """Return the command, preceded by the settings that may affect a test's outcome."""
     given = [f"{s.env}={s.value()}" for s in _SETTINGS if s.is_set()]
     if settings.DROPIN.value():
         given += [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]

@@ -1,4 +1,4 @@
-"""Finds bodies that have not run: a coroutine or a generator was returned, or no case was made."""
+"""Detect bodies that did not run, since they returned a coroutine or a generator, for example."""
 
 from __future__ import annotations
 

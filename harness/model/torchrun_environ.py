@@ -15,7 +15,7 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True, slots=True)
 class TorchrunPlace:
-    """One process of a given world, as its environment has it.
+    """One process of torchrun's world, as described by its environment.
 
     Attributes:
         rank, world_size: as everywhere.
