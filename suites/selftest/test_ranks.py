@@ -329,6 +329,7 @@ class TestBadWorlds(unittest.TestCase):
                 result = run_case(Odd, "test")
             self.assertEqual(result.status, "error")
             self.assertIn("WorldSizeError", result.text)
+            self.assertNotIn("/harness/", result.text)  # raised at the line of the test
             self.assertIn("Odd has world_size", result.text)
             self.assertIn(repr(value), result.text)
             start.assert_not_called()
