@@ -16,7 +16,7 @@ from harness.model.outcome import Passed
 from harness.model.spec import LaunchSpec
 from harness.model.verdict import USUAL_EXIT, VerdictKind, judge
 from harness.ranks import folders
-from harness.ranks.messages import AtMeeting, FromRank, Goodbye, Ready, Report, to_data
+from harness.ranks.messages import AtMeeting, FromRank, Goodbye, Ready, Report
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.gathering import Member
@@ -24,6 +24,7 @@ from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.peer import Peer
 from harness.ranks.torchrun.process_changes import Surroundings
 from harness.ranks.torchrun.world import TorchrunWorld
+from harness.ranks.typed_message import to_data
 from harness.ranks.watch.supervisor import Limits, Supervisor
 
 _LIMIT_S = 120.0

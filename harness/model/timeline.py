@@ -6,9 +6,7 @@ all processes of a machine share), so that times of different ranks can be put s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 #: The phases of a rank, in the order in which it goes through them. `START` is from the moment at
 #: which the process is asked for until it runs the harness's code; `EXIT` until the process has
@@ -81,10 +79,6 @@ class RankTrack:
     stderr: str = ""
     stacks: str = ""
 
-    def to_data(self) -> dict[str, Any]:
-        """As data that JSON can carry."""
-        return asdict(self)
-
     def later(self, seconds: float) -> RankTrack:
         """The same on a clock that shows so many seconds more."""
 
@@ -102,17 +96,6 @@ class RankTrack:
                 for span in self.collectives
             ),
         )
-
-
-def track_from_data(data: Mapping[str, Any]) -> RankTrack:
-    """The inverse of `RankTrack.to_data`. Raises KeyError or TypeError on anything else."""
-    return RankTrack(
-        **{
-            **data,
-            "phases": tuple(Phase(**phase) for phase in data.get("phases", ())),
-            "collectives": tuple(CollectiveSpan(**span) for span in data.get("collectives", ())),
-        }
-    )
 
 
 _tracks: list[RankTrack] = []

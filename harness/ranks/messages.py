@@ -1,6 +1,4 @@
-"""Define every message between a rank and its parent, and convert it to and from JSON.
-
-A message is a frozen struct; its `kind` in JSON is the name of its class.
+"""Define every message between a rank and its parent.
 
     parent                       rank
     starts it            ->      Ready, then the body runs
@@ -16,8 +14,6 @@ answered by the one whose name ends in `Answer`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from harness.model.evidence import Snapshot
@@ -27,24 +23,20 @@ from harness.model.outcome import Place, ReportedOutcome
 from harness.model.spec import LaunchSpec
 from harness.model.timeline import CollectiveSpan
 from harness.model.warning_data import IssuedWarning
-from harness.ranks import channel
-
-
-class _Message(msgspec.Struct, frozen=True, tag_field="kind", tag=True):
-    """The base of all messages."""
-
+from harness.ranks.channel import Message
+from harness.ranks.typed_message import TypedMessage
 
 # From a rank to its parent
 
 
-class Ready(_Message, frozen=True):
+class Ready(TypedMessage, frozen=True):
     """The rank is up: it has found its class, and the body is about to start.
 
     A reused rank sends it only before its first test.
     """
 
 
-class PhaseBegun(_Message, frozen=True):
+class PhaseBegun(TypedMessage, frozen=True):
     """The rank has entered a phase; sent only for timelines.
 
     Attributes:
@@ -56,7 +48,7 @@ class PhaseBegun(_Message, frozen=True):
     at_s: float
 
 
-class Report(_Message, frozen=True):
+class Report(TypedMessage, frozen=True):
     """The outcome of the body; the first report counts, or the first bad one.
 
     Attributes:
@@ -72,13 +64,13 @@ class Report(_Message, frozen=True):
     spans: tuple[CollectiveSpan, ...] = ()
 
 
-class Exits(_Message, frozen=True):
+class Exits(TypedMessage, frozen=True):
     """The body has called `sys.exit()`, at `where`, and has reported nothing."""
 
     where: Place | None
 
 
-class AtMeeting(_Message, frozen=True):
+class AtMeeting(TypedMessage, frozen=True):
     """The rank waits until all ranks have arrived; answered by `MeetingAnswer`.
 
     Attributes:
@@ -90,31 +82,31 @@ class AtMeeting(_Message, frozen=True):
     value: str
 
 
-class TerminalRequest(_Message, frozen=True):
+class TerminalRequest(TypedMessage, frozen=True):
     """The rank wants the parent's terminal for a debugger, or gives it back."""
 
     wanted: bool
 
 
-class TextProduced(_Message, frozen=True):
+class TextProduced(TypedMessage, frozen=True):
     """In accept mode, the body has produced a text where it expects one."""
 
     expectation: Expectation
 
 
-class WarningShown(_Message, frozen=True):
+class WarningShown(TypedMessage, frozen=True):
     """The test has issued a warning that the filters show."""
 
     warning: IssuedWarning
 
 
-class Sabotage(_Message, frozen=True):
+class Sabotage(TypedMessage, frozen=True):
     """The test is about to "kill" or "stop" this rank on purpose."""
 
     deed: str
 
 
-class Waits(_Message, frozen=True):
+class Waits(TypedMessage, frozen=True):
     """The test is over; the rank waits for another one.
 
     Attributes:
@@ -130,20 +122,20 @@ class Waits(_Message, frozen=True):
     imported: tuple[str, ...]
 
 
-class WaitsForExample(_Message, frozen=True):
+class WaitsForExample(TypedMessage, frozen=True):
     """The rank waits for the next example; `remarks` are those of the last one."""
 
     positions: dict[str, int]
     remarks: Remarks
 
 
-class Goodbye(_Message, frozen=True):
+class Goodbye(TypedMessage, frozen=True):
     """The process group is down, exit handlers have run, and the process is about to exit."""
 
     imported: tuple[str, ...]
 
 
-class SnapshotAnswer(_Message, frozen=True):
+class SnapshotAnswer(TypedMessage, frozen=True):
     """What the rank is doing; `snapshot` is None if the rank could not take one."""
 
     round: int
@@ -151,7 +143,7 @@ class SnapshotAnswer(_Message, frozen=True):
     spans: tuple[CollectiveSpan, ...] = ()
 
 
-class WhereAnswer(_Message, frozen=True):
+class WhereAnswer(TypedMessage, frozen=True):
     """Where the rank is.
 
     Attributes:
@@ -165,7 +157,7 @@ class WhereAnswer(_Message, frozen=True):
     snapshot: Snapshot
 
 
-class ConnectingAnswer(_Message, frozen=True):
+class ConnectingAnswer(TypedMessage, frozen=True):
     """Whether the rank is connecting a process group."""
 
     number: int
@@ -194,13 +186,13 @@ FromRank = (
 # From the parent to a rank
 
 
-class RunTest(_Message, frozen=True):
+class RunTest(TypedMessage, frozen=True):
     """Run another test."""
 
     spec: LaunchSpec
 
 
-class RunExample(_Message, frozen=True):
+class RunExample(TypedMessage, frozen=True):
     """Run the test's body with another example.
 
     Attributes:
@@ -220,19 +212,19 @@ class RunExample(_Message, frozen=True):
     values_file: str = ""
 
 
-class NoMoreExamples(_Message, frozen=True):
+class NoMoreExamples(TypedMessage, frozen=True):
     """End the property test, like any other test."""
 
 
-class Leave(_Message, frozen=True):
+class Leave(TypedMessage, frozen=True):
     """Exit; there is nothing more to run."""
 
 
-class MayLeave(_Message, frozen=True):
+class MayLeave(TypedMessage, frozen=True):
     """The rank may close its connections: no peer is connecting to it."""
 
 
-class MeetingAnswer(_Message, frozen=True):
+class MeetingAnswer(TypedMessage, frozen=True):
     """The result of a meeting.
 
     Attributes:
@@ -253,13 +245,13 @@ class MeetingAnswer(_Message, frozen=True):
         return self.values * self.count
 
 
-class TerminalAnswer(_Message, frozen=True):
+class TerminalAnswer(TypedMessage, frozen=True):
     """The rank has the terminal, unless `error` says why not."""
 
     error: str
 
 
-class SnapshotRequest(_Message, frozen=True):
+class SnapshotRequest(TypedMessage, frozen=True):
     """Request a snapshot.
 
     Attributes:
@@ -273,11 +265,11 @@ class SnapshotRequest(_Message, frozen=True):
     spans: bool = False
 
 
-class WhereRequest(_Message, frozen=True):
+class WhereRequest(TypedMessage, frozen=True):
     """Request the rank's phase and position."""
 
 
-class ConnectingRequest(_Message, frozen=True):
+class ConnectingRequest(TypedMessage, frozen=True):
     """Ask whether the rank is connecting a process group."""
 
     number: int
@@ -297,22 +289,11 @@ ToRank = (
 )
 
 
-def to_data(message: FromRank | ToRank) -> channel.Message:
-    """Return a message as JSON data; values that JSON does not have become their `repr()`."""
-    data: dict[str, Any] = msgspec.to_builtins(message, enc_hook=repr)
-    return data
-
-
-def frame(message: FromRank | ToRank) -> bytes:
-    """Return a message as a frame for a channel."""
-    return channel.encode(to_data(message))
-
-
-def from_rank(data: channel.Message) -> FromRank:
+def from_rank(data: Message) -> FromRank:
     """Return the message of a rank. Raises ValueError if the data is not one."""
     return msgspec.convert(data, FromRank)
 
 
-def to_rank(data: channel.Message) -> ToRank:
+def to_rank(data: Message) -> ToRank:
     """Return the message of a parent. Raises ValueError if the data is not one."""
     return msgspec.convert(data, ToRank)

@@ -18,8 +18,9 @@ from harness.ranks.launch import quit_key
 from harness.ranks.launch.start_method import SpawnedProcess
 from harness.ranks.leftovers import ranks_at_work
 from harness.ranks.live_output import LiveStream
-from harness.ranks.messages import ToRank, to_data
+from harness.ranks.messages import ToRank
 from harness.ranks.outside_view import process_state
+from harness.ranks.typed_message import to_data
 
 _PAUSE_S = 0.03
 

@@ -24,10 +24,11 @@ from harness.ranks.launch.launcher import ProcessFactory
 from harness.ranks.leftovers import Leftover, LeftoverWatch
 from harness.ranks.live_output import live_streams
 from harness.ranks.logs import WorldLogs, empty, make_logs, stacks_path
-from harness.ranks.messages import Leave, NoMoreExamples, RunExample, RunTest, ToRank, frame
+from harness.ranks.messages import Leave, NoMoreExamples, RunExample, RunTest, ToRank
 from harness.ranks.outside_view import Inspection, InspectionRequest, inspect_ranks
 from harness.ranks.process_rank import OwnRank
 from harness.ranks.stores import LOOPBACK, serve
+from harness.ranks.typed_message import frame
 
 # After SIGKILL, the kernel needs a moment to end a process. One in uninterruptible sleep may never
 # end, so the harness gives up after this.

@@ -18,7 +18,6 @@ import shlex
 import sys
 import unittest
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from harness.runner.reports.text import one_line
 from harness.runner.results import RunResult, Status, TestRecord, Trouble, write_results
 from harness.runner.selection import discovery
 from harness.runner.selection.choice import Choice, choose, rounds
-from harness.runner.selection.planned_test import Place, PlannedTest, planned_from_data
+from harness.runner.selection.planned_test import Found, Place
 from harness.runner.selection.pytorch_lists import TestLists
 from harness.runner.signals import Signals
 from harness.runner.torchrun_journal import Given, Resumed
@@ -53,32 +52,6 @@ from harness.runner.workers.schedule import Item, Schedule
 from harness.runner.workers.worker_spec import Wanted
 
 _NO_RESULT = "was planned, but has no result: this is a bug in the runner, so the run fails"
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The tests that discovery found.
-
-    Attributes:
-        tests: in the order of the names on the command line.
-        broken, skipped: module to the reason why it has no tests.
-        devices: the machine's devices, if any test uses some.
-        count: the number of tests, including those that `-k` leaves out.
-        remarks: lines for the user about names that look like tests, but are not.
-    """
-
-    tests: list[PlannedTest]
-    broken: Mapping[str, str]
-    skipped: Mapping[str, str]
-    devices: tuple[str, ...]
-    count: int
-    remarks: tuple[str, ...]
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> _Found:
-        tests = [planned_from_data(test) for test in data["tests"]]
-        devices, remarks = tuple(data["devices"]), tuple(data["remarks"])
-        return cls(tests, data["broken"], data["skipped"], devices, data["found"], remarks)
 
 
 class Execution:
@@ -151,13 +124,13 @@ class Execution:
         options = self._options
         return bool(options.rerun_failed or options.failed_first or options.shard)
 
-    def _find(self, signals: Signals) -> _Found:
+    def _find(self, signals: Signals) -> Found:
         """Return the tests, which the first worker or this process lists."""
         # Imports may hang, and there is no loop that checks for Ctrl-C yet, so it raises.
         signals.raise_on_interrupt(True)
         try:
             if self._jobs == 0:
-                return _Found.from_data(discovery.discover(self._wanted, self._tests.update))
+                return discovery.discover(self._wanted, self._tests.update)
             hiring = Hiring(
                 self._wanted,
                 self._jobs,
@@ -165,11 +138,11 @@ class Execution:
                 failfast=self._options.max_fail == 1,
             )
             self._crew = Crew(hiring, self._jobs, signals, self._console)
-            return _Found.from_data(self._crew.discover())
+            return self._crew.discover()
         finally:
             signals.raise_on_interrupt(False)
 
-    def _list(self, choice: Choice, found: _Found) -> int:
+    def _list(self, choice: Choice, found: Found) -> int:
         for test in choice.tests:
             self._console.say(one_line(test.key))
         for remark in self._remarks if choice.tests else [*self._remarks, *choice.remarks]:
@@ -180,7 +153,7 @@ class Execution:
             return EXIT_FAILED
         return EXIT_PASSED if choice.tests else EXIT_NOTHING_RAN
 
-    def _record_modules(self, found: _Found) -> None:
+    def _record_modules(self, found: Found) -> None:
         """Add records for the modules without tests: broken ones fail the run."""
         for name, text in found.broken.items():
             trouble = Trouble("ERROR", f"import of {name}", text)
@@ -190,7 +163,7 @@ class Execution:
         for record in self._run.records:
             self._console.module(record)
 
-    def _run_all(self, choice: Choice, found: _Found, signals: Signals) -> None:
+    def _run_all(self, choice: Choice, found: Found, signals: Signals) -> None:
         options = self._options
         self._run.found = found.count
         self._run.remarks += self._remarks
@@ -235,7 +208,7 @@ class Execution:
     def _run_items(
         self,
         choice: Choice,
-        found: _Found,
+        found: Found,
         signals: Signals,
         ledger: Ledger,
         limits: Limits,

@@ -75,7 +75,7 @@ class RecordingResult(unittest.TestResult):
             fixture = self._fixture_that_failed(test)
             if fixture and fixture not in self._skipped:
                 return self._fixture_record(fixture).key
-            self._record = replace(self._blank, started_s=now(), troubles=[])
+            self._record = self._begun()
             if fixture:
                 self._record.status = Status.SKIPPED
                 self._record.reason = self._skipped[fixture]
@@ -173,6 +173,7 @@ class RecordingResult(unittest.TestResult):
         self._trouble("XPASS", test, "passed, but is marked as an expected failure")
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        reason = str(reason)  # unittest passes on whatever a decorator was given
         super().addSkip(test, reason)
         if isinstance(test, _ErrorHolder):
             self._shared_fixture_record(test.id()).reason = reason or "skipped"
@@ -195,8 +196,11 @@ class RecordingResult(unittest.TestResult):
     def _test_record(self) -> TestRecord:
         """Return the record of the current test; one record even if the test runs itself twice."""
         if self._record is None:
-            self._record = replace(self._blank, started_s=now(), troubles=[], skipped_subtests=[])
+            self._record = self._begun()
         return self._record
+
+    def _begun(self) -> TestRecord:
+        return TestRecord(self._blank.test_id, copy=self._blank.copy, started_s=now())
 
     def _shared_fixture_record(self, name: str) -> TestRecord:
         return self._fixtures.setdefault(name, self._fixture_record(name))

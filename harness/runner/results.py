@@ -6,14 +6,16 @@ import enum
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.model import notes, timeline
+import msgspec
+
+from harness.model import notes
 from harness.model.clock import now
 from harness.model.timeline import RankTrack
+from harness.ranks.typed_message import plain
 from harness.runner.options import EXIT_FAILED, EXIT_NOTHING_RAN, EXIT_PASSED
 
 
@@ -51,8 +53,7 @@ class SkippedSubtest:
     reason: str
 
 
-@dataclass
-class TestRecord:
+class TestRecord(msgspec.Struct, omit_defaults=True):
     """The result of one test (or fixture, or module that could not be imported).
 
     Attributes:
@@ -77,16 +78,16 @@ class TestRecord:
     status: Status | None = None
     seconds: float = 0.0
     reason: str = ""
-    troubles: list[Trouble] = field(default_factory=list)
-    notes: list[notes.Note] = field(default_factory=list)
+    troubles: list[Trouble] = msgspec.field(default_factory=list)
+    notes: list[notes.Note] = msgspec.field(default_factory=list)
     started_s: float = 0.0
     worker: int = 0
     stdout: str = ""
     stderr: str = ""
     ranks: tuple[RankTrack, ...] = ()
-    earlier: list[TestRecord] = field(default_factory=list)
+    earlier: list[TestRecord] = msgspec.field(default_factory=list)
     copy: int = 0
-    skipped_subtests: list[SkippedSubtest] = field(default_factory=list)
+    skipped_subtests: list[SkippedSubtest] = msgspec.field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -119,10 +120,7 @@ class TestRecord:
 
     def to_data(self) -> dict[str, Any]:
         """Return the record as JSON data, without empty fields."""
-        data = {name: value for name in _FIELDS if (value := getattr(self, name))}
-        for name, convert in _TO_DATA.items():
-            if name in data:
-                data[name] = convert(data[name])
+        data: dict[str, Any] = msgspec.to_builtins(self, enc_hook=plain)
         return data
 
     @property
@@ -146,38 +144,23 @@ def copy_suffix(copy: int) -> str:
     return f" #{copy + 1}" if copy else ""
 
 
-def record_from_data(data: Mapping[str, Any]) -> TestRecord:
-    """Return the record from `TestRecord.to_data`. Raises KeyError or TypeError on other data.
+def record_from_data(data: object) -> TestRecord:
+    """Return the record from `TestRecord.to_data`. Raises ValueError on other data."""
+    return with_outcome(msgspec.convert(data, TestRecord))
+
+
+def with_outcome(record: TestRecord) -> TestRecord:
+    """Return the record of another process, with a status that its content justifies.
 
     Damaged data must not turn into a pass. So a record without an outcome, or with failures but
     another status, becomes a failure.
     """
-    converted = {name: _FROM_DATA[name](data[name]) for name in _FROM_DATA if name in data}
-    record = TestRecord(**{**data, **converted})
     if record.status is None and not record.troubles:
         record.troubles = [Trouble("ERROR", record.key, "NoOutcome: the record has no outcome")]
     if record.troubles:
         record.status = Status.FAILED
+    record.earlier = [with_outcome(earlier) for earlier in record.earlier]
     return record
-
-
-_FIELDS = tuple(field.name for field in fields(TestRecord))
-_TO_DATA: Mapping[str, Callable[[Any], Any]] = {
-    "status": lambda status: status.value,
-    "troubles": lambda troubles: [asdict(trouble) for trouble in troubles],
-    "notes": lambda found: [asdict(note) for note in found],
-    "ranks": lambda ranks: [track.to_data() for track in ranks],
-    "earlier": lambda records: [record.to_data() for record in records],
-    "skipped_subtests": lambda skipped: [asdict(subtest) for subtest in skipped],
-}
-_FROM_DATA: Mapping[str, Callable[[Any], Any]] = {
-    "status": Status,
-    "troubles": lambda troubles: [Trouble(**trouble) for trouble in troubles],
-    "notes": lambda found: [notes.Note(**note) for note in found],
-    "ranks": lambda ranks: tuple(timeline.track_from_data(track) for track in ranks),
-    "earlier": lambda records: [record_from_data(record) for record in records],
-    "skipped_subtests": lambda skipped: [SkippedSubtest(**subtest) for subtest in skipped],
-}
 
 
 # unittest's id of a class or module fixture that failed or skipped.

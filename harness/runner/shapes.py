@@ -1,4 +1,4 @@
-"""Check that JSON data has the types of a dataclass's fields, before it is used.
+"""Check that JSON data has the shape of a type, before it is used.
 
 Reports, journals and history files may be damaged or edited by hand. The check turns that into one
 error with the place, instead of a TypeError somewhere later.
@@ -6,8 +6,8 @@ error with the place, instead of a TypeError somewhere later.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
+import inspect
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -27,9 +27,9 @@ def check(value: object, wanted: Any, where: str) -> None:
     """Raise ValueError unless JSON data fits a type.
 
     Args:
-        value: as `json.loads` returns it. A dataclass is an object with its fields; those with a
-            default may be missing. An enum is one of its values.
-        wanted: the type: a dataclass, an enum, `str`, `int`, `float`, `bool`, `list[X]`,
+        value: as `json.loads` returns it. A dataclass or struct is an object with its fields; those
+            with a default may be missing. An enum is one of its values.
+        wanted: the type: a dataclass, a struct, an enum, `str`, `int`, `float`, `bool`, `list[X]`,
             `tuple[X, ...]`, `tuple[X, Y]`, or a union with None.
         where: where the value is, for the message.
 
@@ -81,19 +81,14 @@ def check_fields(
 
 @cache
 def fields_of(cls: type) -> Mapping[str, Any]:
-    """Return field name to type for a dataclass."""
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    """Return field name to type for a dataclass or struct."""
+    return get_type_hints(cls)
 
 
 @cache
 def _required(cls: Any) -> Sequence[str]:
-    missing = dataclasses.MISSING
-    return [
-        field.name
-        for field in dataclasses.fields(cls)
-        if field.default is missing and field.default_factory is missing
-    ]
+    parameters = inspect.signature(cls).parameters.values()
+    return [each.name for each in parameters if each.default is each.empty]
 
 
 def _check_plain(value: object, wanted: type, where: str) -> None:

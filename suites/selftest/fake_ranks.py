@@ -21,7 +21,8 @@ from harness.model.clock import Deadline
 from harness.model.outcome import Ended, Lost
 from harness.ranks.channel import Message
 from harness.ranks.handle import RankHandle
-from harness.ranks.messages import FromRank, Leave, ToRank, frame, to_rank
+from harness.ranks.messages import FromRank, Leave, ToRank, to_rank
+from harness.ranks.typed_message import frame
 from harness.ranks.world import World
 
 # Above any descriptor that is really open.

@@ -269,6 +269,28 @@ class TestSkips(CommandTestCase):
             merged = self.harness("merge-reports", "r.json", "--max-skips", limit)
             self.assertEqual((told in merged.out, merged.code), (code == 1, code))
 
+    def test_a_reason_or_a_name_that_is_no_plain_text(self) -> None:
+        self.write(
+            "test_odd.py",
+            """
+            import unittest
+            class Named(str):
+                pass
+            class TestOdd(unittest.TestCase):
+                def id(self): return Named(super().id())
+                @unittest.skip(5)
+                def test_number(self): pass
+                @unittest.skip(ValueError("why"))
+                def test_error(self): pass
+                def test_fine(self): pass
+            """,
+        )
+        for jobs in ("0", "1"):
+            done = self.harness("-j", jobs)
+            self.assertEqual(done.last_line, "1 passed, 0 failed, 2 skipped", done)
+            self.assertRegex(done.out, r"(?m)^ +1  5$")
+            self.assertRegex(done.out, r"(?m)^ +1  why$")
+
     def test_a_record_without_an_outcome_is_no_success(self) -> None:
         self.write("test_a.py", self.SUITE)
         self.harness("--no-history", "--records", "r.json")

@@ -270,22 +270,29 @@ class TestDeaths(CommandTestCase):
         self.write(
             "test_garbage.py",
             """
-            import os, time, unittest
+            import os, struct, time, unittest
+            def write_to_the_runners_socket(data):
+                for name in os.listdir("/proc/self/fd"):
+                    try:
+                        if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                            os.write(int(name), data)
+                    except OSError:
+                        pass
+                time.sleep(1000)
             class TestGarbage(unittest.TestCase):
-                def test_a_writes_to_the_runners_socket(self):
-                    for name in os.listdir("/proc/self/fd"):
-                        try:
-                            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                                os.write(int(name), b"[" * 100)
-                        except OSError:
-                            pass
-                    time.sleep(1000)
+                def test_a(self): write_to_the_runners_socket(b"[" * 100)
                 def test_b(self): pass
+                def test_c(self):
+                    body = b'{"kind": "Ended", "record": {}}'
+                    write_to_the_runners_socket(struct.pack(">Q", len(body)) + body)
         """,
         )
         done = self.harness("-j", "1")
-        self.assertEqual((done.code, done.last_line), (1, "1 passed, 1 failed, 0 skipped"), done)
+        self.assertEqual((done.code, done.last_line), (1, "1 passed, 2 failed, 0 skipped"), done)
         self.assertRegex(done.out, "could not read what it sent: a frame of [0-9]+ bytes, where")
+        self.assertRegex(
+            done.out, "could not read what it sent: a message that means nothing: .*Ended"
+        )
         self.assert_clean(done)
 
     def test_a_worker_that_dies_after_its_tests(self):

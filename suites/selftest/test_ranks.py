@@ -30,11 +30,13 @@ from harness.ranks.messages import (
     MayLeave,
     MeetingAnswer,
     ToRank,
-    frame,
 )
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.peer import Peer, gather
+from harness.ranks.typed_message import frame
+from harness.runner.selection.planned_test import Found
+from harness.runner.workers import messages as worker_messages
 from harness.runner.workers import worker_main
 from harness.runner.workers.crew import Crew
 from suites.samples import sound
@@ -249,26 +251,33 @@ class TestReaders(unittest.TestCase):
         self.addCleanup(worker._channel.forget)
         listener = threading.Thread(target=worker._listen)
         listener.start()
-        self.theirs.sendall(encode({"kind": "drop"}) + self.frames)
-        self.assertEqual([worker._orders.get(timeout=60) for _ in self.MESSAGES], self.MESSAGES)
+        test = worker_messages.TestToRun(("m", "m.C.test", 0), 0, 0, ("x" * 300,))
+        said = [
+            worker_messages.Discover(),
+            worker_messages.RunTests((test,)),
+            worker_messages.Rest(),
+        ]
+        frames = b"".join(map(frame, said))
+        self.theirs.sendall(frame(worker_messages.DropTests()) + frames)
+        self.assertEqual([worker._orders.get(timeout=60) for _ in said], said)
         self.assertTrue(worker._drops)
-        for _ in self.in_bytes():
-            pass
+        for byte in frames:
+            self.theirs.sendall(bytes([byte]))
         self.theirs.shutdown(socket.SHUT_RDWR)
         listener.join()
-        found = [worker._orders.get(timeout=60) for _ in self.MESSAGES]
-        self.assertEqual([*found, worker._orders.get(timeout=60)], [*self.MESSAGES, None])
+        found = [worker._orders.get(timeout=60) for _ in said]
+        self.assertEqual([*found, worker._orders.get(timeout=60)], [*said, None])
 
     def test_what_a_worker_says_together_with_its_plan(self):
-        plan = {"kind": "plan", "tests": []}
-        said = [plan, {"kind": "learned", "modules": ["m"]}]
+        plan = Found((), {}, {}, (), 0, ())
+        said = [worker_messages.Discovered(plan), worker_messages.Learned(("m",))]
         worker = mock.Mock(has_ended=False, open_fds=[self.ours.fileno()])
         worker.messages.return_value = said
         self.theirs.send(b"x")
         hiring = mock.Mock(**{"start.return_value": worker})
         found = Crew(hiring, 1, mock.Mock(), mock.Mock()).discover()
         self.assertEqual(found, plan)
-        hiring.learn.assert_called_once_with(["m"])
+        hiring.learn.assert_called_once_with(("m",))
 
     def test_the_inbox_of_a_world(self):
         """What another loop has taken from the link is still news to the one that waits for it."""

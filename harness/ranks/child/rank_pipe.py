@@ -57,11 +57,11 @@ from harness.ranks.messages import (
     Waits,
     WaitsForExample,
     WarningShown,
-    frame,
 )
 from harness.ranks.problems import problem_of
 from harness.ranks.process_exit import PATIENCE_S, leave_if_fork_of
 from harness.ranks.progress import Progress
+from harness.ranks.typed_message import frame
 
 _Order = TypeVar("_Order", bound=ToRank)
 

@@ -12,8 +12,9 @@ from harness.model.outcome import Ended, Lost
 from harness.model.spec import LaunchSpec
 from harness.ranks.channel import Message, encode, wrapped
 from harness.ranks.handle import RankHandle
-from harness.ranks.messages import ToRank, frame
+from harness.ranks.messages import ToRank
 from harness.ranks.torchrun.peer import Peer, gather
+from harness.ranks.typed_message import frame
 
 # How long an idle process may take to answer.
 _ANSWER_S = 2.0

@@ -17,11 +17,12 @@ from harness.ranks.handle import RankHandle
 from harness.ranks.launch.launcher import ProcessFactory
 from harness.ranks.leftovers import Leftover
 from harness.ranks.logs import STREAMS, WorldLogs
-from harness.ranks.messages import NoMoreExamples, RunExample, frame
+from harness.ranks.messages import NoMoreExamples, RunExample
 from harness.ranks.outside_view import NATIVE_LIMIT_S, Inspection, InspectionRequest
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.peer import Peer, gather
 from harness.ranks.torchrun.remote_rank import RemoteRank, frame_of
+from harness.ranks.typed_message import frame
 from harness.ranks.world import World
 
 _numbers = itertools.count(1)

@@ -13,7 +13,8 @@ import itertools
 from collections.abc import Sequence
 
 from harness.model.clock import NEVER, Deadline
-from harness.ranks.messages import ConnectingRequest, MayLeave, frame
+from harness.ranks.messages import ConnectingRequest, MayLeave
+from harness.ranks.typed_message import frame
 from harness.ranks.watch.watched_rank import Phase, WatchedRank
 
 # Most ranks end together, so a short delay before the first question usually avoids it.

@@ -17,7 +17,8 @@ from harness.model.rank_report import RankReport
 from harness.model.verdict import ExitRule, is_echo
 from harness.ranks.descriptors import readable
 from harness.ranks.handle import RankHandle
-from harness.ranks.messages import MeetingAnswer, TerminalAnswer, frame
+from harness.ranks.messages import MeetingAnswer, TerminalAnswer
+from harness.ranks.typed_message import frame
 from harness.ranks.watch import where
 from harness.ranks.watch.deadlock_watch import DeadlockWatch
 from harness.ranks.watch.evidence import EvidenceCollector

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from unittest.util import strclass
 
 from harness.model import settings
@@ -32,7 +31,7 @@ from harness.model.importing import imports_uncollected
 from harness.runner.selection.expressions import any_matcher
 from harness.runner.selection.files import TestFile, is_path, lies_in, parts_of
 from harness.runner.selection.near_names import nearest
-from harness.runner.selection.planned_test import Place, describe
+from harness.runner.selection.planned_test import Found, Place, describe
 from harness.runner.selection.pytest_style import on_unseen, parametrized_by_pytest, unseen_tests
 from harness.runner.selection.remarks import remarks_on
 from harness.runner.workers.worker_spec import Wanted
@@ -93,19 +92,12 @@ class Loaded:
         return module in self.tests or module in self.broken or module in self.skipped
 
 
-def discover(
-    wanted: Wanted, keep: Callable[[Mapping[Place, unittest.TestCase]], None]
-) -> dict[str, Any]:
+def discover(wanted: Wanted, keep: Callable[[Mapping[Place, unittest.TestCase]], None]) -> Found:
     """Import the files and select the tests.
 
     Args:
         wanted: which tests.
         keep: called with the tests, by their places.
-
-    Returns:
-        the plan as JSON data: `tests`; the number `found` before `-k`; `remarks` for the user; the
-        machine's `devices`, if any test uses some; and the modules without tests, `broken` and
-        `skipped`, with the reasons.
 
     Raises:
         UsageError: if a name matches no test.
@@ -121,14 +113,14 @@ def discover(
     plans = [
         describe(test, place, copies[place], class_copies[type(test)]) for place, test in tests
     ]
-    return {
-        "tests": [plan.to_data() for plan in plans],
-        "found": len(found),
-        "remarks": remarks,
-        "broken": loaded.broken,
-        "skipped": loaded.skipped,
-        "devices": _devices() if any(plan.devices for plan in plans) else [],
-    }
+    return Found(
+        tests=tuple(plans),
+        broken=loaded.broken,
+        skipped=loaded.skipped,
+        devices=tuple(_devices()) if any(plan.devices for plan in plans) else (),
+        count=len(found),
+        remarks=tuple(remarks),
+    )
 
 
 def _copies(tests: Tests) -> tuple[dict[Place, int], dict[type, int]]:

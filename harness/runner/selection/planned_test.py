@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 import unittest
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from harness.model import marks, rerun
 from harness.runner.results import copy_suffix, owner_of
@@ -73,13 +71,25 @@ class PlannedTest:
         """Whether it needs no ranks, devices or resources, so that it never has to wait."""
         return not (self.ranks or self.devices or self.is_serial or self.resources)
 
-    def to_data(self) -> dict[str, Any]:
-        return {**asdict(self), "resources": sorted(self.resources)}
 
+@dataclass(frozen=True)
+class Found:
+    """The tests that discovery found.
 
-def planned_from_data(data: Mapping[str, Any]) -> PlannedTest:
-    """Return the test from `PlannedTest.to_data`."""
-    return PlannedTest(**{**data, "resources": frozenset(data["resources"])})
+    Attributes:
+        tests: in the order of the names on the command line.
+        broken, skipped: module to the reason why it has no tests.
+        devices: the machine's devices, if any test uses some.
+        count: the number of tests, including those that `-k` leaves out.
+        remarks: lines for the user about names that look like tests, but are not.
+    """
+
+    tests: tuple[PlannedTest, ...]
+    broken: dict[str, str]
+    skipped: dict[str, str]
+    devices: tuple[str, ...]
+    count: int
+    remarks: tuple[str, ...]
 
 
 def describe(

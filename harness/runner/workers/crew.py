@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from typing_extensions import assert_never
 
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.errors import UsageError
-from harness.ranks.channel import Message
 from harness.ranks.descriptors import readable
 from harness.runner.ledger import Ledger, Observer
-from harness.runner.results import TestRecord, record_from_data
+from harness.runner.results import TestRecord, with_outcome
+from harness.runner.selection.planned_test import Found
 from harness.runner.signals import RUN_TIMEOUT, Signals
-from harness.runner.workers import worker_death
+from harness.runner.workers import messages, worker_death
 from harness.runner.workers.hiring import Hiring
 from harness.runner.workers.schedule import Item, Schedule
 from harness.runner.workers.worker import Worker
@@ -61,30 +63,25 @@ class Crew:
         self._leaving: list[Worker] = []
         self._resting: set[int] = set()
         self._warned: set[str] = set()
+        self._found: Found | None = None
         self.stopped = ""
 
     # Before the tests
 
-    def discover(self) -> Message:
+    def discover(self) -> Found:
         """Have the first worker import and select the tests; returns its answer.
 
         Raises:
             UsageError: if a name means nothing, or the worker dies over it.
         """
         worker = self._start(1)
-        worker.tell({"kind": "discover"})
+        worker.tell(messages.Discover())
         while not worker.has_ended:
             readable(worker.open_fds, Deadline.after(_TICK_S))
-            plan: Message | None = None
             for message in worker.messages():
-                if message["kind"] == "unusable":
-                    raise UsageError(message["text"])
-                if message["kind"] == "plan":
-                    plan = message
-                else:
-                    self._hear(worker, message)
-            if plan is not None:
-                return plan
+                self._hear(worker, message)
+            if self._found is not None:
+                return self._found
             if self._signals.take_suspension():
                 self._suspend()
             self._observer.tick()
@@ -168,7 +165,7 @@ class Crew:
 
     def _ask_before_the_end(self, worker: Worker) -> None:
         worker.deadline = Deadline.after(_WHERE_S)
-        worker.tell({"kind": "where"})
+        worker.tell(messages.WhereRequest())
 
     def _hand_out(self) -> None:
         """Give every worker that has nothing to do what it may run now."""
@@ -199,7 +196,7 @@ class Crew:
             if not worker.is_resting and not worker.is_leaving:
                 worker.is_resting = True
                 worker.began_s = None
-                worker.tell({"kind": "rest"})
+                worker.tell(messages.Rest())
                 self._resting.add(worker.number)
         return not self._resting
 
@@ -226,7 +223,7 @@ class Crew:
             self._suspend()
         if self._signals.take_question():
             for worker in self._workers:
-                worker.tell({"kind": "where"})
+                worker.tell(messages.WhereRequest())
         self._see_to_deadlines()
         self._observer.tick()
 
@@ -257,23 +254,46 @@ class Crew:
         if has_ended:
             self._bury(worker, worker.exit_code())
 
-    def _hear(self, worker: Worker, message: Message) -> None:
-        handler: Callable[[Worker, Message], None] = getattr(self, f"_hear_{message['kind']}")
-        handler(worker, message)
+    def _hear(self, worker: Worker, message: messages.FromWorker) -> None:
+        match message:
+            case messages.Discovered(found):
+                self._found = found
+            case messages.Unusable(text):
+                raise UsageError(text)
+            case messages.Started(at_s, printed):
+                self._hear_started(worker, at_s, printed)
+            case messages.Ended(record):
+                self._hear_ended(worker, with_outcome(record))
+            case messages.Done(kept_by):
+                self._hear_done(worker, kept_by)
+            case messages.Dropped():
+                self._hear_dropped(worker)
+            case messages.Rested():
+                self._resting.discard(worker.number)
+            case messages.Goodbye():
+                worker.said_goodbye = True
+            case messages.Learned(modules):  # have new workers come out of a server with them, too
+                self._hiring.learn(modules)
+            case messages.Damaged():
+                worker.is_damaged = True
+            case messages.WarningShown(text):
+                self._hear_warning(text)
+            case messages.WhereAnswer(text):
+                self._hear_where(worker, text)
+            case _:
+                assert_never(message)
 
-    def _hear_started(self, worker: Worker, message: Message) -> None:
+    def _hear_started(self, worker: Worker, at_s: float, printed: tuple[int, int]) -> None:
         if not worker.items:
             return
         if worker.is_stopped:  # it began before it heard that it is to begin nothing
             worker.terminate(_TERM_GRACE_S)
-        worker.began_s = message["at"]
-        worker.printed = message["printed"]
+        worker.began_s, worker.printed = at_s, printed
         if self._limits.test_s is not None and not worker.is_leaving:
-            worker.deadline = Deadline(message["at"] + self._limits.test_s)
-        self._observer.began(worker.items[0], worker.number, message["at"])
+            worker.deadline = Deadline(at_s + self._limits.test_s)
+        self._observer.began(worker.items[0], worker.number, at_s)
 
-    def _hear_ended(self, worker: Worker, message: Message) -> None:
-        record = record_from_data(message["record"])
+    def _hear_ended(self, worker: Worker, record: TestRecord) -> None:
         if worker.current is None:
             self._take_late(worker, record)
         elif not worker.is_overdue:
@@ -285,21 +305,21 @@ class Crew:
         if worker.last is not None:
             self._ledger.take(worker.last, record)
 
-    def _hear_done(self, worker: Worker, message: Message) -> None:
+    def _hear_done(self, worker: Worker, kept_by: str) -> None:
         if worker.current is None or worker.is_overdue:
             return
         item = worker.items.popleft()
         worker.last = item
         worker.has_record = False
-        if message["kept_by"]:
-            self._ledger.explain(item, message["kept_by"])
+        if kept_by:
+            self._ledger.explain(item, kept_by)
         seconds = now() - (worker.began_s or now())
         worker.began_s = None
         if not worker.is_leaving:
             worker.deadline = NEVER
         self._finish(item, seconds)
 
-    def _hear_dropped(self, worker: Worker, message: Message) -> None:
+    def _hear_dropped(self, worker: Worker) -> None:
         item = worker.items.popleft()
         if self.stopped:
             self._schedule.done(item, 0.0)
@@ -313,26 +333,13 @@ class Crew:
         else:
             self._observer.done(item)
 
-    def _hear_goodbye(self, worker: Worker, message: Message) -> None:
-        worker.said_goodbye = True
+    def _hear_warning(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._observer.warn(text)
 
-    def _hear_learned(self, worker: Worker, message: Message) -> None:
-        """Have new workers come out of a server that has imported this, too."""
-        self._hiring.learn(message["modules"])
-
-    def _hear_damaged(self, worker: Worker, message: Message) -> None:
-        worker.is_damaged = True
-
-    def _hear_rested(self, worker: Worker, message: Message) -> None:
-        self._resting.discard(worker.number)
-
-    def _hear_warning(self, worker: Worker, message: Message) -> None:
-        if message["text"] not in self._warned:
-            self._warned.add(message["text"])
-            self._observer.warn(message["text"])
-
-    def _hear_where(self, worker: Worker, message: Message) -> None:
-        worker.where = message["text"]
+    def _hear_where(self, worker: Worker, text: str) -> None:
+        worker.where = text
         if worker.is_overdue or worker.is_stopped:
             if worker.current is not None and not worker.was_terminated:
                 worker.terminate(_TERM_GRACE_S)

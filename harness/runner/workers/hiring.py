@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 from harness.model import invocation, settings
 from harness.model.clock import Deadline
@@ -73,7 +74,7 @@ class Hiring:
             failfast=self._failfast,
         )
 
-    def learn(self, modules: list[str]) -> None:
+    def learn(self, modules: Iterable[str]) -> None:
         """Have workers to come out of a server that has imported these, too."""
         launcher().learn(modules)
         self._has_learned = True

@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from harness.model.clock import NEVER, Deadline
-from harness.ranks.channel import FrameReader, FrameWriter, Message
+from harness.ranks.channel import FrameReader, FrameWriter
 from harness.ranks.descriptors import readable
 from harness.ranks.launch import quit_key
+from harness.ranks.typed_message import frame, read
 from harness.runner.results import TestRecord, record_from_data
+from harness.runner.workers.messages import (
+    DropTests,
+    FromWorker,
+    Leave,
+    RunTests,
+    TestToRun,
+    ToWorker,
+    from_worker,
+)
 from harness.runner.workers.schedule import Item
 from harness.runner.workers.worker_main import worker_main
 from harness.runner.workers.worker_output import Reader
@@ -66,7 +76,7 @@ class Worker:
         self.where = ""
         self._output = spec.output
         self._last_record = Path(spec.last_record)
-        self.printed = [0, 0]
+        self.printed = (0, 0)
         ours, theirs = Pipe(duplex=True)
         self._connection = ours
         self._reader = FrameReader(ours.fileno())
@@ -119,8 +129,8 @@ class Worker:
         """What it runs now."""
         return self.items[0] if self.items and self.began_s is not None else None
 
-    def messages(self) -> list[Message]:
-        found = self._reader.read()
+    def messages(self) -> list[FromWorker]:
+        found = read(self._reader, from_worker)
         if self.fault:  # nothing more can be heard of its test, but its end can be seen
             self._signal_group(signal.SIGKILL)
         return found
@@ -134,32 +144,26 @@ class Worker:
         """Give it tests to run."""
         self.items.extend(items)
         self.is_new = self.is_resting = False
-        orders = [
-            {
-                "item": item.number,
-                "place": item.test.place,
-                "copy": item.test.copy,
-                "class_copy": item.test.class_copy,
-                "devices": item.devices,
-            }
+        tests = (
+            TestToRun(item.test.place, item.test.copy, item.test.class_copy, item.devices)
             for item in items
-        ]
-        self.tell({"kind": "run", "items": orders})
+        )
+        self.tell(RunTests(tuple(tests)))
 
     def drop(self) -> None:
         """Have it not begin what it has not begun."""
-        self.tell({"kind": "drop"})
+        self.tell(DropTests())
 
-    def tell(self, message: Message) -> None:
+    def tell(self, message: ToWorker) -> None:
         with contextlib.suppress(OSError):  # it has died, which its exit code will tell
-            self._writer.send(message)
+            self._writer.send_frame(frame(message))
 
     def leave(self, limit_s: float) -> None:
         """Have it take down its fixtures and leave."""
         if not self.is_leaving:
             self.is_leaving = True
             self.deadline = Deadline.after(limit_s)
-            self.tell({"kind": "bye"})
+            self.tell(Leave())
 
     def terminate(self, grace_s: float) -> None:
         """Have it end what it runs, as Ctrl-C would, and leave; it is killed after the grace."""

@@ -27,11 +27,7 @@ def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> Te
         told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
         text = f"TestTimedOut: not done after {limit_s:g} s (--test-timeout){told}"
     elif worker.fault:
-        text = (
-            "WorkerDied: the runner ended the process that ran the test, because it could not read "
-            f"what it sent: {worker.fault}; a test that writes to a file descriptor that is not "
-            "its own does this"
-        )
+        text = f"WorkerDied: the runner ended the process that ran the test, {_unreadable(worker)}"
     else:
         text = f"WorkerDied: the process that ran the test ended meanwhile: {how(code)}"
         if code == -signal.SIGTERM:
@@ -81,6 +77,13 @@ def _last_record(worker: Worker) -> TestRecord | None:
     return left
 
 
+def _unreadable(worker: Worker) -> str:
+    return (
+        f"because it could not read what it sent: {worker.fault}; a test that writes to a file "
+        "descriptor that is not its own does this"
+    )
+
+
 def _record(
     worker: Worker, item: Item, title: str, copy: int, text: str, began_s: float | None
 ) -> TestRecord:
@@ -111,6 +114,8 @@ def why_importing_ended(worker: Worker) -> str:
     """Say how the process ended that imported the test modules, and what to do about it."""
     if (left := worker.last_record()) is not None:
         return f"while the tests were imported: {left.why}"
+    if worker.fault:
+        return f"the runner ended the process that imported the tests, {_unreadable(worker)}"
     code = worker.exit_code()
     if worker.is_lost:
         return (

@@ -20,11 +20,13 @@ import traceback
 import unittest
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
+
+from msgspec import structs
+from typing_extensions import assert_never
 
 from harness.model import invocation, settings
 from harness.model.clock import now
@@ -32,7 +34,7 @@ from harness.model.errors import HarnessError
 from harness.model.own_thread import OwnThread
 from harness.model.temporarily import changed
 from harness.ranks import folders
-from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
+from harness.ranks.channel import FrameReader, FrameWriter
 from harness.ranks.descriptors import (
     LOOK_MS,
     OwnDescriptor,
@@ -51,12 +53,13 @@ from harness.ranks.process_exit import (
     leave,
     leave_if_fork_of,
 )
+from harness.ranks.typed_message import frame, read
 from harness.ranks.watch import terminal, where
 from harness.runner.results import Status, TestRecord, Trouble
 from harness.runner.selection import discovery
 from harness.runner.selection.planned_test import Place
 from harness.runner.signals import change_in_forks, is_sent_by, told_of_own
-from harness.runner.workers import worker_output
+from harness.runner.workers import messages, worker_output
 from harness.runner.workers.performer import Performer, warnings_shown
 from harness.runner.workers.worker_spec import Wanted, WorkerSpec
 
@@ -146,7 +149,6 @@ class _Worker:
         )
         self._lock = threading.Lock()
         self._unsent = b""
-        self._item = 0
         # What runs now, or ran last; before the first test, the import of all.
         self._test = TestRecord("import", Status.FAILED)
         # A fork of a server has the test modules; a fresh interpreter has to import all of them, as
@@ -156,9 +158,9 @@ class _Worker:
         self._drops = False
         self._output = worker_output.Reader(Path(spec.output)) if spec.output else None
         self._number = spec.number
-        self._orders: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[messages.Order | None] = queue.SimpleQueue()
         # From the start: the supervisor of a test looks for questions only if somebody may ask.
-        where.enable(lambda text: self._send({"kind": "where", "text": text}))
+        where.enable(lambda text: self._send(messages.WhereAnswer(text)))
         listener = OwnThread(self._listen, (), "harness-worker")
         listener.start()
         change_in_forks([signal.SIGTERM], self._let_go_in_a_fork)
@@ -175,12 +177,12 @@ class _Worker:
         with warnings_shown():
             self._tell_warnings()
             launcher().on_learned = self._tell_learned
-            while (order := self._orders.get()) is not None and order["kind"] != "bye":
-                getattr(self, f"_do_{order['kind']}")(order)
+            while (order := self._orders.get()) is not None:
+                self._do(order)
             self._performer.rest()
             # Within reach of the runner's ears: what is warned of at the exit is told, too.
             end_as_an_interpreter_does()
-        self._send({"kind": "goodbye"})
+        self._send(messages.Goodbye())
 
     def _listen(self) -> None:
         """A thread: hear the runner while the main thread runs a test."""
@@ -192,17 +194,20 @@ class _Worker:
             poller.poll(LOOK_MS)
             if not self._channel.is_intact:
                 self._record_closed_channel()
-            for message in reader.read():
-                if message["kind"] == "where":
-                    where.ask()
-                elif message["kind"] == "drop":
-                    self._drops = True
-                else:
-                    self._orders.put(message)
+            for message in read(reader, messages.to_worker):
+                match message:
+                    case messages.WhereRequest():
+                        where.ask()
+                    case messages.DropTests():
+                        self._drops = True
+                    case messages.Leave():
+                        self._orders.put(None)
+                    case _:
+                        self._orders.put(message)
         self._orders.put(None)
 
     def _tell_learned(self, modules: Sequence[str]) -> None:
-        self._send({"kind": "learned", "modules": list(modules)})
+        self._send(messages.Learned(tuple(modules)))
 
     def _tell_warnings(self) -> None:
         """Have the runner print warnings: once, though several workers may give the same one."""
@@ -216,64 +221,72 @@ class _Worker:
             line: str | None = None,
         ) -> None:
             shown = warnings.formatwarning(message, category, filename, lineno, line)
-            self._send({"kind": "warning", "text": shown})
+            self._send(messages.WarningShown(shown))
 
         warnings.showwarning = show
 
-    def _do_discover(self, order: Message) -> None:
+    def _do(self, order: messages.Order) -> None:
+        match order:
+            case messages.Discover():
+                self._discover()
+            case messages.RunTests(tests):
+                self._run_all(tests)
+            case messages.Rest():
+                self._performer.rest()
+                self._send(messages.Rested())
+            case _:
+                assert_never(order)
+
+    def _discover(self) -> None:
         self._has_modules = True
         try:
-            answer = discovery.discover(self._wanted, self._keep)
+            found = discovery.discover(self._wanted, self._keep)
         except HarnessError as error:
             leave_if_fork_of(self._pid, 1)
-            self._send({"kind": "unusable", "text": str(error)})
+            self._send(messages.Unusable(str(error)))
             return
         leave_if_fork_of(self._pid, 0)
         if damage := self._take_damage():
-            self._leave_record(replace(self._test, troubles=[Trouble("ERROR", "import", damage)]))
-        self._send({"kind": "plan", **answer})
+            self._leave_record(
+                structs.replace(self._test, troubles=[Trouble("ERROR", "import", damage)])
+            )
+        self._send(messages.Discovered(found))
 
     def _keep(self, tests: Mapping[Place, unittest.TestCase]) -> None:
         self._tests.update(tests)
 
-    def _do_run(self, order: Message) -> None:
+    def _run_all(self, tests: Sequence[messages.TestToRun]) -> None:
         self._drops = False
-        for item in order["items"]:
+        for test in tests:
             if self._drops:
-                self._send({"kind": "dropped", "item": item["item"]}, at_once=False)
+                self._send(messages.Dropped(), at_once=False)
                 continue
-            self._item = item["item"]
             self._begin()
-            with _devices(item["devices"]):
-                kept_by = self._run(item)
-            done = {"kind": "done", "item": self._item, "kept_by": kept_by}
-            self._send(done, at_once=False)
+            with _devices(test.devices):
+                kept_by = self._run(test)
+            self._send(messages.Done(kept_by), at_once=False)
         self._flush()
 
-    def _run(self, item: Message) -> str:
+    def _run(self, wanted: messages.TestToRun) -> str:
         """Run a test; returns the fixture that failed and kept it from running, if one did."""
-        module, test_id, number = item["place"]
-        self._test = TestRecord(test_id, Status.FAILED, copy=item["copy"], started_s=now())
+        _, test_id, _ = wanted.place
+        self._test = TestRecord(test_id, Status.FAILED, copy=wanted.copy, started_s=now())
         if not self._has_modules:
             self._has_modules = True
             discovery.load(self._wanted.files)
         try:
-            test = self._find((module, test_id, number))
+            test = self._find(wanted.place)
         except HarnessError as error:
-            self._performer.fail(test_id, item["copy"], str(error))
+            self._performer.fail(test_id, wanted.copy, str(error))
             return ""
-        return self._performer.perform(test, test_id, item["copy"], item["class_copy"])
+        return self._performer.perform(test, test_id, wanted.copy, wanted.class_copy)
 
     def _begin(self) -> None:
-        printed = [0, 0]
+        printed = (0, 0)
         if self._output is not None:
             self._output.make_room()
             printed = self._output.printed
-        self._send({"kind": "started", "item": self._item, "at": now(), "printed": printed})
-
-    def _do_rest(self, order: Message) -> None:
-        self._performer.rest()
-        self._send({"kind": "rested"})
+        self._send(messages.Started(now(), printed))
 
     def _find(self, place: Place) -> unittest.TestCase:
         """The test; a fresh instance for each time that it is run."""
@@ -289,12 +302,12 @@ class _Worker:
             record.stdout, record.stderr = self._output.take()
         if not self._channel.is_intact:
             self._leave_record(record)
-        self._send({"kind": "ended", "item": self._item, "record": record.to_data()}, at_once=False)
+        self._send(messages.Ended(record), at_once=False)
 
-    def _send(self, message: Message, at_once: bool = True) -> None:
+    def _send(self, message: messages.FromWorker, at_once: bool = True) -> None:
         """Tell the runner; what can wait goes with what comes next, which is half the work."""
         with self._lock:
-            self._unsent += encode(message)
+            self._unsent += frame(message)
         if at_once:
             self._flush()
 
@@ -310,7 +323,7 @@ class _Worker:
         """Return what the test has done to this process, in words."""
         lost = lost_descriptors()
         if lost and self._channel not in lost:
-            self._send({"kind": "damaged"}, at_once=False)  # have the next test in another worker
+            self._send(messages.Damaged(), at_once=False)  # have the next test in another worker
         own_signal = _own_signals.pop() if _own_signals else ""
         told = lost_descriptors_message(lost) if lost else ""
         return "\n\n".join(filter(None, [told, own_signal]))
@@ -318,7 +331,7 @@ class _Worker:
     def _record_closed_channel(self) -> None:
         """A thread: the test that runs cannot be told of otherwise any more."""
         trouble = Trouble("ERROR", self._test.key, lost_descriptors_message([self._channel]))
-        self._leave_record(replace(self._test, troubles=[trouble]))
+        self._leave_record(structs.replace(self._test, troubles=[trouble]))
 
     def _leave_record(self, record: TestRecord) -> NoReturn:
         """Write a record to where the runner looks for it, and end this process."""
@@ -328,7 +341,7 @@ class _Worker:
             os._exit(1)
 
 
-def _devices(lent: list[str]) -> contextlib.AbstractContextManager[None]:
+def _devices(lent: Sequence[str]) -> contextlib.AbstractContextManager[None]:
     """Have the test and its ranks see only the devices that were lent to it."""
     return changed(os.environ, {"CUDA_VISIBLE_DEVICES": ",".join(lent)} if lent else {})
 

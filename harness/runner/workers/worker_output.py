@@ -37,9 +37,10 @@ class Reader:
         self._read = dict(zip(STREAMS, printed, strict=True))
 
     @property
-    def printed(self) -> list[int]:
+    def printed(self) -> tuple[int, int]:
         """How much of each has been told."""
-        return list(self._read.values())
+        out, err = (self._read[name] for name in STREAMS)
+        return out, err
 
     def make_room(self) -> None:
         """In the worker: empty files that have grown large. All that is in them has been told."""

@@ -1,4 +1,4 @@
-"""What the runner and its workers say to each other, as plain data."""
+"""What a worker is started with, as plain data."""
 
 from __future__ import annotations
 
