@@ -76,8 +76,9 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     """
     from harness.ranks.torchrun.agent import Agent
     from harness.ranks.torchrun.gathering import Gathering
+    from harness.ranks.torchrun.join_request import join_request_of
     from harness.ranks.torchrun.process_changes import Surroundings
-    from harness.ranks.torchrun.rendezvous import AgentStore, Joining, board_of, join_request_of
+    from harness.ranks.torchrun.rendezvous import AgentStore, Joining, board_of
     from harness.ranks.torchrun.world_secret import world_secret
 
     signal.signal(signal.SIGTERM, _exit_on_sigterm)

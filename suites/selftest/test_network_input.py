@@ -31,12 +31,12 @@ from harness.ranks.torchrun.admission import Arrival
 from harness.ranks.torchrun.agent import Agent
 from harness.ranks.torchrun.gathering import Gathering, Member
 from harness.ranks.torchrun.handshake import Caller, NotProvenError, claim_of, prove, unsigned
+from harness.ranks.torchrun.join_request import JoinRequest, join_request_from, join_request_of
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.messages import ANSWERS, FROM_RANK_0, TO_RANK_0
 from harness.ranks.torchrun.peer import Peer, gather
 from harness.ranks.torchrun.process_changes import Surroundings
 from harness.ranks.torchrun.remote_rank import RemoteRank
-from harness.ranks.torchrun.rendezvous import JoinRequest, join_request_from, join_request_of
 from harness.ranks.watch.watched_rank import WatchedRank
 from suites.selftest.test_world_secret import SECRET, place_of
 

@@ -24,8 +24,9 @@ from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.admission import Admission, Arrival, RejectedConnections
 from harness.ranks.torchrun.handshake import claim_of
+from harness.ranks.torchrun.join_request import JoinRequest, join_request_from
 from harness.ranks.torchrun.links import Link
-from harness.ranks.torchrun.rendezvous import Board, JoinRequest, join_request_from
+from harness.ranks.torchrun.rendezvous import Board
 from harness.ranks.torchrun.socket_user import is_loopback, user_of_listener
 from harness.ranks.torchrun.world_secret import WorldSecret
 
