@@ -400,7 +400,7 @@ class TestFindings(Properties):
 
     def test_time_for_shrinking(self):
         text = self.fails(properties.Fresh, "test_wrong", "failed", HARNESS_SHRINK_TIMEOUT="0.001")
-        self.assertIn("there may be a smaller one: HARNESS_SHRINK_TIMEOUT", text)
+        self.assertIn("there may be a smaller example; HARNESS_SHRINK_TIMEOUT", text)
         self.assertEqual(text.count("Failing test case"), 1)
 
     def test_the_next_test_finds_a_world(self):
@@ -434,7 +434,7 @@ class TestFindings(Properties):
 
     def test_an_interrupt_leaves_no_ranks_that_wait_for_an_example(self):
         before = self.recorded(properties.Unfinished, "test_next")
-        interrupted = mock.patch.object(PropertyTest, "_ask", side_effect=KeyboardInterrupt)
+        interrupted = mock.patch.object(PropertyTest, "_run_example", side_effect=KeyboardInterrupt)
         with interrupted, self.assertRaises(KeyboardInterrupt):
             self.recorded(properties.Unfinished, "test_next_with_examples")
         self.assertNotEqual(self.recorded(properties.Unfinished, "test_next"), before)
