@@ -75,7 +75,7 @@ class TestPartition(unittest.TestCase):
 
     def test_a_shard_that_is_none(self):
         for k, n in ((0, 3), (4, 3), (-1, 3), (1, 0)):
-            with self.assertRaisesRegex(ValueError, f"shard {k}/{n}: .* 1 to {n}"):
+            with self.assertRaisesRegex(ValueError, f"shard {k}/{n}: .* between 1 and {n}"):
                 shard([("a", 1.0)], k, n)
 
 

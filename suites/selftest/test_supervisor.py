@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+from unittest import mock
 
 from harness.model.evidence import Group, Snapshot, ThreadStack, Waiting
 from harness.model.example import Remarks
@@ -324,6 +325,22 @@ class TestDeadlines(SupervisorTestCase):
 
     def test_while_this_process_is_stopped_they_stand_still(self):
         self.stop(5)
+        for rank in (0, 1):
+            self.passes(75, rank)
+        self.assertEqual(self.run_ranks(), [Passed(), Passed()])
+
+    def test_whatever_it_was_doing_when_it_was_stopped(self):
+        """A process is stopped anywhere: here, between its wait and its look at the clock."""
+        advance = supervisor.StatusRequests.advance
+
+        def stopped_once(requests, ready):
+            advance(requests, ready)
+            if self.clock.elapsed_s >= 5:
+                patch.stop()
+                self.clock.time += 60
+
+        patch = mock.patch.object(supervisor.StatusRequests, "advance", stopped_once)
+        patch.start()
         for rank in (0, 1):
             self.passes(75, rank)
         self.assertEqual(self.run_ranks(), [Passed(), Passed()])

@@ -20,7 +20,7 @@ from harness.diagnosis.snapshot import take_of_thread
 from harness.diagnosis.waits import registered, wait_of
 from harness.diagnosis.words import state
 from harness.model import settings
-from harness.model.clock import NEVER, Deadline, now
+from harness.model.clock import NEVER, Deadline, Suspensions, now
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Evidence, Snapshot, Waiting
 from harness.model.outcome import Deadlocked, Ended, TimedOut
@@ -84,11 +84,19 @@ class ThreadWorld:
             deadlock_s: for how long the world must look stuck; 0 turns deadlock detection off.
         """
         body, watch = Deadline(self._began_s + limit_s), _Watch(self, deadlock_s)
+        suspensions = Suspensions()
         while self.running() and self._at_fault is None:
-            self._await_news(body.sooner(watch.deadline))
+            tick = Deadline.after(Suspensions.TICK_S)
+            self._await_news(body.sooner(watch.deadline).sooner(tick))
             if not self.running():
                 break
-            if body.expired:
+            is_due = body.expired or watch.deadline.expired
+            if stopped_s := suspensions.come_round():  # by Ctrl-Z, threads included
+                body = body.later(stopped_s)
+                watch.reset()
+            elif not is_due:
+                continue
+            elif body.expired:
                 self._blame(TimedOut("body", limit_s))
             elif watch.is_stuck(body.remaining_s() or 0.0):
                 self._blame(Deadlocked(now() - self._began_s))
@@ -188,6 +196,11 @@ class _Watch:
         self._confirm_s = confirm_s
         self._last: dict[int, Snapshot] = {}
         self.deadline = Deadline.after(confirm_s) if confirm_s else NEVER
+
+    def reset(self) -> None:
+        """Start over, since this process was stopped."""
+        self._last = {}
+        self.deadline = Deadline.after(self._confirm_s) if self._confirm_s else NEVER
 
     def is_stuck(self, remaining_s: float) -> bool:
         """Look if it is due; return True once the world is certainly stuck.

@@ -174,20 +174,23 @@ class Supervisor:
         soonest = soonest.sooner(Deadline.after(Suspensions.TICK_S))
         ready = readable([*fds, *self._status_requests.fds], soonest)
         # TICK_S bounds the wait, so that a longer one means that this process was stopped (Ctrl-Z).
-        if stopped_s := self._suspensions.come_round():
-            self._postpone(stopped_s)
+        self._was_stopped()
         for handle in self._world.handles:
             handle.pass_on_output()
         return ready
 
-    def _postpone(self, seconds: float) -> None:
-        """Postpone all deadlines by the time for which this process was stopped."""
+    def _was_stopped(self) -> bool:
+        """Return whether this process was stopped since the last call; postpone all deadlines."""
+        seconds = self._suspensions.come_round()
+        if not seconds:
+            return False
         self._start = self._start.later(seconds)
         self._body = self._body.later(seconds)
         self._exit = self._exit.later(seconds)
         if self._end is not None:
             self._end = self._end.later(seconds)
         self._watch.reset()
+        return True
 
     def _next(self) -> Deadline:
         """Return the next deadline."""
@@ -308,6 +311,8 @@ class Supervisor:
 
     def _settle_phase(self, phase: Phase, outcome: TimedOut | Deadlocked) -> None:
         """Give all ranks in a phase this outcome, then begin the end of the test."""
+        if self._was_stopped():
+            return  # between the wait and the look at the clock: no time of a rank's has run out
         blamed = [rank for rank in self._unsettled() if rank.phase is phase]
         # Without a fault, ranks that have not exited would pass.
         assert blamed, f"no rank in phase {phase} for {outcome}"
