@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 from suites.selftest.support import CommandTestCase, wait_for_texts
 
@@ -128,3 +129,37 @@ class TestStopping(CommandTestCase):
             process.send_signal(signal.SIGINT)
             process.send_signal(signal.SIGINT)
             self.finish(process)
+
+
+class TestSuspended(CommandTestCase):
+    THREADS = """
+        from harness import MultiThreadedTestCase, timeout
+
+        class TestThreads(MultiThreadedTestCase):
+            world_size = 2
+
+            def setUp(self):
+                super().setUp()
+                self._spawn_threads()
+
+            @timeout(8)
+            def test(self):
+                if self.rank == 0:
+                    with open("up", "w") as pipe:
+                        pipe.write("up")
+                    with open("go") as pipe:
+                        pipe.read()
+    """
+
+    def test_the_time_for_which_a_process_of_thread_ranks_was_stopped_does_not_count(self):
+        self.write("test_threads.py", self.THREADS)
+        for name in ("up", "go"):
+            os.mkfifo(self.folder / name)
+        process = self.start(sys.executable, "-m", "unittest", "test_threads")
+        (self.folder / "up").read_text()
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(10)  # longer than the limit
+        os.kill(process.pid, signal.SIGCONT)
+        (self.folder / "go").write_text("go")
+        done = self.finish(process)
+        self.assertEqual(done.code, 0, done.err)
