@@ -5,5 +5,5 @@ in); `stacks` and `native` read what faulthandler and py-spy say from outside. `
 whether a world can still go on, `collectives` finds where ranks diverge, and `report` and `words`
 turn all of it into the text of a failure. Nothing here talks to a process.
 
-Read `report` first: it is the order in which a failure is told.
+Read `report` first: it sets the order in which a failure is explained.
 """

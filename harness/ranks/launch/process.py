@@ -57,13 +57,13 @@ _NUMBERS = {"stdout": 1, "stderr": 2}
 def let_threads_finish() -> None:
     """Have threads of this process, once woken, wait until a processor is free.
 
-    Else the thread that is woken takes the processor from the one that wakes it. gloo's threads
-    and those of its peers do that to each other in the midst of every exchange: with as many ranks
-    as cores, an `all_reduce` of four numbers took three times as long on the average. Each thread
-    still has its share of the processors.
+    Otherwise a woken thread takes the processor from the thread that wakes it. gloo's threads do
+    that to those of their peers in every exchange: with as many ranks as cores, an `all_reduce` of
+    four numbers took three times as long on average. Each thread still has its share of the
+    processors.
 
-    Whoever has given the ranks another policy keeps it. Threads inherit it from the one that starts
-    them, so this comes before all others.
+    A policy that was chosen for the ranks is kept. Threads inherit the policy of the thread that
+    starts them, so call this before any thread is started.
     """
     if not hasattr(os, "SCHED_BATCH"):
         return
