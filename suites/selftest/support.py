@@ -261,6 +261,9 @@ class InProcess(unittest.TestCase):
 
     def setUp(self):
         self.out = self.enter(tempfile.TemporaryDirectory(prefix="selftest "))
+        # unittest runs no cleanups after Ctrl-C, so an interrupted test's folder stays until this
+        # process exits. A self-test that interrupts a sample may have run before this one.
+        self._folders_before = self._test_folders()
 
     def enter(self, manager):
         value = manager.__enter__()
@@ -279,5 +282,8 @@ class InProcess(unittest.TestCase):
         return texts
 
     def assert_no_folder_left(self):
-        kept = [p.name for p in folders.session_folder().iterdir() if p.is_dir()]
-        self.assertEqual([name for name in kept if not name.endswith("-world")], [])
+        self.assertEqual(self._test_folders() - self._folders_before, set())
+
+    def _test_folders(self) -> set[str]:
+        found = [p.name for p in folders.session_folder().iterdir() if p.is_dir()]
+        return {name for name in found if not name.endswith("-world")}
