@@ -38,7 +38,7 @@ from harness.ranks.torchrun.peer import Peer, gather
 from harness.ranks.torchrun.process_changes import Surroundings
 from harness.ranks.torchrun.remote_rank import RemoteRank
 from harness.ranks.watch.watched_rank import WatchedRank
-from suites.selftest.test_world_secret import SECRET, place_of
+from suites.selftest.secrets_of_worlds import SECRET, place_of
 
 EXAMPLES = hypothesis.settings(
     max_examples=int(os.environ.get("SELFTEST_EXAMPLES", "200")),
