@@ -1,24 +1,17 @@
-"""Many small suites for every way in which tests, fixtures and sub-tests can end, and how unittest
-counts them: what the runner has to agree with.
+"""Many small suites for every way in which tests, fixtures and sub-tests can end.
 
-`suites()` writes them, one module each; a new kind of suite is a new function in `_KINDS`. None of
-them names a library that the runner would import beforehand, so that a run of all takes seconds.
+The runner has to agree with unittest about each of them. `suites()` returns their sources, one
+module each; a new kind of suite is a new function in `_KINDS`. None of them names a library that
+the runner would import beforehand, so that a run of all takes seconds.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import json
 import random
-import re
-import subprocess
-import sys
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 #: A statement for each way in which a piece of a test or a fixture can end.
@@ -29,9 +22,9 @@ ENDS = {
     "skips": "raise unittest.SkipTest('no need')",
     "exits": "raise SystemExit(0)",
 }
+
 #: unittest lets a fixture that raises SystemExit end the whole run.
 FIXTURE_ENDS = {name: code for name, code in ENDS.items() if name != "exits"}
-
 HEAD = "import unittest\n"
 
 
@@ -374,58 +367,3 @@ _KINDS: tuple[Callable[[], Iterator[str]], ...] = (
     _streams,
     _drawn,
 )
-
-
-# How unittest counts
-
-
-@dataclass
-class Counts:
-    """What became of a run.
-
-    Attributes:
-        outcomes: how often each outcome was had: (name of a test or a fixture, its status).
-        not_run: how many tests a fixture has kept from running.
-        code: the exit code.
-    """
-
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    not_run: int = 0
-    code: int = 0
-
-
-def plain_name(name: str) -> str:
-    """A test's name without the number that tells it from others, and a module's as it is."""
-    name = re.sub(r" #\d+$", "", name)
-    return re.sub(r"^unittest\.loader\.(_FailedTest|ModuleSkipped)\.", "", name)
-
-
-def counts_of_unittest(folder: Path) -> Counts:
-    """What `python -m unittest discover` makes of a folder, by test.
-
-    unittest counts failures: a test with two sub-tests that fail counts twice. Here, as in the
-    runner, a test counts once. One skip of unittest's for a whole class or module is a skip of each
-    of its tests.
-    """
-    script = Path(__file__).with_name("corpus_unittest.py")
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    if not done.stdout:
-        raise AssertionError(done.stderr)
-    data = json.loads(done.stdout)
-    outcomes = Counter((plain_name(name), status) for name, status in data["outcomes"])
-    return Counts(outcomes, data["not_run"], done.returncode)
-
-
-def counts_of_results(path: Path, out: str, code: int) -> Counts:
-    """The same of a run of ours, from its file of results and what it printed."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    outcomes = Counter((plain_name(line["test"]), line["status"]) for line in lines)
-    not_run = re.search(r"^(\d+) not run", out, re.MULTILINE)
-    return Counts(outcomes, int(not_run[1]) if not_run else 0, code)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, __file__.rpartition("/")[0])
-
-from corpus import HEAD, Counts, counts_of_results, counts_of_unittest, drawn_suite, suites
-from support import CommandTestCase
+from suites.selftest.corpus import HEAD, drawn_suite, suites
+from suites.selftest.corpus_counts import Counts, counts_of_results, counts_of_unittest
+from suites.selftest.support import CommandTestCase
 
 
 class TestCorpus(CommandTestCase):
