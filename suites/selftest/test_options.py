@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import unittest
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from harness.model import settings
 from harness.model.errors import UsageError
 from harness.runner import command_line, merging
 from harness.runner.history import command as history_command
-from suites.selftest.support import CommandTestCase, Finished
+from suites.selftest.support import ROOT, CommandTestCase, Finished
 
 HUGE = "9" * 5000
 LONG = "x" * 5000
@@ -96,6 +97,25 @@ MERGE = {
 
 def option_of(action: argparse.Action) -> str:
     return action.option_strings[-1] if action.option_strings else str(action.metavar)
+
+
+class TestThePage(unittest.TestCase):
+    """docs/runner.md, whose tables of options are written by hand; docs/options.md is generated."""
+
+    def test_its_tables_have_the_options_of_the_parser(self):
+        parser = command_line.build_parser("harness")
+        shown = [action for action in parser._actions if action.help is not argparse.SUPPRESS]
+        wanted = {
+            name
+            for action in shown
+            if action.dest not in {"help", "version"}
+            for name in action.option_strings[-1:]
+        }
+        page = (ROOT / "docs" / "runner.md").read_text()
+        cells = [row.split(" | ")[0] for row in page.splitlines() if row.startswith("| `-")]
+        found = set(re.findall(r"(?<![\w-])--?\w[\w-]*", " ".join(cells)))
+        short = {name for action in shown for name in action.option_strings[:-1]}
+        self.assertEqual(found - short, wanted)
 
 
 class TestEveryOption(CommandTestCase):
