@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-from typing_extensions import assert_never
+from typing import assert_never
 
 from harness.diagnosis.stacks import shown_place
 from harness.model.outcome import (

@@ -19,7 +19,7 @@ def end_as_an_interpreter_does() -> None:
     Finalising takes most of a second once torch's compiler is loaded (torch 2.13). A forked process
     of multiprocessing skips it anyway. This does the part that a program can observe.
     """
-    # concurrent.futures registers here what wakes its idle threads (CPython 3.10 to 3.14). Without
+    # concurrent.futures registers here what wakes its idle threads (CPython 3.11 to 3.14). Without
     # that, joining them below would hang.
     for wake in reversed(getattr(threading, "_threading_atexits", [])):
         wake()

@@ -91,7 +91,7 @@ class OwnRank(RankHandle):
 
     @property
     def exit_fd(self) -> int:
-        # With spawn, multiprocessing's sentinel is a pipe (CPython 3.10 to 3.14). A process that
+        # With spawn, multiprocessing's sentinel is a pipe (CPython 3.11 to 3.14). A process that
         # the rank has started may inherit it and hold it open after the rank has ended. A pidfd
         # does not have that flaw.
         return self.process.sentinel if self._pidfd is None else self._pidfd

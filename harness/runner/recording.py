@@ -119,7 +119,7 @@ class RecordingResult(unittest.TestResult):
     def _fixture_that_failed(self, test: unittest.TestCase) -> str:
         """Return the fixture because of which unittest skipped over the test; empty if none.
 
-        `unittest.TestSuite.run` decides by these private attributes (Python 3.10 to 3.14).
+        `unittest.TestSuite.run` decides by these private attributes (Python 3.11 to 3.14).
         """
         if getattr(self, "_moduleSetUpFailed", False):
             return f"setUpModule ({type(test).__module__})"

@@ -41,14 +41,12 @@ _SENDING_CALL = re.compile(
 def is_sent_by(frame: FrameType | None) -> bool:
     """Return whether the code that a signal has interrupted is just sending one.
 
-    CPython (3.10 to 3.14) handles a signal that a process sends to itself before the call that
+    CPython (3.11 to 3.14) handles a signal that a process sends to itself before the call that
     sends it returns. So the frame tells the test's own signal from the user's.
     """
     if frame is None:
         return False
     file, line = frame.f_code.co_filename, frame.f_lineno
-    if not hasattr(frame.f_code, "co_positions"):  # Python 3.10 knows the line only
-        return _SENDING_CALL.search(linecache.getline(file, line, frame.f_globals)) is not None
     # One entry for each two bytes of code.
     positions = islice(frame.f_code.co_positions(), frame.f_lasti // 2, None)
     begin, _, column, _ = next(positions, (line, line, 0, 0))

@@ -3,8 +3,7 @@
 Ranks write to the same stream as unittest, so anything may stand between a test's name and its
 status. Failures are read from the list at the end, which unittest prints when all ranks have ended.
 Other verdicts are read from the tests' lines. Both must add up to the summary; if they do not, the
-result is a problem, never a guess. The same holds for a skip of a whole class under Python 3.10,
-which prints no name for it.
+result is a problem, never a guess.
 """
 
 from __future__ import annotations
@@ -118,14 +117,11 @@ def _title(text: str, match: re.Match[str]) -> tuple[str, int, bool] | None:
     for name in _FIXTURES:
         if before.endswith(name):
             return f"{name} ({inside})", match.start() - len(name), True
-    # Since Python 3.11, the parentheses contain the method too.
-    if sys.version_info >= (3, 11):
-        name = inside.rpartition(".")[2]
-        if "." not in inside or not before.endswith(name):
-            return None
-        return inside, match.start() - len(name), False
-    name = re.split(r"\W", before)[-1]
-    return (f"{inside}.{name}", match.start() - len(name), False) if name else None
+    # The parentheses contain the class and the method.
+    name = inside.rpartition(".")[2]
+    if "." not in inside or not before.endswith(name):
+        return None
+    return inside, match.start() - len(name), False
 
 
 def _without_repeats(started: Iterator[_Started]) -> list[_Started]:

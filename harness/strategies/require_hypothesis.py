@@ -14,5 +14,5 @@ def require_hypothesis() -> None:
             raise
         raise HypothesisMissingError(
             "harness.strategies needs hypothesis, which is not installed: "
-            "run `pip install 'torch-rank-harness[properties]'`"
+            "run `pip install 'hypothesis>=6.140'`"
         ) from None

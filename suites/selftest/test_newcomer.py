@@ -6,6 +6,7 @@ fresh environment borrows the installed torch.
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
@@ -61,6 +62,19 @@ def new_environment(folder: Path, wheel: Path) -> Path:
     arguments = ["--ignore-installed", "--no-warn-script-location", "--no-compile", str(wheel)]
     pip(str(folder / "bin" / "python"), "install", *arguments)
     return folder / "bin"
+
+
+class TestDependencies(unittest.TestCase):
+    def test_the_manual_gives_a_reason_for_each(self):
+        setup = configparser.ConfigParser()
+        setup.read(ROOT / "setup.cfg")
+        page = (ROOT / "docs" / "dependencies.md").read_text()
+        cells = " ".join(row.split(" | ")[0] for row in page.splitlines() if row.startswith("| "))
+        wanted = setup["options"]["install_requires"] + setup["options.extras_require"]["dev"]
+        for line in wanted.split():
+            name = re.split(r"[<>=]", line)[0]
+            with self.subTest(name):
+                self.assertRegex(cells, rf"(^|[| ,]){re.escape(name)}($|[| ,=])")
 
 
 class TestNewcomer(unittest.TestCase):

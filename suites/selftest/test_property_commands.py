@@ -187,7 +187,7 @@ class TestWaysIn(CommandTestCase):
         self.assert_clean(finished)
 
     def test_without_hypothesis(self):
-        """It is no dependency: nothing of the harness imports it by itself."""
+        """The harness does not import it for tests that do not use it."""
         self.write("hypothesis.py", "raise ImportError('not here')")
         self.write(
             "test_it.py",

@@ -55,9 +55,8 @@ class TestBodies(unittest.TestCase):
             warnings.simplefilter("always")
             result = run_case(returning.Fine, "test_returns_a_value")
         self.assertEqual(result.status, "passed", result.text)
-        if sys.version_info >= (3, 11):
-            self.assertEqual([w.category for w in caught], [DeprecationWarning])
-            self.assertIn("test_returns_a_value", str(caught[0].message))
+        self.assertEqual([w.category for w in caught], [DeprecationWarning])
+        self.assertIn("test_returns_a_value", str(caught[0].message))
 
 
 class TestAsyncBase(unittest.TestCase):

@@ -139,7 +139,7 @@ class TestWithoutHypothesis(CommandTestCase):
             (done.out, done.err),
             (
                 "HypothesisMissingError harness.strategies needs hypothesis, which is not "
-                "installed: run `pip install 'torch-rank-harness[properties]'`\n",
+                "installed: run `pip install 'hypothesis>=6.140'`\n",
                 "",
             ),
         )

@@ -20,7 +20,7 @@ import threading
 import time
 import unittest
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 from unittest import mock
@@ -60,7 +60,7 @@ def interpreter() -> Mapping[str, Any]:
     return {
         "recursion limit": sys.getrecursionlimit(),
         "switch interval": sys.getswitchinterval(),
-        "limit on digits of int": _int_max_str_digits(),
+        "limit on digits of int": sys.get_int_max_str_digits(),
         "flags of dlopen": sys.getdlopenflags(),
         "asynchronous generator hooks": tuple(sys.get_asyncgen_hooks()),
         "coroutine origin tracking": sys.get_coroutine_origin_tracking_depth(),
@@ -86,10 +86,6 @@ def interpreter() -> Mapping[str, Any]:
         "unittest.TestCase.longMessage": unittest.TestCase.longMessage,
         **_numpy(),
     }
-
-
-# Python has this since 3.10.7 and 3.11.
-_int_max_str_digits: Callable[[], int] = getattr(sys, "get_int_max_str_digits", lambda: 0)
 
 
 def _monitoring_tools() -> tuple[str | None, ...]:

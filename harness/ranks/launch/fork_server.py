@@ -66,7 +66,7 @@ os.register_at_fork(after_in_child=_let_go_in_a_fork)
 def _forget_lost_tracker() -> None:
     """Have Python's resource tracker restart, if a test has closed the pipe to it.
 
-    Otherwise CPython (3.10 to 3.14) writes to that descriptor number, or closes it, whatever file
+    Otherwise CPython (3.11 to 3.14) writes to that descriptor number, or closes it, whatever file
     it refers to by then.
     """
     tracker: Any = resource_tracker._resource_tracker
@@ -342,7 +342,7 @@ class _Popen(popen_forkserver.Popen):
 def _uninterrupted() -> Iterator[None]:
     """Hold back what ends a test, for an instant.
 
-    A server that has been asked for half a process prints a traceback (CPython 3.10 to 3.14).
+    A server that has been asked for half a process prints a traceback (CPython 3.11 to 3.14).
     """
     ends = {signal.SIGINT, signal.SIGTERM, signal.SIGALRM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 _QUIT = {signal.SIGQUIT}
 # Ctrl-C. Python's fork server ignores it once it has imported what it preloads, and dies of it with
-# a traceback before (CPython 3.10 to 3.14).
+# a traceback before (CPython 3.11 to 3.14).
 _INTERRUPT = {signal.SIGINT}
 
 

@@ -41,7 +41,7 @@ class _Popen(popen_spawn_posix.Popen):
     """The standard library's, except that it notices the end of a child that nobody can wait for.
 
     The kernel reaps the children of a process that ignores SIGCHLD, as a test may have it do.
-    Python (3.10 to 3.14) then takes them for alive.
+    Python (3.11 to 3.14) then takes them for alive.
     """
 
     lost = False

@@ -16,8 +16,7 @@ import enum
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
-
-from typing_extensions import assert_never
+from typing import assert_never
 
 from harness.diagnosis.words import grouped, rank_list
 from harness.model.clock import now

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness.runner.reports.paths import replace
@@ -61,7 +61,7 @@ def _suite(run: RunResult, owner: str, records: list[TestRecord]) -> xunit2.Test
     suite = xunit2.TestSuite(visible_name(owner))
     started = min(epoch_of(run, record.started_s) for record in records)
     # In UTC and without a zone: the schema of Ant, which defined the format, does not allow a zone.
-    suite.timestamp = datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    suite.timestamp = datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     suite.hostname = visible(platform.node()) or "localhost"
     for name, value in _run_properties(run):
         suite.add_property(name, visible(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def _run(xml: Any) -> RunResult:
 
 def _epoch(text: str | None) -> float:
     try:
-        return datetime.fromisoformat(text or "").replace(tzinfo=timezone.utc).timestamp()
+        return datetime.fromisoformat(text or "").replace(tzinfo=UTC).timestamp()
     except (ValueError, OverflowError):
         return 0.0
 

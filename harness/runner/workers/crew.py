@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from typing_extensions import assert_never
+from typing import assert_never
 
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now

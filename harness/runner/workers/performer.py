@@ -114,7 +114,7 @@ class Performer:
 class _Suite(unittest.TestSuite):
     """A suite in which a fixture that exits has failed, as a test that exits has.
 
-    In unittest's own (Python 3.10 to 3.14) SystemExit from a fixture of a class or module ends the
+    In unittest's own (Python 3.11 to 3.14) SystemExit from a fixture of a class or module ends the
     run, even with exit code 0, and no test after it is reported.
 
     Args:

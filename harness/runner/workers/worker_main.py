@@ -23,10 +23,9 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import NoReturn, TextIO, assert_never
 
 from msgspec import structs
-from typing_extensions import assert_never
 
 from harness.model import invocation, settings
 from harness.model.clock import now
