@@ -64,7 +64,8 @@ class ReaderTestCase(unittest.TestCase):
         reports = {name: self.folder / name for name in ("junit", "html", "trace", "records")}
         self.assertEqual(write_reports(whole, **reports), [])
         self.assertEqual(read_records(reports["records"]).counts, whole.counts)
-        self.assertEqual(read_junit(reports["junit"]).exit_code, whole.exit_code)
+        again = read_junit(reports["junit"])
+        self.assertEqual((again.counts, again.exit_code), (whole.counts, whole.exit_code))
         Console(stream=io.StringIO()).summary(whole)
 
 
@@ -158,6 +159,20 @@ class TestJUnit(ReaderTestCase):
         self.path.write_bytes(ElementTree.tostring(root))
         with self.assertRaisesRegex(ValueError, r"says that it has \(10, .* and has \(9, "):
             read_junit(self.path)
+
+    def test_a_failure_beside_a_skip(self):
+        root = ElementTree.fromstring(self.RUN)
+        case = next(case for case in root.iter("testcase") if case.find("skipped") is not None)
+        case.insert(0, ElementTree.Element("failure"))
+        self.path.write_bytes(ElementTree.tostring(root))
+        with self.assertRaisesRegex(ValueError, r"says that it has \(10, 1, 1\) .* \(10, 2, 0\)"):
+            read_junit(self.path)
+        suite = root.find("testsuite")
+        suite.set("failures", "1")
+        suite.set("skipped", "0")
+        self.path.write_bytes(ElementTree.tostring(root))
+        self.assertEqual(read_junit(self.path).counts, "8 passed, 2 failed, 0 skipped")
+        self.check(read_junit, self.path.read_bytes())
 
     def test_elements_in_elements(self):
         self.check(read_junit, b"<testsuites name='harness'>" + b"<testsuite>" * 100_000)

@@ -9,7 +9,14 @@ from typing import Any
 from harness.model.settings import quoted, whole_number
 from harness.runner.reports.junit import SKIPPED_SUBTEST
 from harness.runner.reports.text import original_name
-from harness.runner.results import RunResult, SkippedSubtest, Status, TestRecord, Trouble
+from harness.runner.results import (
+    RunResult,
+    SkippedSubtest,
+    Status,
+    TestRecord,
+    Trouble,
+    with_outcome,
+)
 from harness.runner.shapes import check
 
 _FIXTURES = ("setUpClass", "tearDownClass", "setUpModule", "tearDownModule")
@@ -117,7 +124,8 @@ def _record(case: Any, began_at: float) -> TestRecord:
         label = "ERROR" if type(interim).__name__.endswith("Error") else "FAIL"
         trouble = Trouble(label, test_id, text)
         record.earlier.append(TestRecord(test_id, Status.FAILED, troubles=[trouble]))
-    return record
+    # An edited case may have both a failure and a skip. It fails, as in every other reader.
+    return with_outcome(record)
 
 
 def _property(case: Any, name: str) -> str:
@@ -133,7 +141,6 @@ def _take_result(record: TestRecord, case: Any) -> None:
         if isinstance(result, Skipped):
             record.status, record.reason = Status.SKIPPED, result.message or ""
         elif isinstance(result, Error | Failure):
-            record.status = Status.FAILED
             label = "ERROR" if isinstance(result, Error) else "FAIL"
             text = result.text or result.message or ""
             record.troubles.append(Trouble(label, record.test_id, text))
