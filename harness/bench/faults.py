@@ -121,7 +121,7 @@ def _cells(expected: str, found: list[Found], within_s: float = math.inf) -> lis
 
 def _report_in(text: str) -> str:
     begin = text.index("harness.Ranks")
-    return f"```\n{text[begin : text.index('again:', begin)].rstrip()}\n```"
+    return f"```\n{text[begin : text.index('rerun:', begin)].rstrip()}\n```"
 
 
 def _run_all(module: str, names: list[str], timeout_s: float) -> Iterator[tuple[str, Found]]:

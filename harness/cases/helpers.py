@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, TypeVar, overload
 
+from harness.model.decorator_arguments import require_arguments
 from harness.model.returned import check_returned
 from harness.model.temporarily import changed
 
@@ -116,7 +117,11 @@ def with_dist_debug_levels(levels: Sequence[str]) -> Callable[[T], T]:
 
     Args:
         levels: some of "OFF", "INFO" and "DETAIL".
+
+    Raises:
+        TypeError: if the decorator is written without an argument.
     """
+    require_arguments(levels, '@with_dist_debug_levels(["DETAIL"])')
 
     def decorator(func: T) -> T:
         @wraps(func)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from harness.cases.decorators import flags
 from harness.cases.decorators.sandcastle import pass_instead_of_skip
-from harness.cases.missing_names import hints
+from harness.cases.hints import hints
 from harness.cases.places import place_of_test, raise_at
 from harness.diagnosis.report import describe
 from harness.diagnosis.sources import is_foreign

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from harness.cases.agreement import MixinBase
+from harness.cases.decorators.parametrize import is_not_instantiated
 from harness.cases.places import place_of_test, raise_at
 from harness.cases.raising import disable_expected_failure
 from harness.diagnosis.sources import is_torch
@@ -55,6 +56,7 @@ class ReturnCheckMixin(MixinBase):
         with unrun_body_is_error(self):
             try:
                 check_parametrized(method)
+                _check_instantiated(self, method)
             except BodyNotRunError as error:
                 raise_at(place_of_test(self), error.with_traceback(None))
         if is_async_class(type(self)):
@@ -67,6 +69,16 @@ class ReturnCheckMixin(MixinBase):
                 super()._callTestMethod(checked(method))  # type: ignore[misc]
             except BodyNotRunError as error:
                 raise_at(place_of_test(self), error.with_traceback(None))
+
+
+def _check_instantiated(case: unittest.TestCase, method: Callable[[], Any]) -> None:
+    """Raise BodyNotRunError for a parametrized method of a class that is not decorated."""
+    if is_not_instantiated(method):
+        name = f"{type(case).__qualname__}.{case._testMethodName}"
+        raise BodyNotRunError(
+            f"{name}() has parameters, world sizes, backends or devices from a decorator, but the "
+            "class makes no tests of them: decorate the class with @instantiate_parametrized_tests"
+        )
 
 
 @contextlib.contextmanager

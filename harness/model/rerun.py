@@ -13,8 +13,8 @@ from harness.model import settings
 from harness.model.invocation import folder, runner, short_path
 from harness.model.marks import RANKS
 
-# What a line of a report that gives the command begins with.
-MARK = "again: "
+# How the line of a report with this command begins.
+MARK = "rerun: "
 
 
 def command_for(case: unittest.TestCase) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -97,6 +98,10 @@ def check_world_size(value: object, owner: str) -> int:
     """
     if isinstance(value, str) and value.isdecimal():
         value = int(value)  # straight from an environment variable, as some of PyTorch's tests do
+    if inspect.ismethod(value):
+        raise WorldSizeError(
+            f"{owner}.world_size is a method: make it a property (@property) or a class attribute"
+        )
     if isinstance(value, bool) or not isinstance(value, int):
         raise WorldSizeError(
             f"{owner} has world_size {value!r}: it must be an integer above zero, "

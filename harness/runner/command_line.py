@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,8 @@ exit codes:
 
 # argparse repeats what it does not know, however long that is.
 _MAX_ERROR = 500
+# No option is longer; comparing a longer text would take long.
+_MAX_OPTION = 40
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,7 +58,17 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         text = shortened(" ".join(message.split()), _MAX_ERROR)
-        raise UsageError(f"{text} (see {self.prog} --help)")
+        raise UsageError(f"{text}{self._nearest_option(message)} (see {self.prog} --help)")
+
+    def _nearest_option(self, message: str) -> str:
+        """Return a suggestion if the message is about an option that does not exist."""
+        prefix, _, rest = message.partition("unrecognized arguments: ")
+        unknown = rest.split("=")[0].split()[:1]
+        if prefix or not unknown or len(unknown[0]) > _MAX_OPTION:
+            return ""
+        known = [name for action in self._actions for name in action.option_strings]
+        near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.75)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 def build_parser(prog: str) -> Parser:

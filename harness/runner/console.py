@@ -162,7 +162,7 @@ class Console:
         if run.not_run:
             self.say(f"{run.not_run} not run")
         elif not run.records and run.found:
-            self.say(f"no test is left to run, of {run.found} that were found")
+            self.say(f"tests found: {run.found}, selected: none")
         elif not run.records:
             self.say("no tests were found")
         elif run.count(Status.SKIPPED) == len(run.records):

@@ -314,7 +314,7 @@ class TestBases(CommandTestCase):
         )
         self.assertEqual(finished.last_line, "12 passed, 1 failed, 3 skipped", finished.out)
         self.assertIn("harness.RanksFailedError: 1 of 2 ranks failed", finished.out)
-        again = re.search("again: (.*)", finished.out)[1]
+        again = re.search("rerun: (.*)", finished.out)[1]
         # Paths may have a space, and then quotes.
         self.assertRegex(again, r"--torch-checkout .+test_bases\.py'? ContinuousFailing\.test_a_fa")
         self.assert_clean(finished)

@@ -141,7 +141,7 @@ class TestFolders(NamesTestCase):
 
     def test_no_test_file_at_all(self):
         self.assertIn(f"there are no test files (test_*.py) in {self.folder}", self.told(code=5))
-        self.assertIn("the test files contain no tests", self.told("TestA.test_one"))
+        self.assertIn("there are no test files (test_*.py) to search", self.told("TestA.test_one"))
 
 
 class TestPatterns(NamesTestCase):
@@ -150,11 +150,11 @@ class TestPatterns(NamesTestCase):
         out = self.told("-k", "TestA and tset_one", "-k", "test_tow", code=5)
         self.assertIn("-k 'TestA and tset_one' matches none of 3 tests", out)
         self.assertIn("-k 'test_tow' matches none of 3 tests; the nearest names are test_two", out)
-        self.assertIn("no test is left to run, of 3 that were found\n0 passed", out)
+        self.assertIn("tests found: 3, selected: none\n0 passed", out)
         self.harness()
         out = self.told("--rerun-failed", code=5)
         self.assertIn("0 of 3 tests failed when they ran last", out)
-        self.assertIn("no test is left to run, of 3 that were found", out)
+        self.assertIn("tests found: 3, selected: none", out)
         out = self.told("-k", "test_two", "--shard", "2/2", code=5)
         self.assertIn("shard 2/2: 0 of 1 tests", out)
 

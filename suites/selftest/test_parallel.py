@@ -143,7 +143,7 @@ class TestVerdicts(CommandTestCase):
         done = self.harness("-j", "4")
         self.assertEqual((done.code, done.last_line), (1, "8 passed, 1 failed, 0 skipped"))
         self.assertIn("rank 1", done.out)
-        self.assertIn("again:", done.out)
+        self.assertIn("rerun:", done.out)
         self.assert_clean(done)
 
     def test_what_a_test_prints_is_shown_if_it_fails(self):
@@ -173,7 +173,7 @@ class TestVerdicts(CommandTestCase):
         self.write("my tests/pytest_is_not_needed.py", "")
         done = self.harness("-j", "2", "--test-timeout", "3", "my tests/test_ends.py")
         self.assertEqual(done.last_line, "1 passed, 6 failed, 0 skipped")
-        lines = re.findall("^again: (.*)$", done.out, re.MULTILINE)
+        lines = re.findall("^rerun: (.*)$", done.out, re.MULTILINE)
         self.assertEqual(len(lines), 6, done.out)
         for line in set(lines):
             self.assertIn("cd 'my tests' && python -m harness test_ends.Test", line)
@@ -182,7 +182,7 @@ class TestVerdicts(CommandTestCase):
             again = self.run_command("bash", "-c", code)
             self.assertEqual(again.code, 1, again.out + again.err)
             self.assertRegex(again.last_line, "^0 passed, 1 failed", line)
-            self.assertIn(f"again: {line.partition('&& ')[2]}\n", again.out)
+            self.assertIn(f"rerun: {line.partition('&& ')[2]}\n", again.out)
 
     def test_in_this_process(self):
         self.write(
@@ -221,7 +221,7 @@ class TestVerdicts(CommandTestCase):
         for arguments in ((), ("-j", "2")):
             done = self.run_command(sys.executable, "test_script.py", *arguments)
             self.assertEqual((done.code, done.last_line), (1, "2 passed, 1 failed, 0 skipped"))
-            self.assertIn("again: python test_script.py TestRanks.test_bad", done.out)
+            self.assertIn("rerun: python test_script.py TestRanks.test_bad", done.out)
             self.assert_clean(done)
 
     def test_warnings_are_told_once(self):

@@ -27,7 +27,7 @@ class TestFindings(Properties):
                 self.assertIn("1 of 2 ranks failed (rank 0 passed)", text)
                 self.assertEqual(text.count("Failing test case"), 1)
                 self.assertIn("@reproduce_failure", text)
-                self.assertIn("again: ", text)
+                self.assertIn("rerun: ", text)
 
     def test_a_planted_bug_in_each_of_its_guises(self):
         for bug, status, what in (

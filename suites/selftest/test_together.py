@@ -182,7 +182,7 @@ class TestRunOnRanks(CommandTestCase):
             run_on_ranks(fail, 2)
         self.assertIn("rank 0: ValueError: first", str(raised.exception))
         self.assertIn("rank 1: KeyError: 'missing'", str(raised.exception))
-        self.assertNotIn("again:", str(raised.exception))
+        self.assertNotIn("rerun:", str(raised.exception))
 
     def test_a_rank_that_dies(self):
         def die():

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from harness.cases.decorators import flags
 from harness.model import settings
+from harness.model.decorator_arguments import require_arguments
 from harness.model.errors import SettingError
 from harness.model.spec import ISOLATIONS
 
@@ -64,7 +65,9 @@ def isolation(kind: str) -> Callable[[T], T]:
 
     Raises:
         SettingError: if it is another value.
+        TypeError: if the decorator is written without an argument.
     """
+    require_arguments(kind, '@isolation("group")')
     return override_decorator("isolation", _check(kind, f"@isolation({kind!r})"))
 
 
@@ -98,7 +101,9 @@ def nodes(count: int) -> Callable[[T], T]:
 
     Raises:
         SettingError: if it is not a whole number above zero.
+        TypeError: if the decorator is written without an argument.
     """
+    require_arguments(count, "@nodes(2)")
     return override_decorator("nodes", _check_nodes(count, f"@nodes({count!r})"))
 
 
@@ -147,7 +152,9 @@ def timeout(seconds: float) -> Callable[[T], T]:
 
     Raises:
         SettingError: if it is not a positive number.
+        TypeError: if the decorator is written without an argument.
     """
+    require_arguments(seconds, "@timeout(5)")
     return override_decorator("timeout_s", check_timeout(seconds, f"@timeout({seconds!r})"))
 
 

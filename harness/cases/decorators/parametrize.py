@@ -123,6 +123,26 @@ def _instance(
     return instantiated_test
 
 
+def is_not_instantiated(test: Any) -> bool:
+    """Whether a method has parameters from this module, but no `instantiate_parametrized_tests`.
+
+    It would run without its arguments, or with the wrong world size. Instances made by torch's
+    `instantiate_device_type_tests` keep the attribute `parametrize_fn` too; they take the argument
+    `param_kwargs` (torch 2.6 to 2.15).
+    """
+    # composed() and the decorators' own methods are defined in these packages; torch's are not.
+    own = getattr(getattr(test, "parametrize_fn", None), "__module__", "") or ""
+    if not own.startswith("harness."):
+        return False
+    function: Any = test
+    while function is not None:
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        if code is not None and "param_kwargs" in code.co_varnames[: code.co_argcount]:
+            return False
+        function = getattr(function, "__wrapped__", None)
+    return True
+
+
 class subtest:
     """One value (or tuple of values) of a parametrization, with its own name and decorators.
 

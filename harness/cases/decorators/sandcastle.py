@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from harness.cases.decorators import flags
 from harness.model import notes
+from harness.model.decorator_arguments import require_arguments
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -29,7 +30,11 @@ def skip_but_pass_in_sandcastle(reason: str) -> Callable[[T], T]:
 
     Args:
         reason: why; shown as the skip's reason, logged under Sandcastle.
+
+    Raises:
+        TypeError: if the decorator is written without an argument.
     """
+    require_arguments(reason, '@skip_but_pass_in_sandcastle("reason")')
     return skip_but_pass_in_sandcastle_if(True, reason)
 
 

@@ -18,6 +18,7 @@ from harness.cases.decorators import flags
 from harness.cases.decorators.devices import accelerator_count, backend_is_available
 from harness.cases.decorators.sandcastle import skip_but_pass_in_sandcastle_if
 from harness.diagnosis.words import count
+from harness.model.decorator_arguments import require_arguments
 from harness.model.marks import note_device_for_each_rank, note_devices
 from harness.model.skips import TEST_SKIPS
 
@@ -108,7 +109,11 @@ def skip_if_lt_x_gpu(x: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
     Args:
         x: how many the test needs.
         allow_cpu: run anyway on a machine without any accelerator.
+
+    Raises:
+        TypeError: if the decorator is written without an argument.
     """
+    require_arguments(x, "@skip_if_lt_x_gpu(2)")
 
     def condition(case: Any) -> str | None:
         found = accelerator_count()
@@ -175,7 +180,11 @@ def requires_world_size(n: int, *, allow_cpu: bool = False) -> Callable[[T], T]:
     Args:
         n: the world size.
         allow_cpu: run anyway on a machine without any accelerator.
+
+    Raises:
+        TypeError: if the decorator is written without an argument.
     """
+    require_arguments(n, "@requires_world_size(2)")
 
     def decorator(test: T) -> T:
         checked = skip_if_lt_x_gpu(n, allow_cpu=allow_cpu)(test)

@@ -14,6 +14,7 @@ import torch
 from harness.cases.decorators.devices import accelerator_count, backend_is_available, device_count
 from harness.cases.decorators.parametrize import Instance, TestParametrizer, copy_of
 from harness.cases.decorators.skips import REQUIRED_WORLD_SIZE, skip_unless_runnable
+from harness.model.decorator_arguments import require_arguments
 from harness.model.spec import check_world_size
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -28,9 +29,11 @@ class world_sizes(TestParametrizer):
     Raises:
         WorldSizeError: if a size is not an integer above zero.
         ValueError: if there are none.
+        TypeError: if the decorator is written without arguments.
     """
 
     def __init__(self, *sizes: int) -> None:
+        require_arguments(next(iter(sizes), None), "@world_sizes(2, 4)")
         if not sizes:
             raise ValueError("@world_sizes() needs at least one world size")
         self.sizes = [check_world_size(size, "@world_sizes") for size in sizes]
@@ -56,9 +59,11 @@ class backends(TestParametrizer):
 
     Raises:
         ValueError: if there are none.
+        TypeError: if the decorator is written without arguments.
     """
 
     def __init__(self, *names: str) -> None:
+        require_arguments(next(iter(names), None), '@backends("gloo", "nccl")')
         if not names:
             raise ValueError("@backends() needs at least one backend")
         self.names = names
@@ -104,9 +109,11 @@ class devices(TestParametrizer):
 
     Raises:
         ValueError: if there are none.
+        TypeError: if the decorator is written without arguments.
     """
 
     def __init__(self, *types: str) -> None:
+        require_arguments(next(iter(types), None), '@devices("cpu", "cuda")')
         if not types:
             raise ValueError("@devices() needs at least one device type")
         self.types = types

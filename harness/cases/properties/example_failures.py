@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from hypothesis.errors import Flaky, HypothesisException
 
-from harness.cases.missing_names import hints
+from harness.cases.hints import hints
 from harness.cases.places import place_of_test, raise_at
 from harness.cases.properties.example_budget import ExampleBudget
 from harness.cases.raising import ERRORS, disable_expected_failure, place_of_rank

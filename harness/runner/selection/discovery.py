@@ -284,7 +284,7 @@ def _import_for(name: str, loaded: Loaded) -> Tests:
             if meant := [(place, test) for place, test in tests if _matches(name, place, test)]:
                 return meant
             break
-    raise UsageError(_unknown(name, [test_id for (_, test_id, _), _ in loaded.all_tests()]))
+    raise UsageError(_unknown(name, loaded))
 
 
 def _put_on_path(folder: str) -> None:
@@ -315,7 +315,13 @@ def _is_part(name: str, of: str) -> bool:
     return f".{name}." in f".{of}."
 
 
-def _unknown(name: str, ids: Sequence[str]) -> str:
+def _unknown(name: str, loaded: Loaded) -> str:
+    ids = [test_id for (_, test_id, _), _ in loaded.all_tests()]
+    if not (loaded.tests or loaded.broken or loaded.skipped):
+        return (
+            f"no test is called {settings.quoted(name)}: there are no test files (test_*.py) to "
+            "search, and no module has this name"
+        )
     if not ids:
         return f"no test is called {settings.quoted(name)}: the test files contain no tests"
     return f"no test is called {settings.quoted(name)}{nearest(name, ids)} (--list shows all)"
