@@ -1,4 +1,4 @@
-"""Run every fault of `suites/samples/faults.py` with this harness and with PyTorch's own."""
+"""Run every fault of `suites/samples/faults*.py` with this harness and with PyTorch's own."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ import torch.distributed as dist
 
 # A death or an exception must end the test this soon after it happened.
 AT_ONCE_S = 0.5
+# Longer than any test may take.
+FOREVER_S = 10_000
 # Of those that hang, the body may take this long.
 TIME_LIMIT_S = 1.0
 # Then ranks are asked where they are: those that can't answer are waited for, and py-spy is slow.

@@ -95,7 +95,11 @@ def read(way: str, finished: Finished, names: Iterable[str], notes: Path) -> dic
     }
 
 
-_SOURCE = {line.strip() for line in (ROOT / "suites/samples/faults.py").read_text().split("\n")}
+_SOURCE = {
+    line.strip()
+    for file in (ROOT / "suites/samples").glob("faults*.py")
+    for line in file.read_text().split("\n")
+}
 
 
 def _without_source(text: str) -> str:

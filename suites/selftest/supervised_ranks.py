@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from harness.model.evidence import Snapshot
-from harness.model.outcome import (
-    Failed,
-    Passed,
-    Problem,
-    Raised,
-)
+from harness.model.outcome import Failed, Passed, Problem, Raised
 from harness.model.verdict import USUAL_EXIT
-from harness.ranks.messages import (
-    Ready,
-    Report,
-    SnapshotAnswer,
-    SnapshotRequest,
-    Waits,
-)
+from harness.ranks.messages import Ready, Report, SnapshotAnswer, SnapshotRequest, Waits
 from harness.ranks.watch import supervisor
 from harness.ranks.watch.supervisor import Limits, Supervisor
 from suites.selftest.fake_ranks import FakeTimeTestCase, FakeWorld, Script

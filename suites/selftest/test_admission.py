@@ -13,11 +13,7 @@ from harness.ranks.descriptors import readable
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.admission import Admission
-from harness.ranks.torchrun.handshake import (
-    NotProvenError,
-    claim_of,
-    prove,
-)
+from harness.ranks.torchrun.handshake import NotProvenError, claim_of, prove
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.world_secret import WorldSecret
 from suites.selftest.secrets_of_worlds import SECRET, place_of

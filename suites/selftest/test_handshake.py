@@ -11,13 +11,7 @@ from unittest import mock
 from harness.model.clock import Deadline
 from harness.ranks.descriptors import readable
 from harness.ranks.stores import LOOPBACK
-from harness.ranks.torchrun.handshake import (
-    Caller,
-    NoAnswerError,
-    NotProvenError,
-    claim_of,
-    prove,
-)
+from harness.ranks.torchrun.handshake import Caller, NoAnswerError, NotProvenError, claim_of, prove
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.socket_user import user_of_far_end, user_of_listener
 from harness.ranks.torchrun.world_secret import WorldSecret

@@ -10,7 +10,7 @@ from hypothesis.statistics import collector
 
 from harness import StateLeakWarning
 from harness.ranks.child.given_body import explicitly, layer_of
-from suites.samples import properties
+from suites.samples import properties, properties_decorated
 from suites.selftest.property_runs import Properties
 from suites.selftest.support import run_case
 
@@ -90,31 +90,31 @@ class TestDraws(Properties):
 
 class TestDecorators(Properties):
     def test_around_given_they_are_called_in_every_rank(self):
-        ranks = self.recorded(properties.Decorated, "test_around")
+        ranks = self.recorded(properties_decorated.Decorated, "test_around")
         self.assertEqual([set(rank) for rank in ranks], [{"around"}] * 2)
         self.assertGreater(len(ranks[0]), 5)
 
     def test_parameters(self):
         for factor in (2, 3):
-            ranks = self.recorded(properties.Decorated, f"test_factor_factor_{factor}")
+            ranks = self.recorded(properties_decorated.Decorated, f"test_factor_factor_{factor}")
             self.assertEqual([set(rank) for rank in ranks], [{factor}] * 2)
-        ranks = self.recorded(properties.Decorated, "test_device_cpu")
+        ranks = self.recorded(properties_decorated.Decorated, "test_device_cpu")
         self.assertEqual([set(rank) for rank in ranks], [{"cpu"}] * 2)
 
     def test_world_sizes(self):
         for size in (1, 3, 4):
-            ranks = self.recorded(properties.Decorated, f"test_sizes_world_size_{size}")
+            ranks = self.recorded(properties_decorated.Decorated, f"test_sizes_world_size_{size}")
             self.assertEqual([set(rank) for rank in ranks], [{size}] * size)
 
     def test_marks_under_given_count(self):
-        self.assertEqual(len(self.recorded(properties.Decorated, "test_size_below")), 3)
-        marked = properties.Decorated.test_marks_below
+        self.assertEqual(len(self.recorded(properties_decorated.Decorated, "test_size_below")), 3)
+        marked = properties_decorated.Decorated.test_marks_below
         self.assertEqual(marked._harness_timeout_s, 33.0)
-        self.recorded(properties.Decorated, "test_marks_below")
+        self.recorded(properties_decorated.Decorated, "test_marks_below")
 
     def test_what_given_made_is_found_under_all(self):
         for name in ("test_around", "test_factor_factor_2", "test_sizes_world_size_3"):
-            layer = layer_of(getattr(properties.Decorated, name))
+            layer = layer_of(getattr(properties_decorated.Decorated, name))
             self.assertIn(layer.__name__, name)
             self.assertFalse(hasattr(layer, "__wrapped__"))
 
@@ -133,7 +133,7 @@ class TestDecorators(Properties):
 class TestExpecting(Properties):
     """Decorators above `@given` are called in every rank around each example."""
 
-    CLASSES = (properties.ExpectingInProcesses, properties.ExpectingInThreads)
+    CLASSES = (properties_decorated.ExpectingInProcesses, properties_decorated.ExpectingInThreads)
 
     def test_what_they_swallow_is_swallowed(self):
         for cls in self.CLASSES:
@@ -168,7 +168,7 @@ class TestExpecting(Properties):
                 self.assertIn("ConnectionError: failed for 0", text)
 
     def test_something_is_done_to_a_rank(self):
-        for cls in (properties.Hit, properties.HitAndReused):
+        for cls in (properties_decorated.Hit, properties_decorated.HitAndReused):
             for method in ("killed", "killed_below", "stopped", "delayed", "assumes"):
                 with self.subTest(cls.__name__, method=method):
                     first, second = self.recorded(cls, f"test_{method}", HARNESS_LEAKS="error")
@@ -176,7 +176,7 @@ class TestExpecting(Properties):
                     self.assertEqual(len(first), 3)
 
     def test_something_is_not_done_to_a_rank(self):
-        text = self.fails(properties.Hit, "test_never", "error")
+        text = self.fails(properties_decorated.Hit, "test_never", "error")
         self.assertIn("ChaosError: rank 1", text)
         self.assertIn("number=10,", text)
 

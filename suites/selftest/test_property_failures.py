@@ -13,7 +13,7 @@ from hypothesis.internal.reflection import function_digest
 from harness import WorldExitWarning
 from harness.cases.properties.property_tests import PropertyTest
 from harness.ranks.child.given_body import layer_of
-from suites.samples import properties
+from suites.samples import properties, properties_failing
 from suites.selftest.property_runs import Properties
 from suites.selftest.support import run_case
 
@@ -37,11 +37,11 @@ class TestFindings(Properties):
             ("hang", "error", "2 of 2 ranks had not finished after"),
         ):
             with self.subTest(bug):
-                text = self.fails(properties.Planted, f"test_{bug}", status)
+                text = self.fails(properties_failing.Planted, f"test_{bug}", status)
                 self.assertIn(what, text)
                 self.assertRegex(text, r"dtype=torch.float16,\n    values=\[0, 0, 0\],")
                 self.assertEqual(text.count("Failing test case"), 1)
-                self.assertRegex(text, r"properties.py:\d+ in sum_of|in check\n.*sum_of")
+                self.assertRegex(text, r"properties_failing.py:\d+ in sum_of|in check\n.*sum_of")
 
     def test_two_bugs(self):
         text = self.fails(properties.Controls, "test_two_bugs", "error")
@@ -66,7 +66,7 @@ class TestFindings(Properties):
             ("test_function", "the argument function cannot be sent to the ranks"),
         ):
             with self.subTest(method):
-                text = self.fails(properties.Refused, method, "error")
+                text = self.fails(properties_failing.Refused, method, "error")
                 self.assertIn("harness.ExampleValueError: " + method, text)
                 self.assertIn(words, text)
                 self.assertNotIn("Failing test case", text)
@@ -97,26 +97,26 @@ class TestFindings(Properties):
         ):
             with self.subTest(method), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", WorldExitWarning)
-                before = self.recorded(properties.Unfinished, "test_next")
-                text = self.fails(properties.Unfinished, method, status)
+                before = self.recorded(properties_failing.Unfinished, "test_next")
+                text = self.fails(properties_failing.Unfinished, method, status)
                 self.assertIn(words, text)
-                after = self.recorded(properties.Unfinished, "test_next")
+                after = self.recorded(properties_failing.Unfinished, "test_next")
                 self.assertNotEqual(after, before)
                 # The ranks have left by themselves, as soon as they were told to.
                 self.assertEqual([str(w.message) for w in caught], [])
 
     def test_nor_is_the_next_property_test(self):
-        before = self.recorded(properties.Unfinished, "test_next_with_examples")
-        self.fails(properties.Unfinished, "test_never_satisfied", "error")
-        after = self.recorded(properties.Unfinished, "test_next_with_examples")
+        before = self.recorded(properties_failing.Unfinished, "test_next_with_examples")
+        self.fails(properties_failing.Unfinished, "test_never_satisfied", "error")
+        after = self.recorded(properties_failing.Unfinished, "test_next_with_examples")
         self.assertNotEqual(after, before)
 
     def test_an_interrupt_leaves_no_ranks_that_wait_for_an_example(self):
-        before = self.recorded(properties.Unfinished, "test_next")
+        before = self.recorded(properties_failing.Unfinished, "test_next")
         interrupted = mock.patch.object(PropertyTest, "_run_example", side_effect=KeyboardInterrupt)
         with interrupted, self.assertRaises(KeyboardInterrupt):
-            self.recorded(properties.Unfinished, "test_next_with_examples")
-        self.assertNotEqual(self.recorded(properties.Unfinished, "test_next"), before)
+            self.recorded(properties_failing.Unfinished, "test_next_with_examples")
+        self.assertNotEqual(self.recorded(properties_failing.Unfinished, "test_next"), before)
 
 
 class TestIdentity(Properties):

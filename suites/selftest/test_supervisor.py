@@ -4,31 +4,11 @@ from __future__ import annotations
 
 import signal
 
-from harness.model.outcome import (
-    Ended,
-    Exited,
-    Killed,
-    Lost,
-    Passed,
-    Sabotaged,
-    Skipped,
-    TimedOut,
-)
+from harness.model.outcome import Ended, Exited, Killed, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.verdict import ExitRule
-from harness.ranks.messages import (
-    Ready,
-    Report,
-    Sabotage,
-    SnapshotRequest,
-)
+from harness.ranks.messages import Ready, Report, Sabotage, SnapshotRequest
 from harness.ranks.watch import supervisor
-from suites.selftest.supervised_ranks import (
-    BODY_S,
-    ECHO,
-    FAILED,
-    RAISED,
-    SupervisorTestCase,
-)
+from suites.selftest.supervised_ranks import BODY_S, ECHO, FAILED, RAISED, SupervisorTestCase
 
 
 class TestSoundTests(SupervisorTestCase):

@@ -7,19 +7,8 @@ import signal
 from unittest import mock
 
 from harness.model.evidence import Group, Snapshot, ThreadStack, Waiting
-from harness.model.outcome import (
-    Deadlocked,
-    Ended,
-    Killed,
-    Passed,
-    TimedOut,
-)
-from harness.ranks.messages import (
-    PhaseBegun,
-    Ready,
-    Report,
-    SnapshotRequest,
-)
+from harness.model.outcome import Deadlocked, Ended, Killed, Passed, TimedOut
+from harness.ranks.messages import PhaseBegun, Ready, Report, SnapshotRequest
 from harness.ranks.watch import supervisor
 from suites.selftest.supervised_ranks import (
     BODY_S,

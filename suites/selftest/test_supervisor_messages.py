@@ -5,12 +5,7 @@ from __future__ import annotations
 import signal
 
 from harness.model.example import Remarks
-from harness.model.outcome import (
-    Ended,
-    Killed,
-    Passed,
-    TimedOut,
-)
+from harness.model.outcome import Ended, Killed, Passed, TimedOut
 from harness.ranks.messages import (
     AtMeeting,
     ConnectingAnswer,
@@ -25,12 +20,7 @@ from harness.ranks.messages import (
     WaitsForExample,
 )
 from harness.ranks.watch import supervisor, terminal
-from suites.selftest.supervised_ranks import (
-    BODY_S,
-    FAILED,
-    PARKS,
-    SupervisorTestCase,
-)
+from suites.selftest.supervised_ranks import BODY_S, FAILED, PARKS, SupervisorTestCase
 
 
 class TestTerminal(SupervisorTestCase):

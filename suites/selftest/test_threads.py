@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from harness.cases.thread_mixin import spawn_threads_and_init_comms
 from harness.model.errors import HookSignatureError, SettingError, ThreadLeakWarning
-from suites.samples import threaded
+from suites.samples import threaded, threaded_faults
 from suites.selftest.support import run_case
 
 # By test of `Faulty`: unittest's word, the class of the exception, and what the text must hold.
@@ -85,7 +85,7 @@ class TestSound(unittest.TestCase):
     def test_the_process_is_left_as_it_was(self):
         world = dist.distributed_c10d._world
         run_case(threaded.Sound, "test_groups")
-        run_case(threaded.Faulty, "test_fail")
+        run_case(threaded_faults.Faulty, "test_fail")
         self.assertIs(dist.distributed_c10d._world, world)
         self.assertFalse(dist.is_initialized())
         # What a rank has registered stays, as its modules do.
@@ -131,7 +131,7 @@ class TestFaults(WithQuickWatch):
     def test_each(self):
         for name, (status, error, text) in FAULTS.items():
             with self.subTest(name):
-                result = run_case(threaded.Faulty, name)
+                result = run_case(threaded_faults.Faulty, name)
                 self.assertEqual(result.status, status, result.text)
                 self.assertIn(f"harness.{error}", result.text)
                 self.assertIn(text, result.text)
@@ -139,16 +139,16 @@ class TestFaults(WithQuickWatch):
     def test_each_wait_is_found_and_named(self):
         for name, text in STUCK.items():
             with self.subTest(name):
-                result = run_case(threaded.Stuck, name)
+                result = run_case(threaded_faults.Stuck, name)
                 self.assertEqual(result.status, "error", result.text)
                 self.assertIn("harness.RanksDeadlockedError", result.text)
                 self.assertIn(text, result.text)
                 self.assertIn(f"in {name}  (the test)", result.text)
 
     def test_errors_in_collectives_reach_all_members(self):
-        for name in unittest.defaultTestLoader.getTestCaseNames(threaded.CollectiveErrors):
+        for name in unittest.defaultTestLoader.getTestCaseNames(threaded_faults.CollectiveErrors):
             with self.subTest(name):
-                result = run_case(threaded.CollectiveErrors, name)
+                result = run_case(threaded_faults.CollectiveErrors, name)
                 self.assertEqual(result.status, "passed", result.text)
 
     def test_what_threads_take_and_gloo_refuses(self):
@@ -161,15 +161,15 @@ class TestFaults(WithQuickWatch):
                 self.assertRegex(result.text, "invalid tensor size|must be contiguous")
 
     def test_subtests_are_told_apart(self):
-        result = run_case(threaded.Faulty, "test_subtests")
+        result = run_case(threaded_faults.Faulty, "test_subtests")
         self.assertEqual(result.status, "failed", result.text)
         self.assertEqual(len(result.titles), 3, result.titles)
 
     def test_a_thread_that_cannot_be_ended(self):
-        threaded.ENOUGH.clear()
-        self.addCleanup(threaded.ENOUGH.set)
+        threaded_faults.ENOUGH.clear()
+        self.addCleanup(threaded_faults.ENOUGH.set)
         with self.assertWarnsRegex(ThreadLeakWarning, "rank 2 could not be ended and still runs"):
-            result = run_case(threaded.Faulty, "test_hangs_in_native_code")
+            result = run_case(threaded_faults.Faulty, "test_hangs_in_native_code")
         self.assertEqual(result.status, "error", result.text)
         self.assertIn("in test_hangs_in_native_code  (the test)", result.text)
         # It does not disturb the next test.
@@ -178,10 +178,10 @@ class TestFaults(WithQuickWatch):
             self.assertEqual(run_case(threaded.Sound, "test_objects").status, "passed")
 
     def test_what_went_wrong_first_is_told(self):
-        threaded.ENOUGH.clear()
-        self.addCleanup(threaded.ENOUGH.set)
+        threaded_faults.ENOUGH.clear()
+        self.addCleanup(threaded_faults.ENOUGH.set)
         with self.assertWarns(ThreadLeakWarning):
-            result = run_case(threaded.Faulty, "test_fail_before_a_hang")
+            result = run_case(threaded_faults.Faulty, "test_fail_before_a_hang")
         self.assertEqual(result.status, "failed", result.text)
         self.assertIn("AssertionError: the reason", result.text)
 

@@ -5,26 +5,9 @@ from __future__ import annotations
 import signal
 
 from harness.model.example import Remarks
-from harness.model.outcome import (
-    Ended,
-    Exited,
-    Killed,
-    Lost,
-    Passed,
-    Sabotaged,
-    Skipped,
-    TimedOut,
-)
+from harness.model.outcome import Ended, Exited, Killed, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.skips import TEST_SKIPS
-from harness.ranks.messages import (
-    Exits,
-    Goodbye,
-    Ready,
-    Report,
-    Sabotage,
-    Waits,
-    WaitsForExample,
-)
+from harness.ranks.messages import Exits, Goodbye, Ready, Report, Sabotage, Waits, WaitsForExample
 from harness.ranks.watch.watched_rank import (
     Phase,
     WatchedRank,

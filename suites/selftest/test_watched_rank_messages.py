@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from harness.model.evidence import Collective, Group, Snapshot, ThreadStack, Waiting
 from harness.model.expectation import Expectation
-from harness.model.outcome import (
-    Lost,
-    Passed,
-)
+from harness.model.outcome import Lost, Passed
 from harness.model.timeline import BODY, CollectiveSpan
 from harness.model.warning_data import IssuedWarning
 from harness.ranks.messages import (
@@ -24,9 +21,7 @@ from harness.ranks.messages import (
     WarningShown,
     WhereAnswer,
 )
-from harness.ranks.watch.watched_rank import (
-    Phase,
-)
+from harness.ranks.watch.watched_rank import Phase
 from suites.selftest.watched_ranks import FAILED, PLACE, RankTestCase
 
 

@@ -13,10 +13,7 @@ from unittest import mock
 from harness.model import settings
 from harness.model.errors import SettingError, StartError
 from harness.ranks.torchrun import world_secret
-from harness.ranks.torchrun.handshake import (
-    signed,
-    unsigned,
-)
+from harness.ranks.torchrun.handshake import signed, unsigned
 from harness.ranks.torchrun.world_secret import WorldSecret
 from suites.selftest.secrets_of_worlds import OTHER_SECRET, SECRET, place_of
 from suites.selftest.stranger import STRANGER, needs_a_stranger

@@ -5,18 +5,9 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 
-from harness.model.outcome import (
-    Failed,
-    Place,
-    Problem,
-    Raised,
-)
-from harness.ranks.messages import (
-    Ready,
-)
-from harness.ranks.watch.watched_rank import (
-    WatchedRank,
-)
+from harness.model.outcome import Failed, Place, Problem, Raised
+from harness.ranks.messages import Ready
+from harness.ranks.watch.watched_rank import WatchedRank
 from suites.selftest.fake_ranks import FakeRank, FakeTimeTestCase
 
 PLACE = Place("test_x.py", 7, "test_it", 5)
