@@ -1,4 +1,4 @@
-"""Measure a rank test on ranks that torchrun has started, and rank 0's part of the time."""
+"""Measure a rank test on torchrun's processes, and rank 0's part of the time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.bench import given_side
+from harness.bench import simulated_ranks
 from harness.bench.table import Report
 
 NAME = "torchrun"
-HELP = "a one-collective test on given ranks and on own ones; rank 0's part of the work"
+HELP = "a test with one collective under torchrun and without it; the CPU time of rank 0"
 
 _SUITE = """\
 import torch
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[8, 64, 256, 1000],
         metavar="N",
-        help="ranks that do nothing but say what ranks say, to see what rank 0 does for each",
+        help="numbers of simulated ranks, to measure rank 0's CPU time",
     )
 
 
@@ -56,18 +56,18 @@ def measure(options: argparse.Namespace) -> Report:
     """Run both kinds in turn, so that a change of the machine's speed affects both."""
     report = Report(
         "A test with one all_reduce (gloo, CPU) in fresh processes; medians",
-        ["ranks", "own ranks s", "given ranks s", "given / own", "rank 0 CPU ms", "us a rank"],
+        ["ranks", "own ranks s", "torchrun s", "torchrun / own", "rank 0 CPU ms", "us a rank"],
     )
     for ranks in options.ranks:
         report.rows.append(_row(ranks, options))
     for links in options.links:
         tests = min(options.tests, max(3, 2000 // links))
-        cpu_s = given_side.cpu_of_rank_0(links, tests)
+        cpu_s = simulated_ranks.cpu_of_rank_0(links, tests)
         report.rows.append([links, "", "", "", cpu_s * 1e3, cpu_s / links * 1e6])
     report.notes = [
-        "Rows with seconds are whole tests, of ranks that are processes of this machine. Rows with",
-        "rank 0's CPU time are of ranks elsewhere that say at once all that ranks of a test that",
-        "passes say: what is left is what rank 0's process does itself.",
+        "Rows with seconds: whole tests, on processes of this machine.",
+        "Rows with CPU time: simulated ranks send all messages of a passing test at once, so the",
+        "time is what rank 0's process itself needs.",
     ]
     return report
 
@@ -77,16 +77,16 @@ def _row(ranks: int, options: argparse.Namespace) -> list[Any]:
         suite = Path(folder, "test_many.py")
         suite.write_text(_SUITE.format(ranks=ranks, tests=options.tests + _UNCOUNTED))
         own_command = [sys.executable, "-m", "harness", "-j", "0"]
-        given_command = [
+        torchrun_command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
             "--nproc-per-node", str(ranks), "-m", "harness",
         ]  # fmt: skip
         runs = [
-            (_seconds(own_command, folder), _seconds(given_command, folder))
+            (_seconds(own_command, folder), _seconds(torchrun_command, folder))
             for _ in range(options.repeat)
         ]
-    own_s, given_s = (median(run[kind] for run in runs) for kind in (0, 1))
-    return [ranks, own_s, given_s, median(given / own for own, given in runs), "", ""]
+    own_s, torchrun_s = (median(run[kind] for run in runs) for kind in (0, 1))
+    return [ranks, own_s, torchrun_s, median(both / own for own, both in runs), "", ""]
 
 
 def _seconds(command: list[str], folder: str) -> float:

@@ -89,7 +89,7 @@ def run_on_ranks(
 
 class _CallRanks(ProcessRanks):
     # Ranks that torchrun started may be on another host, which does not see the call's files.
-    on_given_ranks = False
+    on_torchrun_ranks = False
     # The report must not suggest a command: a call has no name to select it by.
     has_command = False
 

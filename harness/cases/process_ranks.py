@@ -74,7 +74,7 @@ class ProcessRanks(RanksInRank):
 
     hooks = PROCESS_HOOKS
     #: Whether tests run on the ranks that torchrun has started, if there are any.
-    on_given_ranks: ClassVar[bool] = True
+    on_torchrun_ranks: ClassVar[bool] = True
     #: The isolation if neither the test, its class nor the environment sets one.
     usual_isolation: ClassVar[str] = PROCESS
 
@@ -125,7 +125,7 @@ class ProcessRanks(RanksInRank):
         self._end_earlier_world()
         case.addCleanup(self.end_world)
         self.timeout_s = timeout_of(case, self.test)
-        ranks = self._given_ranks()
+        ranks = self._torchrun_ranks()
         usual = isolation_of(case, self.test, self.usual_isolation)
         # A reused rank does not exit after the test, so a test that checks exit codes gets its own.
         spec = self._launch_spec(PROCESS if self._test_checks_exits else usual)
@@ -161,7 +161,7 @@ class ProcessRanks(RanksInRank):
     def _launch_spec(self, isolation: str) -> LaunchSpec:
         case, cls = self.case, type(self.case)
         size = check_world_size(case.world_size, cls.__qualname__)
-        ranks = self._given_ranks()
+        ranks = self._torchrun_ranks()
         assert self._folder is not None
         return LaunchSpec(
             test_id=str(case.id()),
@@ -187,12 +187,12 @@ class ProcessRanks(RanksInRank):
             sources=sources_of(cls.__module__),
         )
 
-    def _given_ranks(self) -> TorchrunRanks | None:
+    def _torchrun_ranks(self) -> TorchrunRanks | None:
         """The ranks that torchrun has started, if there are any and the test may use them."""
-        return current() if self.on_given_ranks else None
+        return current() if self.on_torchrun_ranks else None
 
     def reason_to_skip(self) -> str | None:
-        reason, ranks = super().reason_to_skip(), self._given_ranks()
+        reason, ranks = super().reason_to_skip(), self._torchrun_ranks()
         if reason is not None or ranks is None:
             return reason
         size = check_world_size(self.case.world_size, type(self.case).__qualname__)
@@ -287,7 +287,7 @@ class ProcessRanks(RanksInRank):
         imported = imported_by(supervisor.ranks)
         if len(imported) >= _MIN_IMPORTS_TO_PRELOAD:
             launcher().learn(imported)
-            ranks = self._given_ranks()
+            ranks = self._torchrun_ranks()
             if ranks is not None:
                 ranks.learn(imported)
         return verdict, Leaks(running, leftovers_text(supervisor.ranks))

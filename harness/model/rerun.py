@@ -72,10 +72,10 @@ def file_of(module: str) -> str:
 
 def _as_now(command: list[str]) -> str:
     """Return the command, preceded by the settings that may affect a test's outcome."""
-    given = [f"{s.env}={s.value()}" for s in _SETTINGS if s.is_set()]
+    variables = [f"{s.env}={s.value()}" for s in _SETTINGS if s.is_set()]
     if settings.DROPIN.value():
-        given += [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
-    return " ".join([*given, shlex.join(command)])
+        variables += [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
+    return " ".join([*variables, shlex.join(command)])
 
 
 _SETTINGS: tuple[settings.Setting[Any], ...] = (

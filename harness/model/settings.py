@@ -34,12 +34,14 @@ class Setting(Generic[T]):
         default: the value when the variable is unset or empty.
         parse: text to value; raises ValueError with the rule that the text breaks.
         doc: what it does, for the manual.
+        old_env: a former name of the variable, which still works; empty if there is none.
     """
 
     env: str
     default: T
     parse: Callable[[str], T]
     doc: str
+    old_env: str = ""
 
     def value(self, environ: Mapping[str, str] | None = None) -> T:
         """Return the value now.
@@ -50,16 +52,21 @@ class Setting(Generic[T]):
         Raises:
             SettingError: naming the variable, its text and the rule that it breaks.
         """
-        text = (os.environ if environ is None else environ).get(self.env, "")
-        if not text:
+        environ = os.environ if environ is None else environ
+        name = self._name_in(environ)
+        if not name:
             return self.default
         try:
-            return self.parse(text)
+            return self.parse(environ[name])
         except ValueError as error:
-            raise SettingError(f"{self.env}={quoted(text)}: {error}") from None
+            raise SettingError(f"{name}={quoted(environ[name])}: {error}") from None
 
     def is_set(self) -> bool:
-        return bool(os.environ.get(self.env))
+        return bool(self._name_in(os.environ))
+
+    def _name_in(self, environ: Mapping[str, str]) -> str:
+        """Return the name under which an environment has a value; empty if it has none."""
+        return next((name for name in (self.env, self.old_env) if environ.get(name)), "")
 
     def set(self, value: T) -> None:
         """Give the setting a value for this process and all that it starts."""
@@ -188,12 +195,13 @@ START_TIMEOUT_S = Setting(
     seconds,
     "Time limit for starting the ranks of a test, in seconds. Imports count.",
 )
-GIVEN_WORLD = Setting(
-    "HARNESS_GIVEN_WORLD",
+USE_TORCHRUN = Setting(
+    "HARNESS_USE_TORCHRUN",
     True,
     switch,
     "Run rank tests on the processes that torchrun or srun started (`docs/scaling.md`). 0 starts "
     "ranks as usual. The runner sets it to 0 for its child processes.",
+    old_env="HARNESS_GIVEN_WORLD",
 )
 ASSEMBLY_TIMEOUT_S = Setting(
     "HARNESS_ASSEMBLY_TIMEOUT",

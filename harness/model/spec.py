@@ -13,8 +13,8 @@ from harness.model.module_sources import ModuleSource
 #: In the environment of every rank and of what it executes; the value is the test's folder.
 WORLD_VARIABLE = "HARNESS_WORLD"
 
-#: How many devices the hosts of a given world have in all, for its ranks and for rank 0's process.
-GIVEN_DEVICES_VARIABLE = "HARNESS_GIVEN_DEVICES"
+#: How many devices all of torchrun's hosts have together, for its ranks and for rank 0's process.
+TORCHRUN_DEVICES_VARIABLE = "HARNESS_TORCHRUN_DEVICES"
 
 #: How much of a world a test shares with the test before it: nothing, its processes, or these and
 #: their process group.

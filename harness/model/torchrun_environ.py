@@ -1,4 +1,4 @@
-"""The world that torchrun, or srun with its variables, has given: who this process is in it."""
+"""Read from the environment which rank of torchrun's (or srun's) world this process is."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True, slots=True)
 class TorchrunPlace:
-    """One process of torchrun's world, as described by its environment.
+    """One process of torchrun's world, as its environment describes it.
 
     Attributes:
-        rank, world_size: as everywhere.
+        rank, world_size: its rank, and the number of processes.
         local_rank: its number among the processes of its host.
-        local_world_size: how many of them there are on its host; None if nobody says.
-        group_rank: the number of its host; None if nobody says.
-        master_addr, master_port: where the store of whoever started it is, or is to be.
-        run_id: torchrun's name for the run, or else the number of Slurm's job; empty without.
-        restart_count, max_restarts: how often torchrun has restarted the world, and may.
-        has_store: whether torchrun serves a store there; else rank 0 has to.
+        local_world_size: the number of processes on its host; None if unknown.
+        group_rank: the number of its host; None if unknown.
+        master_addr, master_port: where torchrun serves a store, or where rank 0 has to listen.
+        run_id: torchrun's name of the run, or the number of Slurm's job; empty if there is neither.
+        restart_count, max_restarts: how often torchrun has restarted the world, and may do so.
+        has_store: whether torchrun serves a store.
     """
 
     rank: int
@@ -42,26 +42,26 @@ class TorchrunPlace:
 
     @property
     def is_on_one_host(self) -> bool:
-        """Whether all of the world is certainly on this host."""
+        """Whether all processes are certainly on this host."""
         return self.local_world_size == self.world_size
 
     @property
     def may_be_restarted(self) -> bool:
-        """Whether torchrun would start the world again if a process of it died."""
+        """Whether torchrun would restart the world if one of its processes died."""
         return self.restart_count < self.max_restarts
 
 
-def given_place(environ: Mapping[str, str] | None = None) -> TorchrunPlace | None:
-    """The place of this process in a given world; None if there is none, or it is not to be used.
+def torchrun_place(environ: Mapping[str, str] | None = None) -> TorchrunPlace | None:
+    """Return this process's place; None if torchrun did not start it, or HARNESS_USE_TORCHRUN=0.
 
     Args:
-        environ: by default that of the process.
+        environ: the environment; by default the process's own.
 
     Raises:
-        SettingError: if the variables are there but make no sense.
+        SettingError: if the variables exist but are not valid.
     """
     environ = os.environ if environ is None else environ
-    if not settings.GIVEN_WORLD.value() or not all(environ.get(name) for name in _NEEDED):
+    if not settings.USE_TORCHRUN.value() or not all(environ.get(name) for name in _NEEDED):
         return None
     size = _number(environ, "WORLD_SIZE", 1)
     rank = _number(environ, "RANK", 0)
@@ -83,14 +83,14 @@ def given_place(environ: Mapping[str, str] | None = None) -> TorchrunPlace | Non
 
 
 def forget() -> None:
-    """Have this process, and what it starts, be in no given world."""
-    settings.GIVEN_WORLD.set(False)
-    for name in [name for name in os.environ if name.startswith(_OF_A_WORLD)]:
+    """Remove torchrun's variables for this process and all that it starts."""
+    settings.USE_TORCHRUN.set(False)
+    for name in [name for name in os.environ if name.startswith(_TORCHRUN_VARIABLES)]:
         del os.environ[name]
 
 
-# What torchrun tells a process of its world, and nobody else.
-_OF_A_WORLD = (
+# Variables, or the starts of their names, that torchrun sets for each process.
+_TORCHRUN_VARIABLES = (
     "RANK",
     "WORLD_SIZE",
     "LOCAL_RANK",

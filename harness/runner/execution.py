@@ -45,7 +45,7 @@ from harness.runner.selection.choice import Choice, choose, rounds
 from harness.runner.selection.planned_test import Found, Place
 from harness.runner.selection.pytorch_lists import TestLists
 from harness.runner.signals import Signals
-from harness.runner.torchrun_journal import Given, Resumed
+from harness.runner.torchrun_journal import Resumed, TorchrunRun
 from harness.runner.workers.crew import Crew, Limits
 from harness.runner.workers.hiring import Hiring
 from harness.runner.workers.schedule import Item, Schedule
@@ -60,15 +60,17 @@ class Execution:
     Args:
         options: the user's options.
         wanted: the tests to run.
-        given: the world that torchrun has started; None if tests start their own ranks.
+        torchrun: what the run needs to know of torchrun; None if tests start their own ranks.
     """
 
-    def __init__(self, options: Options, wanted: Wanted, given: Given | None = None) -> None:
+    def __init__(
+        self, options: Options, wanted: Wanted, torchrun: TorchrunRun | None = None
+    ) -> None:
         self._options = options
         self._wanted = wanted
-        self._given = given
+        self._torchrun = torchrun
         self._resumed = Resumed([])
-        self._jobs = jobs_for(options, wanted.is_script) if given is None else 0
+        self._jobs = jobs_for(options, wanted.is_script) if torchrun is None else 0
         self._run = RunResult(
             command=shlex.join([*invocation.runner(), *sys.argv[1:]]),
             seed=settings.SEED.value(),
@@ -110,8 +112,8 @@ class Execution:
         leave_if_fork_of(self._pid, 1)
         self._finish(history, reports)
         code = self._exit_code()
-        if self._given is not None and not self._run.interrupted:
-            self._given.finish(code)
+        if self._torchrun is not None and not self._run.interrupted:
+            self._torchrun.finish(code)
         return code
 
     def _open_history(self) -> History | None:
@@ -170,9 +172,9 @@ class Execution:
         self._run.shard_plan = choice.shard_plan
         self._run.shard = options.shard or (1, 1)
         ledger = Ledger(options.retries, options.max_fail, self._console)
-        if self._given is not None:
-            self._console.say(self._given.told)
-            self._resumed = self._given.resumed()
+        if self._torchrun is not None:
+            self._console.say(self._torchrun.description)
+            self._resumed = self._torchrun.resumed()
         for remark in choice.remarks:
             self._console.say(remark)
         limits = Limits(options.test_timeout_s, Deadline.after(options.run_timeout_s))
@@ -191,7 +193,7 @@ class Execution:
 
     def _remark_on_world(self, stopped: str) -> None:
         """Add remarks about torchrun's world: a restart, or a lost process."""
-        if self._given is None:
+        if self._torchrun is None:
             return
         if self._resumed.done:
             self._run.remarks.append(
@@ -201,8 +203,8 @@ class Execution:
             lost = count(self._resumed.damaged, "record")
             self._run.remarks.append(f"{lost} from before the restart cannot be read: run again")
         if stopped == WORLD_LOST:
-            self._run.remarks.append(f"the given world has lost {self._given.why_lost()}")
-            if self._given.may_be_restarted:
+            self._run.remarks.append(f"torchrun's world has lost {self._torchrun.why_lost()}")
+            if self._torchrun.may_be_restarted:
                 self._run.remarks.append("if torchrun restarts it, the run continues from here")
 
     def _run_items(
@@ -218,7 +220,9 @@ class Execution:
         repeated = rounds(choice.placed, options.repeat, until)
         items = self._announced(repeated, choice, ledger)
         if self._jobs == 0:
-            alone = Alone(self._tests, signals, self._console, options.max_fail == 1, self._given)
+            alone = Alone(
+                self._tests, signals, self._console, options.max_fail == 1, self._torchrun
+            )
             alone.run(items, ledger, limits)
             return alone
         schedule = Schedule(

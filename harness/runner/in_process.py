@@ -18,7 +18,7 @@ from harness.runner.ledger import Ledger, Observer
 from harness.runner.results import Status, TestRecord, Trouble
 from harness.runner.selection.planned_test import Place
 from harness.runner.signals import RUN_TIMEOUT, Signals
-from harness.runner.torchrun_journal import Given
+from harness.runner.torchrun_journal import TorchrunRun
 from harness.runner.workers import worker_death
 from harness.runner.workers.crew import Limits
 from harness.runner.workers.performer import Performer, warnings_shown
@@ -41,7 +41,7 @@ class Alone:
         signals: the signals of the run.
         observer: gets all events of the run.
         failfast: end a test at its first subtest that fails.
-        given: the world that torchrun has started; None if there is none.
+        torchrun: what the run needs to know of torchrun; None if tests start their own ranks.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Alone:
         signals: Signals,
         observer: Observer,
         failfast: bool,
-        given: Given | None = None,
+        torchrun: TorchrunRun | None = None,
     ) -> None:
         self._tests = dict(tests)
         self._signals = signals
         self._observer = observer
         self._failfast = failfast
-        self._given = given
+        self._torchrun = torchrun
         self.stopped = ""
         # The running test, and the last one: a fixture that tears its class down may still fail,
         # which counts for the last test.
@@ -79,7 +79,7 @@ class Alone:
         # listens for the answer.
         where.enable(self._show_or_keep_location)
         self._signals.on_question = self._signals.on_stop = where.ask
-        self._signals.grace_s = _STOP_GRACE_S if self._given is None else _TORCHRUN_GRACE_S
+        self._signals.grace_s = _STOP_GRACE_S if self._torchrun is None else _TORCHRUN_GRACE_S
         with warnings_shown():
             try:
                 self._signals.raise_on_interrupt(True, limits.run)
@@ -107,15 +107,15 @@ class Alone:
                 self.stopped = "enough failures"
             elif limits.run.expired:
                 self.stopped = "out of time"
-            elif self._given is not None and self._given.why_lost():
+            elif self._torchrun is not None and self._torchrun.why_lost():
                 self.stopped = WORLD_LOST
             elif self._signals.interrupts:
                 self.stopped = "interrupted"
             if self.stopped:
                 return
             self._item, self._has_record = item, False
-            if self._given is not None:
-                self._given.begin(item)
+            if self._torchrun is not None:
+                self._torchrun.begin(item)
             self._began_s = now()
             self._observer.began(item, 0, self._began_s)
             test = item.test
@@ -135,8 +135,8 @@ class Alone:
         assert item is not None, f"{record.key} came before any test"
         self._has_record = self._has_record or not record.is_fixture
         self._ledger.take(item, record)
-        if self._given is not None:
-            self._given.add(item, record)
+        if self._torchrun is not None:
+            self._torchrun.add(item, record)
 
     def _damage(self) -> str:
         """Return what the test has damaged in this process, and repair it where possible."""
@@ -153,7 +153,7 @@ class Alone:
             self._observer.say(text)
             return
         self._where = text
-        if self._given is None:
+        if self._torchrun is None:
             self._signals.stop_now()
 
     def _record_stopped_test(self) -> None:

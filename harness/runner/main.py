@@ -15,7 +15,7 @@ from harness.model.errors import HarnessError
 from harness.model.expectation import ACCEPT_VARIABLE
 from harness.model.installed_torch import use_installed_torch
 from harness.model.misspelt_settings import tell_misspelt
-from harness.model.torchrun_environ import TorchrunPlace, given_place
+from harness.model.torchrun_environ import TorchrunPlace, torchrun_place
 from harness.ranks.class_lookup import check_main
 from harness.ranks.launch.preload_plan import DROPIN_MODULE
 from harness.ranks.process_exit import end_as_an_interpreter_does, leave
@@ -92,7 +92,7 @@ def _exit_code_of(run: Callable[[], int], prog: str) -> int:
 def _place_of_process() -> TorchrunPlace | None:
     """Return this process's rank and world as torchrun has set them; None if there are none."""
     try:
-        return given_place()
+        return torchrun_place()
     except HarnessError:  # the code that needs the place reports the error
         return None
 
@@ -128,7 +128,7 @@ def _is_for_rank_0(options: Options | None = None) -> bool:
         return False
     # With --shard auto, each process has its own tests to list.
     is_alone = options is None or options.list_only or options.compare
-    return is_alone and not (options is not None and options.splits_given_world)
+    return is_alone and not (options is not None and options.shards_by_process)
 
 
 # What a stream raises if a test has closed it or replaced it with None.
@@ -192,7 +192,7 @@ def _run(options: Options) -> int:
 
 def _place_for(options: Options) -> TorchrunPlace | None:
     """Return this process's rank and world if the run uses torchrun's processes; otherwise None."""
-    if given_place() is None:
+    if torchrun_place() is None:
         return None
     from harness.runner import torchrun
 

@@ -44,7 +44,7 @@ class Options:
         retries: how often a test that fails is retried.
         flaky_fails: whether a test that failed first and then passed fails the run.
         slow_s: after how many seconds to report a running test as slow; 0 for never.
-        splits_given_world: whether each process that torchrun started runs its own part of the
+        shards_by_process: whether each process that torchrun started runs its own part of the
             tests (--shard auto), instead of being a rank.
         junit, html, trace, records: paths of reports; None for none.
         history: the history file; None for the one in the user's cache folder.
@@ -75,7 +75,7 @@ class Options:
     rerun_failed: bool = False
     failed_first: bool = False
     shard: tuple[int, int] | None = None
-    splits_given_world: bool = False
+    shards_by_process: bool = False
     insecure_world: bool = False
     shuffle: bool = False
     repeat: int = 1

@@ -30,11 +30,11 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import HarnessError, UsageError
 from harness.model.installed_torch import torch_version
-from harness.model.spec import GIVEN_DEVICES_VARIABLE
-from harness.model.torchrun_environ import TorchrunPlace, forget, given_place
+from harness.model.spec import TORCHRUN_DEVICES_VARIABLE
+from harness.model.torchrun_environ import TorchrunPlace, forget, torchrun_place
 from harness.runner.history.code_version import code_version
 from harness.runner.options import EXIT_FAILED, EXIT_USAGE, Options
-from harness.runner.torchrun_journal import Given, Journal, code_of_finished_run
+from harness.runner.torchrun_journal import Journal, TorchrunRun, code_of_finished_run
 from harness.runner.workers.worker_spec import Wanted
 
 if TYPE_CHECKING:
@@ -49,21 +49,21 @@ def place_for(options: Options) -> TorchrunPlace | None:
     Raises:
         UsageError: if such a run does not support the options.
     """
-    place = given_place()
+    place = torchrun_place()
     if place is None or options.list_only:
         return None
-    if options.splits_given_world:
+    if options.shards_by_process:
         forget()
         return None
-    where = f"in the world of {count(place.world_size, 'rank')} that torchrun has given"
+    ranks = f"the {count(place.world_size, 'rank')} that torchrun started"
     if options.jobs:
-        raise UsageError(f"-j {options.jobs}: {where}, one test runs at a time")
+        raise UsageError(f"-j {options.jobs}: on {ranks}, one test runs at a time")
     for asked, option in (
         (options.retries, "--retries"),
         (options.test_timeout_s is not None, "--test-timeout"),
     ):
         if asked:
-            raise UsageError(f"{option} needs worker processes, of which there are none {where}")
+            raise UsageError(f"{option} needs worker processes; a run on {ranks} has none")
     return place
 
 
@@ -83,7 +83,7 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
 
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     # Processes that this one starts inherit the environment, but are not part of torchrun's world.
-    settings.GIVEN_WORLD.set(False)
+    settings.USE_TORCHRUN.set(False)
     own = join_request_of(place, _identity(wanted))
     secret = world_secret(place)
     base = Surroundings.now()
@@ -104,7 +104,7 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     if not secret.is_secret:
         print(_INSECURE, file=sys.stderr)
     ranks = _gather(place, Gathering(place, own, board, secret), base, deadline)
-    world = Given(
+    world = TorchrunRun(
         _describe_world(ranks),
         ranks.why_lost,
         Journal(notes) if notes is not None else None,
@@ -142,11 +142,11 @@ def _gather(
     members, links = gathering.gather(deadline, settings.ASSEMBLY_TIMEOUT_S.value())
     ranks = TorchrunRanks(place, members, links, base)
     if ranks.host_count > 1 and ranks.device_count:
-        os.environ[GIVEN_DEVICES_VARIABLE] = str(ranks.device_count)
+        os.environ[TORCHRUN_DEVICES_VARIABLE] = str(ranks.device_count)
     return ranks
 
 
-def _lead(ranks: TorchrunRanks, world: Given, options: Options, wanted: Wanted) -> int:
+def _lead(ranks: TorchrunRanks, world: TorchrunRun, options: Options, wanted: Wanted) -> int:
     """Run all tests, as rank 0, and make all processes exit with the same code."""
     from harness.ranks.pool import pool
     from harness.ranks.torchrun import cluster
@@ -174,12 +174,13 @@ def _describe_world(ranks: TorchrunRanks) -> str:
     for member in members:
         by_host.setdefault(member.host, []).append(member.rank)
     hosts = ", ".join(f"{host} ({rank_list(on_it)})" for host, on_it in by_host.items())
-    return f"{count(len(members), 'given rank')} on {count(len(by_host), 'host')}: {hosts}"
+    ranks_ = count(len(members), "rank")
+    return f"torchrun started {ranks_} on {count(len(by_host), 'host')}: {hosts}"
 
 
 def _identity(wanted: Wanted) -> dict[str, str]:
     """Return what must be equal in all processes; empty values are unknown and not compared."""
-    unlike = (settings.GIVEN_WORLD, settings.WORLD_SECRET)
+    unlike = (settings.USE_TORCHRUN, settings.WORLD_SECRET)
     known = [s for s in settings.ALL if s not in unlike and s.is_set()]
     set_here = (f"{s.env}={s.value()}" for s in known)
     return {

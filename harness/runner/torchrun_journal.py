@@ -131,17 +131,17 @@ class Resumed:
 
 
 @dataclass(frozen=True)
-class Given:
-    """A world that torchrun has started.
+class TorchrunRun:
+    """What a run on torchrun's processes knows of torchrun.
 
     Attributes:
-        told: a line about its ranks and hosts.
+        description: a line about the ranks and hosts.
         why_lost: returns why no more tests can run; empty if they can.
         journal: the journal; None if torchrun does not restart the world.
         may_be_restarted: whether torchrun has a restart left.
     """
 
-    told: str
+    description: str
     why_lost: Callable[[], str]
     journal: Journal | None
     may_be_restarted: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.model.torchrun_environ import TorchrunPlace, given_place
+from harness.model.torchrun_environ import TorchrunPlace, torchrun_place
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun.world_secret import WorldSecret
 
@@ -16,6 +16,6 @@ def place_of(rank: int, **more: str) -> TorchrunPlace:
         "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": LOOPBACK,
         "MASTER_PORT": "29500", **more,
     }  # fmt: skip
-    place = given_place(environ)
+    place = torchrun_place(environ)
     assert place is not None
     return place

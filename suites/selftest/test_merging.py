@@ -22,7 +22,7 @@ from suites.selftest.support import CommandTestCase
 class TestShare(unittest.TestCase):
     def test_who_says_it(self):
         for environ, expected in (
-            ({"RANK": "1", "WORLD_SIZE": "4"}, Share(2, 4, splits_given_world=True)),
+            ({"RANK": "1", "WORLD_SIZE": "4"}, Share(2, 4, shards_by_process=True)),
             ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, Share(1, 2)),
             ({"CI_NODE_INDEX": "3", "CI_NODE_TOTAL": "3"}, Share(3, 3)),
             ({"CIRCLE_NODE_INDEX": "2", "CIRCLE_NODE_TOTAL": "3"}, Share(3, 3)),

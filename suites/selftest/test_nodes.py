@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness import SettingError, WorldSizeError, nodes
 from harness.model.topology import seat_of, spread, variables
-from harness.model.torchrun_environ import given_place
+from harness.model.torchrun_environ import torchrun_place
 from harness.ranks.torchrun.process_changes import Surroundings
 from suites.samples import nodes as samples
 from suites.selftest.support import InProcess, run_case
@@ -99,24 +99,24 @@ class TestSamples(InProcess):
 
 
 class TestPlace(unittest.TestCase):
-    GIVEN = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "alpha", "MASTER_PORT": "29500"}
+    ENVIRON = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "alpha", "MASTER_PORT": "29500"}
 
     def test_without_one_of_the_variables(self):
-        for name in self.GIVEN:
-            rest = {key: value for key, value in self.GIVEN.items() if key != name}
-            self.assertIsNone(given_place(rest))
-            self.assertIsNone(given_place({**rest, name: ""}))
+        for name in self.ENVIRON:
+            rest = {key: value for key, value in self.ENVIRON.items() if key != name}
+            self.assertIsNone(torchrun_place(rest))
+            self.assertIsNone(torchrun_place({**rest, name: ""}))
 
     def test_the_least(self):
-        place = given_place(self.GIVEN)
+        place = torchrun_place(self.ENVIRON)
         self.assertEqual((place.rank, place.world_size, place.local_rank), (1, 4, 1))
         self.assertEqual((place.local_world_size, place.group_rank), (None, None))
         self.assertFalse(place.is_on_one_host or place.has_store or place.may_be_restarted)
 
     def test_torchruns(self):
-        place = given_place(
+        place = torchrun_place(
             {
-                **self.GIVEN,
+                **self.ENVIRON,
                 "LOCAL_RANK": "1",
                 "LOCAL_WORLD_SIZE": "4",
                 "TORCHELASTIC_USE_AGENT_STORE": "True",

@@ -18,9 +18,9 @@ from pathlib import Path
 from torch.distributed import TCPStore
 
 from harness.ranks.channel import encode
-from suites.selftest.given_runs import GivenWorldTestCase, new_port
 from suites.selftest.stranger import STRANGER, Stranger, needs_a_stranger
 from suites.selftest.support import Sandbox
+from suites.selftest.torchrun_runs import TorchrunTestCase, new_port
 
 LIMIT_S = 120.0
 HELLO, PROOF = struct.Struct("!8sII32s32s"), 32
@@ -130,7 +130,7 @@ def write_into_the_store(port: int, notes: str, stop: str) -> list[str]:
     return sorted(seen - {false})
 
 
-class StrangersTestCase(GivenWorldTestCase):
+class StrangersTestCase(TorchrunTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.write("test_x.py", SUITE)

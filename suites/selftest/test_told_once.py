@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import unittest
 
-from suites.selftest.given_runs import GivenWorldTestCase
+from suites.selftest.torchrun_runs import TorchrunTestCase
 
 
-class TestToldOnce(GivenWorldTestCase):
+class TestToldOnce(TorchrunTestCase):
     def setUp(self):
         super().setUp()
         self.write(

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import unittest
 
-from suites.selftest.given_runs import PROPERTIES, SAMPLES, GivenWorldTestCase
 from suites.selftest.support import ROOT, Finished, wait_for_texts
+from suites.selftest.torchrun_runs import PROPERTIES, SAMPLES, TorchrunTestCase
 
 _numbers = itertools.count()
 
@@ -88,7 +88,7 @@ def why_not() -> str:
     return ""
 
 
-class TwoHostsTestCase(GivenWorldTestCase):
+class TwoHostsTestCase(TorchrunTestCase):
     per_host = 2
 
     def setUp(self) -> None:
@@ -152,7 +152,9 @@ class TestTogether(TwoHostsTestCase):
         """Rank tests of a suite that knows nothing of hosts, with gloo between them."""
         suite = str(ROOT / "suites" / "test_nn_functions_gloo.py")
         alpha, beta = self.finish_hosts(self.start_hosts(suite, "-k", "cpu_float32"))
-        self.assertIn("4 given ranks on 2 hosts: alpha (ranks 0, 1), beta (ranks 2, 3)", alpha.out)
+        self.assertIn(
+            "torchrun started 4 ranks on 2 hosts: alpha (ranks 0, 1), beta (ranks 2, 3)", alpha.out
+        )
         self.assertEqual(alpha.last_line, "44 passed, 0 failed, 4 skipped", alpha.out)
         self.assertEqual((alpha.code, beta.code, beta.out), (0, 0, ""))
 
@@ -179,8 +181,10 @@ class TestTogether(TwoHostsTestCase):
             r"rank 1 \(beta, local rank 0\): AssertionError",
         ):
             self.assertRegex(alpha.out, expected)
-        self.assertRegex(alpha.out, r"\nsuites.samples.given.TestFaults FFFFFFF\.\n")
-        self.assertRegex(alpha.out, r"\nsuites.samples.given_properties.TestProperties \.\.F\.\n")
+        self.assertRegex(alpha.out, r"\nsuites.samples.torchrun_ranks.TestFaults FFFFFFF\.\n")
+        self.assertRegex(
+            alpha.out, r"\nsuites.samples.torchrun_properties.TestProperties \.\.F\.\n"
+        )
         self.assertIn("\n21 passed, 8 failed, 0 skipped\n", alpha.out)
         self.assertEqual((alpha.code, beta.code), (1, 1))
 
@@ -196,7 +200,7 @@ class TestLostHosts(TwoHostsTestCase):
         for ranks in (r"ranks? 0\b", r"ranks? (0, )?1\b"):
             self.assertRegex(alpha.out, ranks + r".* \(alpha, .*\): waiting in all_reduce")
         self.assertIn("1 not run\n1 passed, 1 failed, 0 skipped\n", alpha.out)
-        self.assertIn("the connection to rank 0 of the given world is gone (no sign", beta.err)
+        self.assertIn("the connection to rank 0 is gone (no sign", beta.err)
         self.assertEqual((alpha.code, beta.code), (1, 1))
 
     def test_a_host_is_killed(self):
@@ -207,7 +211,7 @@ class TestLostHosts(TwoHostsTestCase):
         self.assertRegex(
             alpha.out, r"rank 1 \(beta, local rank 0\): lost: its process on beta has gone"
         )
-        self.assertRegex(alpha.out, r"given world has lost rank \d \(beta, local rank \d\)")
+        self.assertRegex(alpha.out, r"torchrun's world has lost rank \d \(beta, local rank \d\)")
         self.assertIn("1 not run\n1 passed, 1 failed, 0 skipped\n", alpha.out)
         self.assertEqual(alpha.code, 1)
         self.assertNotEqual(beta.code, 0)

@@ -6,8 +6,8 @@ import re
 import signal
 import sys
 
-from suites.selftest.given_runs import GivenWorldTestCase
 from suites.selftest.support import wait_for_texts
+from suites.selftest.torchrun_runs import TorchrunTestCase
 
 STUCK = """
     import ctypes, os, signal, threading, unittest
@@ -74,7 +74,7 @@ ON_THREADS = (
 MOST_ANSWERS = 100
 
 
-class Stuck(GivenWorldTestCase):
+class Stuck(TorchrunTestCase):
     """Runs tests that hang."""
 
     def setUp(self):

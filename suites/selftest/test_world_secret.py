@@ -1,4 +1,4 @@
-"""The secret of a given world: where it is kept, and who can read it there."""
+"""The secret of torchrun's world: where it is kept, and who can read it there."""
 
 from __future__ import annotations
 

@@ -8,14 +8,14 @@ import torch
 import torch.distributed as dist
 
 from harness.cases.decorators import flags
-from harness.model.spec import GIVEN_DEVICES_VARIABLE
+from harness.model.spec import TORCHRUN_DEVICES_VARIABLE
 
 
 def accelerator_count() -> int:
     """Return the number of GPUs (or Gaudis, or XPUs); under torchrun, of all its hosts."""
-    given = os.environ.get(GIVEN_DEVICES_VARIABLE)
-    if given:
-        return int(given)
+    on_all_hosts = os.environ.get(TORCHRUN_DEVICES_VARIABLE)
+    if on_all_hosts:
+        return int(on_all_hosts)
     if flags.TEST_CUDA:
         return torch.cuda.device_count()
     if flags.TEST_HPU:

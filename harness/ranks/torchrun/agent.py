@@ -110,8 +110,8 @@ class Agent:
             os.close(wakeup_write)
         if self._code is None and not self._told_to_end:
             print(
-                f"rank {self._place.rank}: the connection to rank 0 of the given world is gone "
-                f"({self._why_gone()}): this rank has ended too",
+                f"rank {self._place.rank}: the connection to rank 0 is gone ({self._why_gone()}), "
+                "so this rank has ended too",
                 file=sys.stderr,
             )
         return _CODE_OF_THE_LOST if self._code is None else self._code

@@ -55,16 +55,16 @@ def world_secret(place: TorchrunPlace) -> WorldSecret:
         SettingError: if HARNESS_WORLD_SECRET is too short.
         StartError: if no file can hold a secret; the message says how to set one.
     """
-    given = settings.WORLD_SECRET.value()
+    text = settings.WORLD_SECRET.value()
     # Tests and the processes that they start must not see it.
     os.environ.pop(settings.WORLD_SECRET.env, None)
-    if given:
-        if len(given) < _LEAST_LENGTH:
+    if text:
+        if len(text) < _LEAST_LENGTH:
             raise SettingError(
-                f"HARNESS_WORLD_SECRET has {len(given)} characters: it must have {_LEAST_LENGTH} "
+                f"HARNESS_WORLD_SECRET has {len(text)} characters: it must have {_LEAST_LENGTH} "
                 'at least; python -c "import secrets; print(secrets.token_hex())" makes one'
             )
-        return WorldSecret(given.encode("utf-8", "surrogateescape"), "HARNESS_WORLD_SECRET")
+        return WorldSecret(text.encode("utf-8", "surrogateescape"), "HARNESS_WORLD_SECRET")
     if settings.INSECURE_WORLD.value():
         return WorldSecret(b"insecure", "--insecure-world", is_secret=False)
     return _secret_of_file(place)

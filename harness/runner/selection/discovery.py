@@ -142,8 +142,8 @@ def _devices() -> list[str]:
     """Return the devices (GPUs) that tests may use, by their names in `CUDA_VISIBLE_DEVICES`."""
     torch = sys.modules.get("torch")
     count = torch.accelerator.device_count() if torch is not None else 0
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    named = [name.strip() for name in given.split(",") if name.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    named = [name.strip() for name in visible.split(",") if name.strip()]
     return (named or [str(number) for number in range(count)])[:count]
 
 

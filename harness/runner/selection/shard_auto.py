@@ -24,14 +24,14 @@ class _Starter:
         name: its name.
         index, count: the variables with a process's number and the number of processes.
         first: the number of the first process, or the variable that has it.
-        is_given_world: whether the processes could also be the ranks of a run.
+        may_be_ranks: whether the processes could also be the ranks of a run.
     """
 
     name: str
     index: str
     count: str
     first: int | str = 0
-    is_given_world: bool = False
+    may_be_ranks: bool = False
 
 
 #: The value of the option --shard for "auto", until `settle` replaces it.
@@ -41,7 +41,7 @@ AUTO = (0, 0)
 _STARTERS = (
     _Starter("a Slurm job array", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT",
              "SLURM_ARRAY_TASK_MIN"),
-    _Starter("torchrun", "RANK", "WORLD_SIZE", is_given_world=True),
+    _Starter("torchrun", "RANK", "WORLD_SIZE", may_be_ranks=True),
     _Starter("srun", "SLURM_PROCID", "SLURM_NTASKS"),
     _Starter("GitLab", "CI_NODE_INDEX", "CI_NODE_TOTAL", 1),
     _Starter("CircleCI", "CIRCLE_NODE_INDEX", "CIRCLE_NODE_TOTAL"),
@@ -55,12 +55,12 @@ class Share:
 
     Attributes:
         number, count: part `number`, from 1, of `count`.
-        splits_given_world: whether each process that torchrun started runs a part of its own.
+        shards_by_process: whether each process that torchrun started runs a part of its own.
     """
 
     number: int
     count: int
-    splits_given_world: bool = False
+    shards_by_process: bool = False
 
 
 def share_of(environ: Mapping[str, str] | None = None) -> Share:
@@ -95,7 +95,7 @@ def _share(starter: _Starter, environ: Mapping[str, str]) -> Share:
         raise UsageError(
             f"--shard auto: {starter.name} has set {' and '.join(values)}, which is not valid"
         )
-    return Share(index + 1, count, starter.is_given_world)
+    return Share(index + 1, count, starter.may_be_ranks)
 
 
 _REPORTS = ("junit", "html", "trace", "records")
@@ -113,8 +113,8 @@ def settle(found: dict[str, Any]) -> None:
     if found["shard"] == AUTO:
         share = share_of()
         found["shard"] = (share.number, share.count)
-        found["splits_given_world"] = share.splits_given_world
-        if share.splits_given_world and share.count > 1:
+        found["shards_by_process"] = share.shards_by_process
+        if share.shards_by_process and share.count > 1:
             _check_paths(found)
     if found["shard"] is not None:
         number, count = found["shard"]

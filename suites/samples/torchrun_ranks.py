@@ -31,7 +31,7 @@ def sum_of_ones() -> float:
 
 
 class TestSound(MultiProcessTestCase):
-    """Passes in a given world of two ranks or more."""
+    """Passes on two of torchrun's processes or more."""
 
     world_size = 2
 

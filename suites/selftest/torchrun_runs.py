@@ -13,8 +13,8 @@ from pathlib import Path
 
 from suites.selftest.support import ROOT, CommandTestCase, Finished, Sandbox
 
-SAMPLES = str(ROOT / "suites" / "samples" / "given.py")
-PROPERTIES = str(ROOT / "suites" / "samples" / "given_properties.py")
+SAMPLES = str(ROOT / "suites" / "samples" / "torchrun_ranks.py")
+PROPERTIES = str(ROOT / "suites" / "samples" / "torchrun_properties.py")
 
 _count = itertools.count()
 
@@ -48,8 +48,8 @@ class Ended:
         return "".join(process.err for process in self.processes)
 
 
-class GivenWorldTestCase(CommandTestCase):
-    """Runs the sample suite, or others, in given worlds."""
+class TorchrunTestCase(CommandTestCase):
+    """Runs the samples, or other tests, on processes that torchrun or srun would start."""
 
     def setUp(self) -> None:
         super().setUp()

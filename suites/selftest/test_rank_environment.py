@@ -1,4 +1,4 @@
-"""What every rank is given by the harness: environment, folder, threads, seed, whatever it is."""
+"""What every rank gets from the harness: environment, folder, threads, seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from suites.samples import sound
 from suites.selftest.support import InProcess, cores
 
 
-class TestWhatRanksAreGiven(InProcess):
+class TestWhatRanksGet(InProcess):
     def passes(self, cls, method, **env):
         return super().passes(cls, method, **{"HARNESS_START_METHOD": "forkserver", **env})
 
@@ -77,7 +77,7 @@ class TestWhatRanksAreGiven(InProcess):
             self.assertEqual(self.passes(sound.SizeByEnvironment, "test_world_size"), ["3"] * 3)
 
 
-class TestWhatSpawnedRanksAreGiven(InProcess):
+class TestWhatSpawnedRanksGet(InProcess):
     """Slow: every world starts interpreters that import torch, so one has to show everything."""
 
     def passes(self, cls, method, **env):
