@@ -1,4 +1,4 @@
-"""Secrets of given worlds for the self-tests, and the place of a process in such a world."""
+"""Secrets of torchrun's worlds for the self-tests, and the place of a process in such a world."""
 
 from __future__ import annotations
 

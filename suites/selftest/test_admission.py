@@ -1,4 +1,4 @@
-"""Who may join a given world: connections that prove nothing, say too much or stay silent."""
+"""Who may join torchrun's world: connections that prove nothing, say too much or stay silent."""
 
 from __future__ import annotations
 
