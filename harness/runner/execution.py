@@ -2,7 +2,7 @@
 
     find        import the test files and list their tests, in the first worker or, with -j 0, here
     choose      `-k`, shards, past failures, PyTorch's lists, the order
-    run         in workers (`Crew`) or in this process (`Alone`); results go to the ledger
+    run         in workers (`WorkerPool`) or in this process (`Alone`); results go to the ledger
     report      history, report files, the summary
     exit code   0 only if something ran, everything planned ran, and nothing failed
 
@@ -34,6 +34,7 @@ from harness.runner.options import (
     EXIT_FAILED,
     EXIT_NOTHING_RAN,
     EXIT_PASSED,
+    Limits,
     Options,
     jobs_for,
     max_ranks_for,
@@ -46,10 +47,10 @@ from harness.runner.selection.planned_test import Found, Place
 from harness.runner.selection.pytorch_lists import TestLists
 from harness.runner.signals import Signals
 from harness.runner.torchrun_journal import Resumed, TorchrunRun
-from harness.runner.workers.crew import Crew, Limits
-from harness.runner.workers.hiring import Hiring
 from harness.runner.workers.schedule import Item, Schedule
+from harness.runner.workers.worker_pool import WorkerPool
 from harness.runner.workers.worker_spec import Wanted
+from harness.runner.workers.worker_starter import WorkerStarter
 
 _NO_RESULT = "was planned, but has no result: this is a bug in the runner, so the run fails"
 
@@ -133,14 +134,14 @@ class Execution:
         try:
             if self._jobs == 0:
                 return discovery.discover(self._wanted, self._tests.update)
-            hiring = Hiring(
+            starter = WorkerStarter(
                 self._wanted,
                 self._jobs,
                 capture=not self._options.live_output,
                 failfast=self._options.max_fail == 1,
             )
-            self._crew = Crew(hiring, self._jobs, signals, self._console)
-            return self._crew.discover()
+            self._pool = WorkerPool(starter, self._jobs, signals, self._console)
+            return self._pool.discover()
         finally:
             signals.raise_on_interrupt(False)
 
@@ -179,15 +180,15 @@ class Execution:
             self._console.say(remark)
         limits = Limits(options.test_timeout_s, Deadline.after(options.run_timeout_s))
         try:
-            crew = self._run_items(choice, found, signals, ledger, limits)
+            pool = self._run_items(choice, found, signals, ledger, limits)
         finally:
             self._console.close()
         ledger.close(self._run)
-        self._run.interrupted = crew.stopped in {"interrupted", "out of time", WORLD_LOST}
-        if crew.stopped == "out of time":
+        self._run.interrupted = pool.stopped in {"interrupted", "out of time", WORLD_LOST}
+        if pool.stopped == "out of time":
             self._run.remarks.append(f"stopped after {options.run_timeout_s:g} s (--run-timeout)")
-        self._remark_on_world(crew.stopped)
-        if not crew.stopped:
+        self._remark_on_world(pool.stopped)
+        if not pool.stopped:
             self._run.remarks += [f"lost: {key} {_NO_RESULT}" for key in ledger.lost()]
         self._run.seconds = now() - self._run.started_s
 
@@ -214,7 +215,7 @@ class Execution:
         signals: Signals,
         ledger: Ledger,
         limits: Limits,
-    ) -> Crew | Alone:
+    ) -> WorkerPool | Alone:
         options = self._options
         until = None if options.stress_s is None else Deadline.after(options.stress_s)
         repeated = rounds(choice.placed, options.repeat, until)
@@ -232,8 +233,8 @@ class Execution:
             found.devices if options.devices is None else options.devices,
             in_order=options.shuffle or options.failed_first,
         )
-        self._crew.run(items, schedule, ledger, limits)
-        return self._crew
+        self._pool.run(items, schedule, ledger, limits)
+        return self._pool
 
     def _announced(
         self, items: Iterator[list[Item]], choice: Choice, ledger: Ledger

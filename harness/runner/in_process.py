@@ -15,12 +15,12 @@ from harness.ranks import folders
 from harness.ranks.descriptors import lost_descriptors, lost_descriptors_message
 from harness.ranks.watch import where
 from harness.runner.ledger import Ledger, Observer
+from harness.runner.options import Limits
 from harness.runner.results import Status, TestRecord, Trouble
 from harness.runner.selection.planned_test import Place
 from harness.runner.signals import RUN_TIMEOUT, Signals
 from harness.runner.torchrun_journal import TorchrunRun
 from harness.runner.workers import worker_death
-from harness.runner.workers.crew import Limits
 from harness.runner.workers.performer import Performer, warnings_shown
 from harness.runner.workers.schedule import Item
 
@@ -84,7 +84,7 @@ class Alone:
             try:
                 self._signals.raise_on_interrupt(True, limits.run)
                 self._run_all(rounds, performer, ledger, limits)
-                performer.rest()
+                performer.tear_down()
             except KeyboardInterrupt:
                 self._signals.raise_on_interrupt(False)
                 is_late = self._signals.stopped_by == RUN_TIMEOUT
@@ -119,11 +119,11 @@ class Alone:
             self._began_s = now()
             self._observer.began(item, 0, self._began_s)
             test = item.test
-            kept_by = performer.perform(
+            blocked_by = performer.perform(
                 self._tests[test.place], test.test_id, test.copy, test.class_copy
             )
-            if kept_by:
-                ledger.explain(item, kept_by)
+            if blocked_by:
+                ledger.explain(item, blocked_by)
             self._done(item)
 
     def _done(self, item: Item) -> None:

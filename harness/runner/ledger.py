@@ -120,7 +120,7 @@ class Ledger:
         self._failures += record.status is Status.FAILED
         self._observer.ended(None, record)
 
-    def is_to_be_tried_again(self, item: Item) -> bool:
+    def needs_retry(self, item: Item) -> bool:
         """Whether another attempt follows the one that has just ended."""
         return len(self._earlier.get((item.round, item.number), ())) == item.attempt
 

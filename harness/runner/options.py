@@ -1,9 +1,10 @@
-"""The options of a run as one frozen value, and how many tests and ranks run at once."""
+"""The options of a run as one frozen value, its time limits, and its number of workers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.model.clock import NEVER, Deadline
 from harness.model.cores import core_count
 from harness.model.expectation import is_accepting
 
@@ -126,3 +127,16 @@ def _needs_workers(options: Options) -> bool:
 def max_ranks_for(options: Options) -> int:
     """Return how many ranks may be alive at once."""
     return options.max_ranks or _RANKS_PER_CORE * core_count()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Time limits of a run.
+
+    Attributes:
+        test_s: time limit for a whole test with its fixtures, in seconds; None for no limit.
+        run: when the run must end.
+    """
+
+    test_s: float | None = None
+    run: Deadline = NEVER

@@ -93,7 +93,7 @@ class RecordingResult(unittest.TestResult):
         if self._record is not None and self._record.status is not None:
             self._finish(self._record)
 
-    def rested(self) -> None:
+    def torn_down(self) -> None:
         """Finish the records of fixtures that were torn down without a test."""
         self._flush_fixtures()
 

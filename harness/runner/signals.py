@@ -214,7 +214,7 @@ class Signals:
         text, self._own_signal = self._own_signal, ""
         return text
 
-    def heed(self) -> None:
+    def drain(self) -> None:
         """Drain `fd`, so that it becomes readable at the next signal."""
         try:
             os.read(self.fd, 4096)

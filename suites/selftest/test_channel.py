@@ -31,7 +31,7 @@ from harness.ranks.typed_message import frame
 from harness.runner.selection.planned_test import Found
 from harness.runner.workers import messages as worker_messages
 from harness.runner.workers import worker_main
-from harness.runner.workers.crew import Crew
+from harness.runner.workers.worker_pool import WorkerPool
 
 
 class TestChannel(unittest.TestCase):
@@ -166,7 +166,7 @@ class TestReaders(unittest.TestCase):
         ours = Connection(os.dup(self.ours.fileno()))
         self.addCleanup(ours.close)
         worker = worker_main._Worker.__new__(worker_main._Worker)
-        worker._connection, worker._orders, worker._drops = ours, queue.SimpleQueue(), False
+        worker._connection, worker._orders, worker._is_canceled = ours, queue.SimpleQueue(), False
         worker._channel = OwnDescriptor(ours.fileno(), "the channel")
         self.addCleanup(worker._channel.forget)
         listener = threading.Thread(target=worker._listen)
@@ -175,12 +175,12 @@ class TestReaders(unittest.TestCase):
         said = [
             worker_messages.Discover(),
             worker_messages.RunTests((test,)),
-            worker_messages.Rest(),
+            worker_messages.TearDown(),
         ]
         frames = b"".join(map(frame, said))
-        self.theirs.sendall(frame(worker_messages.DropTests()) + frames)
+        self.theirs.sendall(frame(worker_messages.CancelTests()) + frames)
         self.assertEqual([worker._orders.get(timeout=60) for _ in said], said)
-        self.assertTrue(worker._drops)
+        self.assertTrue(worker._is_canceled)
         for byte in frames:
             self.theirs.sendall(bytes([byte]))
         self.theirs.shutdown(socket.SHUT_RDWR)
@@ -190,14 +190,14 @@ class TestReaders(unittest.TestCase):
 
     def test_what_a_worker_says_together_with_its_plan(self):
         plan = Found((), {}, {}, (), 0, ())
-        said = [worker_messages.Discovered(plan), worker_messages.Learned(("m",))]
+        said = [worker_messages.Discovered(plan), worker_messages.Imported(("m",))]
         worker = mock.Mock(has_ended=False, open_fds=[self.ours.fileno()])
         worker.messages.return_value = said
         self.theirs.send(b"x")
-        hiring = mock.Mock(**{"start.return_value": worker})
-        found = Crew(hiring, 1, mock.Mock(), mock.Mock()).discover()
+        starter = mock.Mock(**{"start.return_value": worker})
+        found = WorkerPool(starter, 1, mock.Mock(), mock.Mock()).discover()
         self.assertEqual(found, plan)
-        hiring.learn.assert_called_once_with(("m",))
+        starter.preload.assert_called_once_with(("m",))
 
     def test_the_inbox_of_a_world(self):
         """What another loop has taken from the link is still news to the one that waits for it."""

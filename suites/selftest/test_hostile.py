@@ -348,7 +348,9 @@ class TestHostile(CommandTestCase):
                 def test_b(self): pass
         """
         texts, failed, _ = self.verdicts(source, "1")
-        self.check(failed, {"TestKilled.test_a": "killed by SIGTERM; the runner did not send it"})
+        self.check(
+            failed, {"TestKilled.test_a": "killed by SIGTERM; the runner did not send the signal"}
+        )
         self.assertEqual(len(texts), 2)
 
     def test_ranks_of_a_parent(self):

@@ -301,10 +301,10 @@ class TestMessages(unittest.TestCase):
         self.addCleanup(os.close, ours)
         reader = FrameReader(ours)
         with open(theirs, "wb", buffering=0) as pipe:
-            for message in ({"kind": "Rested"}, {"kind": "Nonsense"}, {"kind": "Rested"}):
+            for message in ({"kind": "TornDown"}, {"kind": "Nonsense"}, {"kind": "TornDown"}):
                 pipe.write(encode(message))
             found = read(reader, worker_messages.from_worker)
-        self.assertEqual(found, [worker_messages.Rested()])
+        self.assertEqual(found, [worker_messages.TornDown()])
         self.assertTrue(reader.closed)
         self.assertRegex(reader.fault, r"\{'kind': 'Nonsense'\} \(Invalid value 'Nonsense'")
         self.assertEqual(read(reader, worker_messages.from_worker), [])

@@ -59,7 +59,7 @@ class TestSharedFixtures(unittest.TestCase):
     def test_what_is_left_of_a_dead_worker_goes_to_another(self):
         made = schedule(items("a", "b", fixture="m.C"), seconds=0.1)
         made.take(1)
-        made.leave_fixtures(1)
+        made.release_fixtures(1)
         self.assertEqual(names(made.take(2)), ["b"])
 
     def test_the_half_that_is_taken_must_fit(self):

@@ -86,7 +86,9 @@ class TestStopping(CommandTestCase):
         self.write("test_sleeping.py", self.SLEEPING)
         done = self.harness("-j", "2", "--test-timeout", "0.5", OUT=os.devnull)
         self.assertEqual((done.code, done.last_line), (1, "2 passed, 2 failed, 0 skipped"))
-        self.assertIn("TestTimedOut: not done after 0.5 s (--test-timeout)", done.out)
+        self.assertIn(
+            "TestTimedOut: the test had not finished after 0.5 s (--test-timeout)", done.out
+        )
         self.assertIn("in test_b", done.out)
         self.assert_clean(done)
 

@@ -54,10 +54,8 @@ class TestDeaths(CommandTestCase):
         )
         done = self.harness("-j", "1")
         self.assertEqual((done.code, done.last_line), (1, "1 passed, 2 failed, 0 skipped"), done)
-        self.assertRegex(done.out, "could not read what it sent: a frame of [0-9]+ bytes, where")
-        self.assertRegex(
-            done.out, "could not read what it sent: a message that means nothing: .*Ended"
-        )
+        self.assertRegex(done.out, "it sent invalid data: a frame of [0-9]+ bytes, where")
+        self.assertRegex(done.out, "it sent invalid data: a message that means nothing: .*Ended")
         self.assert_clean(done)
 
     def test_a_worker_that_dies_after_its_tests(self):
@@ -112,7 +110,7 @@ class TestDeaths(CommandTestCase):
         done = self.harness("-j", "2")
         self.assertEqual(done.code, 2)
         self.assertIn("exit code 5", done.err)
-        self.assertIn("do not exit in a module that is imported", done.err)
+        self.assertIn("a test module must not exit while it is imported", done.err)
 
     def test_killed_while_importing(self):
         for name, says in (

@@ -1,17 +1,17 @@
-"""What the runner and its workers say to each other: every message, typed.
+"""The messages between the runner and its workers, each a typed class.
 
     runner                       worker
-    Discover             ->      (only the first one)
+    Discover             ->      (only to the first worker)
                          <-      Discovered, or Unusable
     RunTests             ->
-                         <-      for each test: Started, an Ended for its record and for each of a
-                                 fixture that failed, and Done; or, after DropTests, only Dropped
-    Rest                 ->
-                         <-      Rested
+                         <-      for each test: Started; Ended for its record, and for the record of
+                                 each fixture that failed; Done. After CancelTests: Canceled
+    TearDown             ->
+                         <-      TornDown
     Leave                ->
                          <-      Goodbye
 
-Everything else may come at any time.
+A worker processes these one after the other. The other messages may be sent at any time.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Discovered(TypedMessage, frozen=True):
 
 
 class Unusable(TypedMessage, frozen=True):
-    """There is nothing to run, because what the user has named means nothing; `text` says why."""
+    """A name on the command line matches no test; `text` says which."""
 
     text: str
 
 
 class Started(TypedMessage, frozen=True):
-    """The next of the worker's tests begins.
+    """The worker starts the next of its tests.
 
     Attributes:
-        at_s: when.
-        printed: how much of the worker's output, on stdout and stderr, it has told of.
+        at_s: the time, by `now()`.
+        printed: how many bytes of the worker's stdout and stderr earlier records contain.
     """
 
     at_s: float
@@ -51,35 +51,35 @@ class Started(TypedMessage, frozen=True):
 
 
 class Ended(TypedMessage, frozen=True):
-    """A test has ended, or a fixture has failed or skipped."""
+    """The record of a test that ended, or of a fixture that failed or skipped."""
 
     record: TestRecord
 
 
 class Done(TypedMessage, frozen=True):
-    """All that belongs to the test has been said.
+    """The worker has sent everything about the test.
 
     Attributes:
-        kept_by: the key of the fixture that kept it from running; empty if it ran.
+        blocked_by: the key of the fixture whose failure kept it from running; empty if it ran.
     """
 
-    kept_by: str
+    blocked_by: str
 
 
-class Dropped(TypedMessage, frozen=True):
-    """The next of the worker's tests does not begin."""
+class Canceled(TypedMessage, frozen=True):
+    """The worker does not start the next of its tests, because of CancelTests."""
 
 
-class Rested(TypedMessage, frozen=True):
-    """The worker holds no fixture."""
+class TornDown(TypedMessage, frozen=True):
+    """The worker has no fixtures set up."""
 
 
 class Goodbye(TypedMessage, frozen=True):
     """Exit handlers have run, and the process is about to exit."""
 
 
-class Learned(TypedMessage, frozen=True):
-    """Ranks had to import these modules themselves."""
+class Imported(TypedMessage, frozen=True):
+    """Ranks had to import these modules, because the fork server had not."""
 
     modules: tuple[str, ...]
 
@@ -89,13 +89,13 @@ class Damaged(TypedMessage, frozen=True):
 
 
 class WarningShown(TypedMessage, frozen=True):
-    """A test has warned of something; `text` is what Python would print."""
+    """A test issued a warning; `text` is what Python would print."""
 
     text: str
 
 
 class WhereAnswer(TypedMessage, frozen=True):
-    """Where the test is that runs, in words."""
+    """The answer to WhereRequest: where the running test and its ranks are, as text."""
 
     text: str
 
@@ -106,10 +106,10 @@ FromWorker = (
     | Started
     | Ended
     | Done
-    | Dropped
-    | Rested
+    | Canceled
+    | TornDown
     | Goodbye
-    | Learned
+    | Imported
     | Damaged
     | WarningShown
     | WhereAnswer
@@ -124,13 +124,13 @@ class Discover(TypedMessage, frozen=True):
 
 
 class TestToRun(msgspec.Struct, frozen=True):
-    """A test, and what the worker must know to run it.
+    """A test, and what the worker needs to run it.
 
     Attributes:
-        place: where it is found.
-        copy: which of the tests with its id it is, from 0.
-        class_copy: which of the classes with its class's name is its class, from 0.
-        devices: those that it may use.
+        place: identifies the test in any process.
+        copy: its number among the tests with its id, from 0.
+        class_copy: the number of its class among the classes with the same name, from 0.
+        devices: the devices that it may use.
     """
 
     place: Place
@@ -140,37 +140,37 @@ class TestToRun(msgspec.Struct, frozen=True):
 
 
 class RunTests(TypedMessage, frozen=True):
-    """Run these tests, one after the other."""
+    """Run these tests, in this order."""
 
     tests: tuple[TestToRun, ...]
 
 
-class DropTests(TypedMessage, frozen=True):
-    """Begin none of the tests that have not begun."""
+class CancelTests(TypedMessage, frozen=True):
+    """Do not start the tests that have not started."""
 
 
-class Rest(TypedMessage, frozen=True):
-    """Take down the fixtures that other tests might have used."""
+class TearDown(TypedMessage, frozen=True):
+    """Tear down the fixtures of the last test's class and module."""
 
 
 class Leave(TypedMessage, frozen=True):
-    """Take down the fixtures and exit."""
+    """Tear down the fixtures and exit."""
 
 
 class WhereRequest(TypedMessage, frozen=True):
-    """Say where the test is that runs."""
+    """Report where the running test and its ranks are."""
 
 
-#: What a worker does one after the other; it hears everything else at once.
-Order = Discover | RunTests | Rest
-ToWorker = Order | Leave | DropTests | WhereRequest
+#: A worker queues these; it processes all other messages when they arrive, while a test runs.
+Order = Discover | RunTests | TearDown
+ToWorker = Order | Leave | CancelTests | WhereRequest
 
 
 def from_worker(data: Message) -> FromWorker:
-    """Return the message of a worker. Raises ValueError if the data is none."""
+    """Return a worker's message. Raises ValueError if the data is not a valid message."""
     return msgspec.convert(data, FromWorker)
 
 
 def to_worker(data: Message) -> ToWorker:
-    """Return the message of the runner. Raises ValueError if the data is none."""
+    """Return the runner's message. Raises ValueError if the data is not a valid message."""
     return msgspec.convert(data, ToWorker)

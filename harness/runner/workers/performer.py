@@ -1,4 +1,4 @@
-"""Runs tests one after the other in this process, each class's fixtures around its tests."""
+"""Run tests one by one in this process, with the fixtures of their classes and modules."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from harness.runner.results import TestRecord
 
 
 class Performer:
-    """Runs tests as unittest would run them all in one suite, but takes them one by one.
+    """Runs one test at a time, with the fixtures that a suite of all of them would run.
+
+    unittest sets up a class or module when the test differs from the last one in it. That works
+    across suites that share a result, so each test is a suite of its own with the same result.
 
     Args:
-        on_record: told of each test (or fixture that failed) when it is done.
-        failfast: leave a test at its first sub-test that fails.
-        damage: called when a test has run; returns what it has done to the process, in words, for
-            which it fails. Empty for nothing.
-        is_to_stop: whether somebody has asked for the run to stop. Otherwise KeyboardInterrupt is
-            the test's own, which fails it.
+        on_record: called with the record of each test, and of each fixture that failed.
+        failfast: whether a test ends at its first failing subtest.
+        damage: called after each test; returns a description of the damage that the test did to
+            the process, which fails the test. Empty for none.
+        is_to_stop: whether the user has stopped the run. If not, a KeyboardInterrupt comes from
+            the test itself, and fails it.
     """
 
     def __init__(
@@ -42,23 +45,23 @@ class Performer:
         self._is_to_stop = is_to_stop
         self._result = RecordingResult(self._pass_on)
         self._result.failfast = failfast
-        # Else each test would be a run of its own, with the fixtures of its class.
+        # Otherwise each suite tears down all fixtures at its end (CPython 3.11 to 3.14).
         self._result._testRunEntered = True  # type: ignore[attr-defined]
 
     def perform(
         self, test: unittest.TestCase, test_id: str = "", copy: int = 0, class_copy: int = 0
     ) -> str:
-        """Run a test, after the fixtures that it needs and the last one does not.
+        """Run a test; first tear down and set up fixtures if its class or module has changed.
 
         Args:
             test: the test.
-            test_id: what the plan calls it; by default what it calls itself.
-            copy: which of the tests with this name it is, from 0.
-            class_copy: which of the classes with the name of its class it belongs to, from 0.
+            test_id: its id in the plan; by default its own.
+            copy: its number among the tests with this id, from 0.
+            class_copy: the number of its class among the classes with the same name, from 0.
 
         Returns:
-            the key of the fixture that failed and so kept the test from running; empty if the test
-            has a record.
+            the key of the fixture whose failure kept the test from running; empty if the test has
+            a record.
         """
         self._result.shouldStop = False
         self._result.begin(test_id or test.id(), copy, class_copy)
@@ -66,7 +69,7 @@ class Performer:
             self._suite([test]).run(self._result)
         except BaseException as error:
             leave_if_fork_of(self._pid, 1)
-            # SystemExit comes from a run() of the test's own.
+            # unittest catches SystemExit in a test. It comes from a run() that the class overrides.
             if not self._is_of_the_test(error):
                 self._result.give_up()
                 raise
@@ -81,45 +84,46 @@ class Performer:
         return _Suite(tests, self._is_of_the_test)
 
     def _is_of_the_test(self, error: BaseException) -> bool:
-        """Whether it fails the test or fixture that raised it, rather than end the run."""
+        """Whether the error fails the test or fixture that raised it, instead of ending the run."""
         if isinstance(error, KeyboardInterrupt):
             return not self._is_to_stop()
         return isinstance(error, SystemExit)
 
     def _leave_if_fork(self) -> None:
-        """End a child that the test has forked, with the exit code that unittest would give it."""
+        """Exit in a child that the test forked, with the exit code that unittest uses."""
         leave_if_fork_of(self._pid, 1 if self._result.has_failed else 0)
 
     def _pass_on(self, record: TestRecord) -> None:
-        self._leave_if_fork()  # one that was forked in a fixture comes here first
+        self._leave_if_fork()  # a child forked in a fixture arrives here before `perform` ends
         self._on_record(record)
 
     def fail(self, test_id: str, copy: int, text: str) -> None:
-        """Report a test that cannot be run."""
+        """Report a test that cannot run."""
         self._result.begin(test_id, copy)
         self._result.fail(text)
         self._result.give_up()
 
-    def rest(self) -> None:
-        """Take down the fixtures of the last test's class and module."""
+    def tear_down(self) -> None:
+        """Tear down the fixtures of the last test's class and module."""
         self._result.begin("")
         suite = self._suite()
         suite._tearDownPreviousClass(None, self._result)
         suite._handleModuleTearDown(self._result)
         self._leave_if_fork()
-        self._result.rested()
+        self._result.torn_down()
         self._result._previousTestClass = None  # type: ignore[attr-defined]
 
 
 class _Suite(unittest.TestSuite):
-    """A suite in which a fixture that exits has failed, as a test that exits has.
+    """A suite in which a fixture that raises SystemExit fails, like a test that does.
 
-    In unittest's own (Python 3.11 to 3.14) SystemExit from a fixture of a class or module ends the
-    run, even with exit code 0, and no test after it is reported.
+    In unittest's own suite (CPython 3.11 to 3.14), SystemExit from a fixture of a class or module
+    ends the run, even with exit code 0, and the tests after it are not reported.
 
     Args:
         tests: the tests.
-        is_failure: whether what a fixture raised is its failure, though it is no Exception.
+        is_failure: whether an error that is not an Exception fails the fixture; otherwise it ends
+            the run.
     """
 
     def __init__(
@@ -169,7 +173,7 @@ class _Suite(unittest.TestSuite):
 
 @contextmanager
 def warnings_shown() -> Iterator[None]:
-    """Show warnings as unittest's own runner does, unless the user has said how."""
+    """Show warnings as unittest's runner does, unless the user has set a filter (`-W`)."""
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("default")

@@ -1,8 +1,20 @@
-"""Decides which test runs next, and on which worker: pure bookkeeping, no processes, no clock.
+"""Decide which test runs next, and on which worker: pure bookkeeping, no processes, no clock.
 
-Long tests first, so that none is left to run alone at the end; tests that share a fixture stay with
-one worker; ranks alive at once are bounded; devices and named resources are lent to one test at a
-time; serial tests come last and alone.
+The rules:
+
+    - Long tests start first, so that no long test runs alone at the end.
+    - Tests that share a fixture of a class or module stay on one worker, in a `_Batch`. If much of
+      a batch is left when another worker is idle, the schedule splits it.
+    - The number of ranks alive at once is limited.
+    - A device or a named resource belongs to one test at a time.
+    - Serial tests run last, each alone.
+
+The states of an item:
+
+    waiting     `add` put it into a batch or the list of serial tests; counted by `waiting`
+    running     `take` gave it to a worker; it holds its ranks, devices and resources (`_Held`)
+    done        `done` released what it held
+    waiting     `put_back` returned it: the worker ended, or did not start it after a failure
 """
 
 from __future__ import annotations
@@ -12,27 +24,28 @@ from dataclasses import dataclass, field, replace
 
 from harness.runner.selection.planned_test import PlannedTest
 
-# What a test is thought to take of which nothing is known: its own work, and per rank.
+# The expected duration of a test without history: for the test, and for each of its ranks.
 _UNKNOWN_S = 0.005
 _UNKNOWN_RANK_S = 0.1
-# A worker is given so much at a time of tests that are shorter: asking costs half a millisecond.
+# A worker gets several short tests at a time, up to this duration and number. Each request costs
+# half a millisecond, more than many tests without ranks take.
 _PORTION_S = 0.05
 _MAX_PORTION = 64
-# Another worker takes tests from under a shared fixture only if that much of them is left: it has
-# to set up a fixture of its own.
+# The schedule splits a batch only if this much of it is left, because the second worker has to set
+# up the fixture too.
 _WORTH_SHARING_S = 1.0
 
 
 @dataclass(frozen=True)
 class Item:
-    """One test to be run once.
+    """One attempt at one test.
 
     Attributes:
-        number: its place in the plan; results are reported in this order.
+        number: its place in the plan; the report lists results in this order.
         test: the test.
-        round: which repetition it is, from 1.
-        attempt: which attempt it is, from 1.
-        devices: the devices that have been lent to it.
+        round: the number of the repetition, from 1.
+        attempt: the number of the attempt, from 1.
+        devices: the devices that it may use.
     """
 
     number: int
@@ -41,14 +54,21 @@ class Item:
     attempt: int = 1
     devices: tuple[str, ...] = ()
 
-    def again(self) -> Item:
-        """The next attempt."""
+    def next_attempt(self) -> Item:
+        """Return the item for a retry."""
         return replace(self, attempt=self.attempt + 1, devices=())
 
 
 @dataclass
 class _Batch:
-    """Tests that are best run by one worker: those that share a fixture, or a single one."""
+    """Tests that stay on one worker because they share a fixture, or a single other test.
+
+    Attributes:
+        items: the tests that wait, in order.
+        cost_s: the expected duration of all of them times their ranks.
+        fixture: the class or module with the fixture; empty if there is none.
+        worker: the worker that has set up the fixture; None if none has.
+    """
 
     items: list[Item]
     cost_s: float
@@ -58,7 +78,7 @@ class _Batch:
 
 @dataclass
 class _Held:
-    """What the tests that run now hold."""
+    """The running tests with their workers, and what they hold."""
 
     items: dict[Item, int] = field(default_factory=dict)
 
@@ -79,15 +99,15 @@ class _Held:
 
 
 class Schedule:
-    """The tests that are still to be run.
+    """The tests that wait and those that run.
 
     Args:
-        durations: a test's key to what it is expected to take, in seconds.
-        workers: how many workers there are.
-        max_ranks: how many ranks may be alive at once; a test that needs more runs without others
-            that have ranks.
-        devices: what may be lent.
-        in_order: take the tests as they come rather than the long ones first.
+        durations: test key to expected seconds.
+        workers: the number of workers.
+        max_ranks: how many ranks may be alive at once; a test that needs more runs while no other
+            test has ranks.
+        devices: the devices that tests may use.
+        in_order: start the tests in the given order instead of the long ones first.
     """
 
     def __init__(
@@ -109,7 +129,7 @@ class Schedule:
         self._learned: dict[str, tuple[int, float]] = {}
 
     def add(self, items: Iterable[Item]) -> None:
-        """More tests to run."""
+        """Add tests that wait."""
         by_fixture: dict[str, list[Item]] = {}
         for item in items:
             self._waiting += 1
@@ -121,9 +141,9 @@ class Schedule:
                 self._batches.append(_Batch([item], self._cost(item)))
         for fixture, shared in by_fixture.items():
             self._add_to_fixture(fixture, shared)
-        self._batches.sort(key=self._place)
+        self._batches.sort(key=self._sort_key)
 
-    def _place(self, batch: _Batch) -> tuple[float, int]:
+    def _sort_key(self, batch: _Batch) -> tuple[float, int]:
         return 0.0 if self._in_order else -batch.cost_s, batch.items[0].number
 
     def _add_to_fixture(self, fixture: str, items: list[Item]) -> None:
@@ -136,12 +156,12 @@ class Schedule:
         self._batches.append(_Batch(items, cost_s, fixture))
 
     def take(self, worker: int) -> list[Item]:
-        """What a worker that has nothing to do shall run; nothing if there is none, or none yet."""
+        """Return the tests that an idle worker runs now; empty if there are none, or none yet."""
         if self._held.of(worker) or any(item.test.is_serial for item in self._held.items):
             return []
         taken = self._take_from_batches(worker)
         if not taken and not self._batches and not self._held.items:
-            taken = [self._lend(self._serial.pop(0))] if self._serial else []
+            taken = [self._with_devices(self._serial.pop(0))] if self._serial else []
         for item in taken:
             self._held.items[item] = worker
         self._waiting -= len(taken)
@@ -150,6 +170,7 @@ class Schedule:
     def _take_from_batches(self, worker: int) -> list[Item]:
         for batch in self._candidates(worker):
             is_others = batch.worker not in {None, worker}
+            # Take the second half of another worker's batch: it is about to run the first half.
             first = len(batch.items) // 2 if is_others else 0
             if not self._fits(batch.items[first].test):
                 continue
@@ -161,7 +182,7 @@ class Schedule:
         return []
 
     def _candidates(self, worker: int) -> Iterator[_Batch]:
-        """The batches a worker may take from: first its own, last those of others."""
+        """Yield the batches that a worker may take from: its own, free ones, other workers'."""
         shared = [batch for batch in self._batches if batch.worker is not None]
         yield from (batch for batch in shared if batch.worker == worker)
         yield from (batch for batch in self._batches if batch.worker is None)
@@ -170,7 +191,7 @@ class Schedule:
                 yield batch
 
     def _split(self, batch: _Batch, first: int) -> _Batch:
-        """What is left under a fixture from that item on, for another worker."""
+        """Move the items from `first` on into a new batch, for another worker."""
         moved, batch.items = batch.items[first:], batch.items[:first]
         batch.cost_s = sum(map(self._cost, batch.items))
         new = _Batch(moved, sum(map(self._cost, moved)), batch.fixture)
@@ -178,7 +199,7 @@ class Schedule:
         return new
 
     def _portion(self, first: _Batch) -> list[Item]:
-        """One item of the batch; of short plain tests, as many as are worth asking for at once."""
+        """Take one item of the batch; of short tests without ranks, several."""
         taken = [self._pop(first)]
         if not taken[0].test.is_plain:
             return taken
@@ -204,18 +225,21 @@ class Schedule:
         batch.cost_s -= self._cost(item)
         if not batch.items:
             self._batches.remove(batch)
-        return self._lend(item)
+        return self._with_devices(item)
 
     def _fits(self, test: PlannedTest) -> bool:
-        """Whether it may run beside those that run now."""
+        """Whether the test may run beside the tests that run now."""
         ranks = self._held.ranks
         enough_ranks = not test.ranks or not ranks or ranks + test.ranks <= self._max_ranks
         free_devices = len(self._devices) - len(self._held.devices)
         enough_devices = free_devices >= min(test.devices, len(self._devices))
         return enough_ranks and enough_devices and not test.resources & self._held.resources
 
-    def _lend(self, item: Item) -> Item:
-        """The item with devices, if it uses any and the machine has as many."""
+    def _with_devices(self, item: Item) -> Item:
+        """Return the item with free devices, if it uses any and the machine has as many.
+
+        A test that needs more devices than there are gets none, and its decorator skips it.
+        """
         count = item.test.devices
         if not count or count > len(self._devices):
             return item
@@ -224,34 +248,35 @@ class Schedule:
         return replace(item, devices=tuple(free[:count]))
 
     def done(self, item: Item, seconds: float) -> None:
-        """A test has been run: what it held is free."""
+        """Release what a test held, which has ended after so many seconds."""
         del self._held.items[item]
+        # Without history, the durations of a class's first tests predict those of the others.
         count, total_s = self._learned.get(item.test.owner, (0, 0.0))
         self._learned[item.test.owner] = (count + 1, total_s + seconds)
 
-    def give_back(self, item: Item) -> None:
-        """A test was handed out but has not been begun."""
+    def put_back(self, item: Item) -> None:
+        """Let a test wait again that a worker took but did not start."""
         del self._held.items[item]
         self.add([replace(item, devices=())])
 
-    def leave_fixtures(self, worker: int) -> None:
-        """The worker is no more: another one goes on with what it had."""
+    def release_fixtures(self, worker: int) -> None:
+        """Let any worker continue the batches of a worker that ends."""
         for batch in self._batches:
             if batch.worker == worker:
                 batch.worker = None
 
     def clear(self) -> None:
-        """Run nothing more."""
+        """Drop all tests that wait."""
         self._batches, self._serial, self._waiting = [], [], 0
 
     @property
     def waiting(self) -> int:
-        """How many tests have not been handed out."""
+        """The number of tests that no worker has taken."""
         return self._waiting
 
     @property
     def running(self) -> int:
-        """How many tests have been handed out and are not done."""
+        """The number of tests that workers have taken and not finished."""
         return len(self._held.items)
 
     @property
@@ -262,7 +287,7 @@ class Schedule:
         return item.test.key in self._durations or item.test.owner in self._learned
 
     def _time(self, item: Item) -> float:
-        """Seconds that a test is expected to take: its own record, its class's, a guess."""
+        """Return the expected seconds: the test's history, its class's average, or a guess."""
         recorded = self._durations.get(item.test.key)
         if recorded is not None:
             return recorded

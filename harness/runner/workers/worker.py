@@ -1,4 +1,7 @@
-"""A worker in the runner's hands: started, told what to run, heard, ended."""
+"""One worker process as the runner sees it: its state, its messages, and how to end it.
+
+`worker_pool` describes the states and decides on the transitions.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from harness.ranks.launch import quit_key
 from harness.ranks.typed_message import frame, read
 from harness.runner.results import TestRecord, record_from_data
 from harness.runner.workers.messages import (
-    DropTests,
+    CancelTests,
     FromWorker,
     Leave,
     RunTests,
@@ -32,7 +35,7 @@ from harness.runner.workers.worker_main import worker_main
 from harness.runner.workers.worker_output import Reader
 from harness.runner.workers.worker_spec import Wanted, WorkerSpec
 
-# Between the end of a process and the news of its exit code.
+# How long the fork server may take to deliver the exit code of a process that has ended.
 _DELIVERY_S = 5.0
 
 
@@ -40,23 +43,23 @@ class Worker:
     """One worker process.
 
     Attributes:
-        number: which of the workers it is, from 1; its successor has the same.
-        items: what it has been given and has not done, the one that it runs first.
-        last: what it has done last.
-        began_s: when it began with the first of its items; None if it has not yet.
+        number: the number of the worker, from 1; its successor has the same.
+        items: the tests that it was given and has not finished, the running one first.
+        last: the test that it finished last.
+        began_s: when it started the first of its items; None if it has not.
         is_new: whether it has run nothing yet.
-        is_resting: whether it holds no fixture.
-        is_leaving: whether it has been told to leave.
-        is_overdue: whether its test has taken longer than it may.
-        is_stopped: whether the run has been stopped while it ran a test.
-        is_damaged: whether a test has closed something that it needs.
-        has_record: whether it has sent the record of what it runs.
-        was_terminated: whether the runner has ended it.
-        deadline: when the runner's patience with it ends.
-        where: what it has said of where its test is.
-        said_goodbye: whether it has ended in good order.
-        server: the fork server that it came from.
-        printed: how much of its output, on stdout and stderr, it has told of.
+        has_fixtures: whether it may have fixtures of a class or module set up.
+        is_leaving: whether it was told to exit.
+        is_overdue: whether its test has exceeded --test-timeout.
+        is_stopped: whether the run was stopped while it ran a test.
+        is_damaged: whether a test has closed a descriptor that it needs.
+        has_record: whether it has sent the record of the running test.
+        was_terminated: whether the runner has sent it SIGTERM or SIGKILL.
+        deadline: when the runner takes the next step to end the test or the worker.
+        where: its last report of where its test is.
+        said_goodbye: whether it has exited normally.
+        server: the fork server that forked it.
+        printed: how many bytes of its stdout and stderr the records contain so far.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Worker:
         self.server = server
         self.items: deque[Item] = deque()
         self.began_s: float | None = None
-        self.is_new = self.is_resting = True
+        self.is_new, self.has_fixtures = True, False
         self.last: Item | None = None
         self.is_leaving = False
         self.is_overdue = self.is_stopped = self.has_record = False
@@ -97,15 +100,16 @@ class Worker:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process has; what it has said may still be unread."""
+        """Whether the process has ended; some of its messages may still be unread."""
         return bool(readable([self._pidfd], Deadline.after(0.0)))
 
     def exit_code(self) -> int:
-        """The exit code of the process, which has ended.
+        """Return the exit code of the process, which has ended.
 
-        Its fork server delivers it. If that has died, how the worker ended is told by what it said.
+        The fork server delivers it. If the server has died, the worker's last message decides.
         """
-        # A process that the worker has forked may keep open what join() waits for.
+        # Not without a limit: a child that the worker forked may keep the descriptor open that
+        # join() waits for.
         if self._process.exitcode is None:
             self._process.join(_DELIVERY_S)
         code: int | None = self._process.exitcode
@@ -115,100 +119,102 @@ class Worker:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its fork server died first, so that nobody knows its exit code."""
+        """Whether its fork server died first, so that the exit code is unknown."""
         return bool(getattr(self._process, "is_lost", False))
 
     @property
     def open_fds(self) -> list[int]:
-        """Those become readable when there is news."""
+        """Return descriptors that become readable on a message, or when the process ends."""
         channel = [] if self._reader.closed else [self._connection.fileno()]
         return [self._pidfd, *channel]
 
     @property
     def current(self) -> Item | None:
-        """What it runs now."""
+        """The running test; None if no test has started."""
         return self.items[0] if self.items and self.began_s is not None else None
 
     def messages(self) -> list[FromWorker]:
+        """Return the messages that have arrived; kill the worker if it sent something else."""
         found = read(self._reader, from_worker)
-        if self.fault:  # nothing more can be heard of its test, but its end can be seen
+        if self.fault:  # no later message can be read, so its end has to be the result of the test
             self._signal_group(signal.SIGKILL)
         return found
 
     @property
     def fault(self) -> str:
-        """What came from it that is no message; empty if nothing did."""
+        """A description of invalid data that the worker sent; empty if there was none."""
         return self._reader.fault
 
     def run(self, items: list[Item]) -> None:
         """Give it tests to run."""
         self.items.extend(items)
-        self.is_new = self.is_resting = False
+        self.is_new, self.has_fixtures = False, True
         tests = (
             TestToRun(item.test.place, item.test.copy, item.test.class_copy, item.devices)
             for item in items
         )
-        self.tell(RunTests(tuple(tests)))
+        self.send(RunTests(tuple(tests)))
 
-    def drop(self) -> None:
-        """Have it not begin what it has not begun."""
-        self.tell(DropTests())
+    def cancel_waiting(self) -> None:
+        """Do not start the tests that have not started."""
+        self.send(CancelTests())
 
-    def tell(self, message: ToWorker) -> None:
-        with contextlib.suppress(OSError):  # it has died, which its exit code will tell
+    def send(self, message: ToWorker) -> None:
+        """Send a message; do nothing if the worker has died, which the runner notices anyway."""
+        with contextlib.suppress(OSError):
             self._writer.send_frame(frame(message))
 
     def leave(self, limit_s: float) -> None:
-        """Have it take down its fixtures and leave."""
+        """Tell it to tear down its fixtures and exit, in at most `limit_s` seconds."""
         if not self.is_leaving:
             self.is_leaving = True
             self.deadline = Deadline.after(limit_s)
-            self.tell(Leave())
+            self.send(Leave())
 
     def terminate(self, grace_s: float) -> None:
-        """Have it end what it runs, as Ctrl-C would, and leave; it is killed after the grace."""
+        """Have it interrupt its test as Ctrl-C would, and exit; kill it after the grace period."""
         self.is_leaving = self.was_terminated = True
         self.deadline = Deadline.after(grace_s)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
-            os.kill(self.pid, signal.SIGCONT)
+            os.kill(self.pid, signal.SIGCONT)  # in case the test has stopped it
 
     def suspend(self) -> None:
-        """Stop it until `resume()`. Its ranks go on as far as they get without it."""
+        """Stop it until `resume()`. Its ranks continue until they need it."""
         self._signal_group(signal.SIGSTOP)
 
     def resume(self, suspended_s: float) -> None:
-        """Have it go on after so many seconds."""
+        """Continue it after so many seconds."""
         self._signal_group(signal.SIGCONT)
         self.deadline = self.deadline.later(suspended_s)
 
     def _signal_group(self, number: int) -> None:
-        # It may be so new that it has no group of its own yet.
+        # A new worker may not have its own process group yet.
         for send in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 send(self.pid, number)
 
     def kill(self) -> None:
-        """End it and what it has started at once; its ranks end with it."""
+        """Kill it and its process group; its ranks end with it."""
         self.is_leaving = self.was_terminated = True
         self.deadline = NEVER
         self._signal_group(signal.SIGKILL)
 
     def last_record(self) -> TestRecord | None:
-        """Return the record that it left when a test cut it off; None if it did not.
+        """Return the record that it wrote to a file when a test closed its channel; None if none.
 
         The process must have ended.
         """
         try:
             return record_from_data(json.loads(self._last_record.read_bytes()))
-        except (OSError, ValueError):  # it was killed before it had written all of it
+        except (OSError, ValueError):  # no file, or killed while writing it
             return None
 
     def unread_output(self) -> tuple[str, str]:
-        """What has been printed since the last test that it told of."""
+        """Return the stdout and stderr that no record contains yet."""
         return Reader(Path(self._output), self.printed).take() if self._output else ("", "")
 
     def close(self) -> None:
-        """Give back the descriptors. The process must have ended."""
+        """Close the descriptors. The process must have ended."""
         self._connection.close()
         os.close(self._pidfd)

@@ -1,4 +1,4 @@
-"""What is reported of a worker that did not end as it should."""
+"""Make the records for tests whose worker ended before it could report them."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from harness.runner.workers.schedule import Item
 from harness.runner.workers.worker import Worker
 
 
-def of_death(worker: Worker, item: Item, code: int, limit_s: float | None) -> TestRecord:
-    """The record of a test that its worker did not live to tell of.
+def death_record(worker: Worker, item: Item, code: int, limit_s: float | None) -> TestRecord:
+    """Return the record of a test whose worker died, or whose time limit expired.
 
     Args:
         worker: the worker.
         item: the test.
         code: the worker's exit code.
-        limit_s: what the test might have taken, in seconds; None for no limit.
+        limit_s: the time limit of the test in seconds; None for no limit.
     """
     if not worker.is_overdue and (left := _last_record(worker)) is not None:
         return left
     if worker.is_overdue:
         told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
-        text = f"TestTimedOut: not done after {limit_s:g} s (--test-timeout){told}"
+        text = f"TestTimedOut: the test had not finished after {limit_s:g} s (--test-timeout){told}"
     elif worker.fault:
         text = f"WorkerDied: the runner ended the process that ran the test, {_unreadable(worker)}"
     else:
-        text = f"WorkerDied: the process that ran the test ended meanwhile: {how(code)}"
+        text = f"WorkerDied: the process that ran the test ended during it: {exit_text(code)}"
         if code == -signal.SIGTERM:
-            text += "; the runner did not send it, so the test or a process outside of the run did"
+            text += "; the runner did not send the signal, so the test or another program did"
     return _record(worker, item, item.test.test_id, item.test.copy, text, worker.began_s)
 
 
-def of_stopped_test(worker: Worker, item: Item, by: str) -> TestRecord:
-    """Return the record of a test that its worker still ran when the run was stopped by this."""
+def stopped_record(worker: Worker, item: Item, by: str) -> TestRecord:
+    """Return the record of a test that was running when `by` stopped the run."""
     text = stop_text(by, worker.began_s, worker.where)
     return _record(worker, item, item.test.test_id, item.test.copy, text, worker.began_s)
 
 
 def stop_text(by: str, began_s: float | None, where: str) -> str:
-    """Return what to say of a test that ran when the run was stopped.
+    """Return the error text for a test that was running when the run was stopped.
 
     Args:
-        by: what stopped the run: Ctrl-C, SIGTERM, --run-timeout.
+        by: what stopped the run: Ctrl-C, SIGTERM or --run-timeout.
         began_s: when the test began.
         where: where it was; empty if it did not answer.
     """
@@ -54,15 +54,15 @@ def stop_text(by: str, began_s: float | None, where: str) -> str:
     return f"RunStopped: the run was stopped ({by}) while this test ran{lasted}{told}"
 
 
-def of_bad_end(worker: Worker, item: Item, code: int) -> TestRecord:
-    """The record of a worker's end after its last test, which was `item`."""
+def exit_record(worker: Worker, item: Item, code: int) -> TestRecord:
+    """Return the record for a worker that failed to exit normally after its last test, `item`."""
     if (left := _last_record(worker)) is not None:
         return left
-    reason = "it did not end in time" if worker.was_terminated else how(code)
+    reason = "it did not exit in time" if worker.was_terminated else exit_text(code)
     text = (
-        f"WorkerDied: after its last test, {item.test.test_id}, the process did not end well "
-        f"({reason}): see to the tear-down of classes and modules, to exit handlers and to threads "
-        "that do not end"
+        f"WorkerDied: after its last test, {item.test.test_id}, the process did not exit normally "
+        f"({reason}): check tearDownClass and tearDownModule, exit handlers, and threads that do "
+        "not end"
     )
     return _record(
         worker, item, f"tearDownClass ({item.test.owner})", item.test.class_copy, text, None
@@ -70,7 +70,7 @@ def of_bad_end(worker: Worker, item: Item, code: int) -> TestRecord:
 
 
 def _last_record(worker: Worker) -> TestRecord | None:
-    """The record that the worker left when a test cut it off from the runner, if one did."""
+    """Return the record that the worker wrote when a test closed its channel to the runner."""
     left = worker.last_record()
     if left is not None:
         left.stdout, left.stderr = worker.unread_output()
@@ -79,8 +79,8 @@ def _last_record(worker: Worker) -> TestRecord | None:
 
 def _unreadable(worker: Worker) -> str:
     return (
-        f"because it could not read what it sent: {worker.fault}; a test that writes to a file "
-        "descriptor that is not its own does this"
+        f"because it sent invalid data: {worker.fault}; the usual cause is a test that writes to "
+        "a file descriptor that it did not open"
     )
 
 
@@ -103,15 +103,15 @@ def _record(
     )
 
 
-def how(code: int) -> str:
-    """How a process with this exit code ended, in words."""
+def exit_text(code: int) -> str:
+    """Return how a process with this exit code ended, in words."""
     if code >= 0:
         return f"exit code {code}"
     return f"killed by {Killed(-code).signal_name}"
 
 
-def why_importing_ended(worker: Worker) -> str:
-    """Say how the process ended that imported the test modules, and what to do about it."""
+def why_discovery_ended(worker: Worker) -> str:
+    """Return how the process that imported the test modules ended, and what to do about it."""
     if (left := worker.last_record()) is not None:
         return f"while the tests were imported: {left.why}"
     if worker.fault:
@@ -119,14 +119,14 @@ def why_importing_ended(worker: Worker) -> str:
     code = worker.exit_code()
     if worker.is_lost:
         return (
-            "the process that imported the tests ended, and so did the fork server that knew how: "
-            "if nobody killed them, the machine may have run out of memory"
+            "the process that imported the tests ended, and so did the fork server, which would "
+            "have known how: if nobody killed them, the machine may have run out of memory"
         )
     if code < 0:
         out_of_memory = ": if nobody sent it, the machine may have run out of memory"
         hint = out_of_memory if code == -signal.SIGKILL else ", while it imported a test module"
-        return f"the process that imported the tests was {how(code)}{hint}"
+        return f"the process that imported the tests was {exit_text(code)}{hint}"
     return (
-        f"the process that imported the tests ended with {how(code)}: "
-        "do not exit in a module that is imported"
+        f"the process that imported the tests ended with {exit_text(code)}: "
+        "a test module must not exit while it is imported"
     )

@@ -1,7 +1,18 @@
-"""The entry of a worker: a process that runs the tests that the runner gives it, one at a time.
+"""The entry point of a worker process, which runs the runner's tests one at a time.
 
-It is a fork of the preloaded fork server, or a fresh interpreter where forking is not safe. What a
-test does to it, down to killing it, the runner survives.
+The process is a fork of the preloaded fork server, or a fresh interpreter where forking is not
+safe. Whatever a test does to it, the runner survives.
+
+Two threads: the main thread runs tests and takes orders from a queue (`serve`); the other one reads
+messages, so that the runner can ask where a test is while it runs (`_listen`).
+
+How a test can harm the process, and what follows:
+
+    closes the channel to the runner    the record goes to a file, and the process exits: no later
+                                        message could arrive (`_write_record_and_exit`)
+    closes another descriptor           the test fails, and the runner replaces the worker
+    sends SIGTERM to this process       the test fails; a SIGTERM from the runner interrupts it
+    forks                               the child exits when it returns from the test
 """
 
 from __future__ import annotations
@@ -64,10 +75,10 @@ from harness.runner.workers.worker_spec import Wanted, WorkerSpec
 
 
 def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoReturn:
-    """Serve the runner until it says goodbye, and end the process."""
+    """Serve the runner until it sends Leave or closes the channel, then end the process."""
     code = 1
     try:
-        _settle_in(spec, wanted.is_script)
+        _set_up_process(spec, wanted.is_script)
         _Worker(spec, connection, wanted).serve()
         code = 0
     except KeyboardInterrupt:
@@ -80,14 +91,14 @@ def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoR
 
 
 def _die_of_sigterm() -> None:
-    """End as a process does that does not handle SIGTERM, for the runner to tell how it ended."""
+    """End by SIGTERM, as if it were not handled, so that the exit status shows it."""
     flush_output()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
-    """Be a process of its own that ends with the runner, and is like the user's own process."""
+def _set_up_process(spec: WorkerSpec, is_script: bool) -> None:
+    """Make this process end with the runner, and look like the user's own process to tests."""
     os.setpgid(0, 0)
     quit_key.unblock()
     lifeline = process.attach()
@@ -95,7 +106,7 @@ def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
         OwnDescriptor(lifeline, "the pipe that ends the worker with the runner")
     forget_exit_handlers_of_the_server()
     open_files.reopen()
-    _become(spec, is_script)
+    _apply_runner_state(spec, is_script)
     be_main_process()
     invocation.tell(list(spec.command), spec.started_in)
     folders.use_part_of_session(Path(spec.session), Path(spec.short_session), spec.folder)
@@ -112,19 +123,23 @@ def _settle_in(spec: WorkerSpec, is_script: bool) -> None:
     set_threads = getattr(sys.modules.get("torch"), "set_num_threads", None)
     if set_threads is not None and spec.threads:
         set_threads(spec.threads)
-    _run_main_as_main()
+    _rename_main_module()
 
 
-def _become(spec: WorkerSpec, is_script: bool) -> None:
-    """Take over the runner's state, with what the test modules have done to it when imported."""
+def _apply_runner_state(spec: WorkerSpec, is_script: bool) -> None:
+    """Apply the runner's environment and paths, and what test modules changed at import."""
     state = import_effects.ProcessState(spec.environ, spec.cwd, spec.sys_path, spec.argv)
-    if not is_script:  # the runner is a script that has imported them itself
+    # A script is the runner itself, so the runner's state already contains the changes.
+    if not is_script:
         state = import_effects.with_changes(state)
     become(environ=state.environ, cwd=state.cwd, sys_path=state.sys_path, argv=state.argv)
 
 
-def _run_main_as_main() -> None:
-    """Have the tests of the script that was started be found under the name that it has there."""
+def _rename_main_module() -> None:
+    """Make the imported copy of the user's script the module `__main__`, as in the script itself.
+
+    multiprocessing imports the script as `__mp_main__`, which would be in the ids of its tests.
+    """
     script = sys.modules.get("__mp_main__")
     if script is None:
         return
@@ -135,6 +150,8 @@ def _run_main_as_main() -> None:
 
 
 class _Worker:
+    """Serves the runner."""
+
     def __init__(self, spec: WorkerSpec, connection: Connection, wanted: Wanted) -> None:
         self._pid = os.getpid()
         self._connection = connection
@@ -148,48 +165,49 @@ class _Worker:
         )
         self._lock = threading.Lock()
         self._unsent = b""
-        # What runs now, or ran last; before the first test, the import of all.
+        # The test that runs or ran last; before the first test, the import of all files.
         self._test = TestRecord("import", Status.FAILED)
-        # A fork of a server has the test modules; a fresh interpreter has to import all of them, as
-        # the user's process does, before a test runs: one may change what others find.
+        # A fork of a server has imported the test modules. A fresh interpreter has to import all of
+        # them before the first test, because one module may change what another one finds.
         self._has_modules = plan_of_this_server() is not None
-        # Whether to begin nothing more of what it was given last.
-        self._drops = False
+        # Whether to skip the rest of the tests of the last RunTests.
+        self._is_canceled = False
         self._output = worker_output.Reader(Path(spec.output)) if spec.output else None
         self._number = spec.number
         self._orders: queue.SimpleQueue[messages.Order | None] = queue.SimpleQueue()
-        # From the start: the supervisor of a test looks for questions only if somebody may ask.
+        # Enable this before any test: a supervisor only checks for requests if it was enabled when
+        # the supervisor started.
         where.enable(lambda text: self._send(messages.WhereAnswer(text)))
         listener = OwnThread(self._listen, (), "harness-worker")
         listener.start()
         change_in_forks([signal.SIGTERM], self._let_go_in_a_fork)
 
     def _let_go_in_a_fork(self) -> None:
-        """A process that a test forks does not speak for the worker."""
+        """Close the channel in a child that a test forks: its messages would be taken for ours."""
         self._connection.close()
         if signal.getsignal(signal.SIGTERM) is _interrupt:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def serve(self) -> None:
-        """Do what the runner says until it says nothing more."""
+        """Process orders until the runner sends Leave or closes the channel."""
         signal.signal(signal.SIGTERM, _interrupt)
         with warnings_shown():
-            self._tell_warnings()
-            launcher().on_learned = self._tell_learned
+            self._forward_warnings()
+            launcher().on_learned = self._report_imported
             while (order := self._orders.get()) is not None:
                 self._do(order)
-            self._performer.rest()
-            # Within reach of the runner's ears: what is warned of at the exit is told, too.
+            self._performer.tear_down()
+            # Inside `warnings_shown`, so that warnings of exit handlers are forwarded too.
             end_as_an_interpreter_does()
         self._send(messages.Goodbye())
 
     def _listen(self) -> None:
-        """A thread: hear the runner while the main thread runs a test."""
+        """Read messages in a thread, while the main thread runs a test."""
         reader = FrameReader(self._connection.fileno())
         poller = select.poll()
         poller.register(self._connection.fileno(), select.POLLIN)
         while not reader.closed:
-            # The kernel says nothing of a descriptor that is closed while somebody waits for it.
+            # With a limit: poll() does not return when another thread closes the descriptor.
             poller.poll(LOOK_MS)
             if not self._channel.is_intact:
                 self._record_closed_channel()
@@ -197,19 +215,19 @@ class _Worker:
                 match message:
                     case messages.WhereRequest():
                         where.ask()
-                    case messages.DropTests():
-                        self._drops = True
+                    case messages.CancelTests():
+                        self._is_canceled = True
                     case messages.Leave():
                         self._orders.put(None)
                     case _:
                         self._orders.put(message)
         self._orders.put(None)
 
-    def _tell_learned(self, modules: Sequence[str]) -> None:
-        self._send(messages.Learned(tuple(modules)))
+    def _report_imported(self, modules: Sequence[str]) -> None:
+        self._send(messages.Imported(tuple(modules)))
 
-    def _tell_warnings(self) -> None:
-        """Have the runner print warnings: once, though several workers may give the same one."""
+    def _forward_warnings(self) -> None:
+        """Send warnings to the runner, which prints each once for all workers."""
 
         def show(
             message: Warning | str,
@@ -230,9 +248,9 @@ class _Worker:
                 self._discover()
             case messages.RunTests(tests):
                 self._run_all(tests)
-            case messages.Rest():
-                self._performer.rest()
-                self._send(messages.Rested())
+            case messages.TearDown():
+                self._performer.tear_down()
+                self._send(messages.TornDown())
             case _:
                 assert_never(order)
 
@@ -246,7 +264,7 @@ class _Worker:
             return
         leave_if_fork_of(self._pid, 0)
         if damage := self._take_damage():
-            self._leave_record(
+            self._write_record_and_exit(
                 structs.replace(self._test, troubles=[Trouble("ERROR", "import", damage)])
             )
         self._send(messages.Discovered(found))
@@ -255,19 +273,19 @@ class _Worker:
         self._tests.update(tests)
 
     def _run_all(self, tests: Sequence[messages.TestToRun]) -> None:
-        self._drops = False
+        self._is_canceled = False
         for test in tests:
-            if self._drops:
-                self._send(messages.Dropped(), at_once=False)
+            if self._is_canceled:
+                self._send(messages.Canceled(), at_once=False)
                 continue
-            self._begin()
+            self._report_start()
             with _devices(test.devices):
-                kept_by = self._run(test)
-            self._send(messages.Done(kept_by), at_once=False)
+                blocked_by = self._run(test)
+            self._send(messages.Done(blocked_by), at_once=False)
         self._flush()
 
     def _run(self, wanted: messages.TestToRun) -> str:
-        """Run a test; returns the fixture that failed and kept it from running, if one did."""
+        """Run a test; return the fixture whose failure kept it from running, or an empty string."""
         _, test_id, _ = wanted.place
         self._test = TestRecord(test_id, Status.FAILED, copy=wanted.copy, started_s=now())
         if not self._has_modules:
@@ -280,7 +298,7 @@ class _Worker:
             return ""
         return self._performer.perform(test, test_id, wanted.copy, wanted.class_copy)
 
-    def _begin(self) -> None:
+    def _report_start(self) -> None:
         printed = (0, 0)
         if self._output is not None:
             self._output.make_room()
@@ -288,70 +306,73 @@ class _Worker:
         self._send(messages.Started(now(), printed))
 
     def _find(self, place: Place) -> unittest.TestCase:
-        """The test; a fresh instance for each time that it is run."""
+        """Return a new instance of the test each time it runs."""
         if place not in self._tests:
             self._keep(discovery.tests_in_module_of(place, self._wanted))
         return self._tests.pop(place)
 
     def _ended(self, record: TestRecord) -> None:
         record.worker = self._number
-        # After a failure, the runner may want to go on otherwise.
-        self._drops = self._drops or record.status is Status.FAILED
+        # After a failure the runner decides what runs next (--failfast, --retries).
+        self._is_canceled = self._is_canceled or record.status is Status.FAILED
         if self._output is not None:
             record.stdout, record.stderr = self._output.take()
         if not self._channel.is_intact:
-            self._leave_record(record)
+            self._write_record_and_exit(record)
         self._send(messages.Ended(record), at_once=False)
 
     def _send(self, message: messages.FromWorker, at_once: bool = True) -> None:
-        """Tell the runner; what can wait goes with what comes next, which is half the work."""
+        """Send a message, or queue it for the next one: one write instead of two per test."""
         with self._lock:
             self._unsent += frame(message)
         if at_once:
             self._flush()
 
     def _flush(self) -> None:
-        with self._lock, contextlib.suppress(OSError):  # the runner has gone, so will this process
+        with (
+            self._lock,
+            contextlib.suppress(OSError),
+        ):  # the runner has ended, and this process will
             frames, self._unsent = self._unsent, b""
             if self._channel.is_intact:
                 self._writer.send_frame(frames)
 
-    # A test that has cut this process off from the runner
+    # Damage that a test does to this process
 
     def _take_damage(self) -> str:
-        """Return what the test has done to this process, in words."""
+        """Return a description of the damage that the test did to this process; empty for none."""
         lost = lost_descriptors()
         if lost and self._channel not in lost:
-            self._send(messages.Damaged(), at_once=False)  # have the next test in another worker
+            self._send(messages.Damaged(), at_once=False)  # the next test gets another worker
         own_signal = _own_signals.pop() if _own_signals else ""
         told = lost_descriptors_message(lost) if lost else ""
         return "\n\n".join(filter(None, [told, own_signal]))
 
     def _record_closed_channel(self) -> None:
-        """A thread: the test that runs cannot be told of otherwise any more."""
+        """Report the running test in the file: it has closed the channel to the runner."""
         trouble = Trouble("ERROR", self._test.key, lost_descriptors_message([self._channel]))
-        self._leave_record(structs.replace(self._test, troubles=[trouble]))
+        self._write_record_and_exit(structs.replace(self._test, troubles=[trouble]))
 
-    def _leave_record(self, record: TestRecord) -> NoReturn:
-        """Write a record to where the runner looks for it, and end this process."""
-        with self._lock:  # there is one last record
+    def _write_record_and_exit(self, record: TestRecord) -> NoReturn:
+        """Write the record to the file that the runner reads, and exit."""
+        with self._lock:  # both threads may get here; only the first one writes
             record.worker = self._number
             self._last_record.write_text(json.dumps(record.to_data()))
             os._exit(1)
 
 
 def _devices(lent: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """Have the test and its ranks see only the devices that were lent to it."""
+    """Let the test and its ranks see only the devices that belong to it."""
     return changed(os.environ, {"CUDA_VISIBLE_DEVICES": ",".join(lent)} if lent else {})
 
 
-# Whether the process is to end, and what a test has done that would have ended it.
+# Signals that the runner sent to end this process, and the text about a signal of the test's own.
 _terminated: list[int] = []
 _own_signals: list[str] = []
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """The runner has the running test ended, as Ctrl-C would; or the test has sent this itself."""
+    """Handle SIGTERM: fail the test if it sent the signal itself; otherwise interrupt it."""
     if is_sent_by(frame):
         _own_signals[:] = [told_of_own(number)]
         raise RuntimeError(_own_signals[0])

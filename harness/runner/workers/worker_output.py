@@ -1,4 +1,4 @@
-"""What a worker's tests print: kept apart from the runner's own output, and told test by test."""
+"""Capture the output of a worker's tests in files, and attribute it to tests."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from harness.ranks.launch.process import write_to
 from harness.ranks.logs import STREAMS
 from harness.ranks.process_exit import flush_output
 
-# What a report keeps of each stream of one test: the end of it.
+# A report keeps this much of the end of each stream of a test.
 _MAX_BYTES = 1 << 16
-# From this size on, a file whose end has been told is emptied.
+# A file above this size is truncated once the records contain all of it.
 _MAX_FILE = 1 << 20
 
 
 def redirect(folder: Path) -> None:
-    """In a worker: send stdout and stderr, what native code writes included, to files."""
+    """Redirect this process's stdout and stderr to files, including the output of native code."""
     for name in STREAMS:
         getattr(sys, name).flush()
         write_to(name, os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
 
 
 class Reader:
-    """Reads what has been printed since it was asked last.
+    """Reads the output since the last call.
 
     Args:
-        folder: where the files are.
-        printed: how much of each has been told.
+        folder: the folder with the files.
+        printed: how many bytes of stdout and stderr to skip.
     """
 
     def __init__(self, folder: Path, printed: Sequence[int] = (0, 0)) -> None:
@@ -38,20 +38,20 @@ class Reader:
 
     @property
     def printed(self) -> tuple[int, int]:
-        """How much of each has been told."""
+        """How many bytes of stdout and stderr have been read."""
         out, err = (self._read[name] for name in STREAMS)
         return out, err
 
     def make_room(self) -> None:
-        """In the worker: empty files that have grown large. All that is in them has been told."""
+        """Truncate files that have grown large; all of their content has been read."""
         for name in STREAMS:
             if self._read[name] > _MAX_FILE:
-                # By name: a test may have put another file in place of the descriptor.
+                # By path, because a test may have replaced the descriptor with another file.
                 os.truncate(self._folder / name, 0)
                 self._read[name] = 0
 
     def take(self) -> tuple[str, str]:
-        """The last of what has come on stdout and on stderr."""
+        """Return the end of the new output on stdout and on stderr."""
         flush_output()
         out, err = (self._take(name) for name in STREAMS)
         return out, err

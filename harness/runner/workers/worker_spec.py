@@ -1,4 +1,4 @@
-"""What a worker is started with, as plain data."""
+"""The request that starts a worker, as plain data."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from harness.runner.selection.files import TestFile
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """The frozen request to one worker.
+    """Everything that one worker needs to know when it starts.
 
     Attributes:
-        number: the worker, from 1.
-        session: the folder of the run's session.
+        number: the number of the worker, from 1.
+        session: the session folder of the run.
         short_session: a short path to it.
         folder: the name of the worker's own folder in it.
-        output: the folder in which it keeps what its tests print; empty to print it at once.
-        last_record: where it writes the record of a test that has cut it off from the runner.
+        output: the folder for the captured output of tests; empty to print it at once.
+        last_record: the file for the record of a test that closed the channel to the runner.
         environ, cwd, sys_path, argv: the runner's.
-        threads: how many threads torch may use in the worker itself; 0 for as many as it likes.
+        threads: how many threads torch may use in the worker; 0 for torch's default.
         unsafe: why ranks cannot be forked; empty if they can.
-        terminal: the process group of the runner, whose the terminal is.
-        command, started_in: how, and in which folder, the user started the runner.
-        failfast: leave a test at its first sub-test that fails.
+        terminal: the runner's process group, which owns the terminal.
+        command, started_in: the command that started the runner, and its folder.
+        failfast: whether a test ends at its first failing subtest.
     """
 
     number: int
@@ -47,15 +47,15 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which tests a run is about.
+    """The tests that the user asked for.
 
     Attributes:
         files: the test files to import.
-        is_script: whether it is about the tests of `__main__` instead.
+        is_script: whether to run the tests of `__main__` instead.
         names: dotted names and paths, as on the command line.
-        patterns: of `-k`.
-        folder: where the user started the runner, for names of modules.
-        remarks: lines for the reader about the files.
+        patterns: the expressions of `-k`.
+        folder: the folder where the user started the runner, for the names of modules.
+        remarks: lines for the user about the files.
     """
 
     files: tuple[TestFile, ...]
