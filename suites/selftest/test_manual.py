@@ -112,6 +112,20 @@ class TestBlocks(unittest.TestCase):
             "these blocks are neither run nor marked: see suites/selftest/manual.py for the marks",
         )
 
+    def test_readers_see_the_command_of_each_output(self):
+        """A comment that names the command is invisible, so the text before it names it too."""
+        for page, blocks in ALL.items():
+            lines = page.read_text().splitlines()
+            for block in blocks:
+                if block.kind is Kind.OUTPUT_OF:
+                    command = block.argument.rpartition(" && ")[2]
+                    before = [
+                        b.line for b in blocks if b.line < block.line and b.kind != block.kind
+                    ]
+                    text = " ".join(lines[max(before, default=0) : block.line - 1])
+                    visible = re.sub("<!--.*?-->", "", text)
+                    self.assertIn(f"`{command}`", visible, str(block))
+
     def test_output_comes_after_commands(self):
         for blocks in ALL.values():
             runs = False
