@@ -1,9 +1,17 @@
 """Explain what a stuck or failed rank was doing.
 
-`snapshot` looks at the rank from inside (stacks, torch's flight recorder, the call that it waits
-in); `stacks` and `native` read what faulthandler and py-spy say from outside. `deadlock` decides
-whether a world can still go on, `collectives` finds where ranks diverge, and `report` and `words`
-turn all of it into the text of a failure. Nothing here talks to a process.
+Nothing here sends a message to another process. The evidence flows in one direction:
 
-Read `report` first: it sets the order in which a failure is explained.
+    in the rank      snapshot (recorder, waits, sources)  ──┐
+    from outside     stacks (faulthandler), native (py-spy) ┴─> model.evidence.Evidence
+                                                                  │
+    in the parent    deadlock: can the world still make progress? ┤
+                     collectives: where do the ranks diverge?     ┤
+                     position: where is each rank right now?      ┤
+                     report, with calls and words: the text of a failure
+
+Read `report` first: its `describe` sets the order in which a failure is explained.
 """
+
+# Collecting evidence must not change what a running test does, so no module here imports torch if
+# the test has not, and none calls into a process group.

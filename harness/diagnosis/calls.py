@@ -1,4 +1,4 @@
-"""Collectives, their groups and tensors, and what a rank waits in, in words."""
+"""Format collectives, process groups, tensors and the call that a rank waits in."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Sequence
 from harness.diagnosis.words import rank_list
 from harness.model.evidence import Snapshot
 
-#: What torch and its users call the groups that have no description.
+#: Descriptions that say nothing; `new_group()` without `group_desc` uses "undefined" (torch 2.13).
 UNDESCRIBED = frozenset({"", "undefined"})
+#: torch's description of the default process group; there is one of them, so it needs no number.
 _DEFAULT = "default_pg"
 
 
 def tensors_text(sizes: Sequence[Sequence[int]], dtypes: Sequence[str]) -> str:
-    """`float32 [4, 2], int64 []`."""
+    """Return dtypes and sizes as text: `float32 [4, 2], int64 []`."""
     pairs = zip(dtypes, sizes, strict=False)
     return ", ".join(f"{dtype} {list(size)}" for dtype, size in pairs)
 
 
 def group_label(name: str, description: str) -> str:
-    """Return a readable, unique label of a process group.
+    """Return a readable, unique label for a process group: its name alone if that is all it has.
 
     Args:
-        name: torch's name for it, usually a number.
-        description: what torch or the user calls it.
+        name: torch's name for the group, usually a number.
+        description: the `group_desc` that torch or the user gave it.
     """
     if description in UNDESCRIBED:
         return name
@@ -31,10 +32,11 @@ def group_label(name: str, description: str) -> str:
 
 
 def awaited(snapshot: Snapshot) -> str:
-    """Return the call that a rank waits in, and for how long if that is known."""
+    """Return the call that a rank waits in, and how long it has waited if that is known."""
     assert snapshot.waiting is not None
     pending = snapshot.pending
     if pending:
+        # With async_op=True several can be pending. The recorder does not say which one it is.
         longest = max(call.waited_s for call in pending)
         names = ", ".join(dict.fromkeys(f"{call.op} ({call.backend})" for call in pending))
         return f"{names} for {longest:.1f} s"

@@ -1,4 +1,8 @@
-"""Find where ranks diverge: the first collective on which the ranks of a group differ."""
+"""Find where ranks diverge: the first collective that the ranks of a group did not all call.
+
+torch numbers the collectives of each group on each rank. Two ranks agree at a number if both have
+called the same operation under it, with tensors that fit (`Collective.signature`).
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,13 @@ Snapshots = Mapping[int, Snapshot]
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first collective of a group that its ranks have not all called alike.
+    """The first collective of a group at which its ranks made different calls, or some made none.
 
     Attributes:
-        group: the group's name, as torch numbers it.
-        description: what torch or the user calls it.
+        group: torch's name for the group, usually a number.
+        description: the group's description, or its name if it has none.
         seq: the collective's number in the group.
-        calls: by rank, what it called under this number; None for a rank that called nothing.
+        calls: rank to its call with this number; None for a rank that has not called so many.
     """
 
     group: str
@@ -29,23 +33,23 @@ class Divergence:
 
     @property
     def is_mismatch(self) -> bool:
-        """Whether ranks called different collectives, rather than some of them none."""
+        """Whether ranks made different calls; False if some made none and the others agree."""
         return len({call.signature for call in self.calls.values() if call is not None}) > 1
 
 
 def find_divergence(snapshots: Snapshots, broken: Container[int] = ()) -> Divergence | None:
-    """Return the earliest collective at which the ranks of a group diverge; None if none.
+    """Return the earliest collective at which the ranks of a group diverge; None if they agree.
 
     Args:
-        snapshots: by rank; ranks without a snapshot are ignored.
+        snapshots: rank to its snapshot; ranks without a snapshot are ignored.
         broken: ranks that raised an exception; their last collective may have raised it.
     """
     divergences = [
         divergence
         for group in dict.fromkeys(c.group for s in snapshots.values() for c in s.collectives)
-        if (divergence := _divergence_of(group, snapshots, broken)) is not None
+        if (divergence := _divergence_in(group, snapshots, broken)) is not None
     ]
-    # The oldest one is the cause: later divergences follow from it.
+    # Groups can diverge as a consequence of another group's divergence. The oldest is the cause.
     return max(divergences, key=_age, default=None)
 
 
@@ -53,13 +57,13 @@ def _age(divergence: Divergence) -> float:
     return max(call.waited_s for call in divergence.calls.values() if call is not None)
 
 
-def _divergence_of(group: str, snapshots: Snapshots, broken: Container[int]) -> Divergence | None:
+def _divergence_in(group: str, snapshots: Snapshots, broken: Container[int]) -> Divergence | None:
     histories = {
         rank: {c.seq: c for c in snapshot.collectives if c.group == group}
         for rank, snapshot in snapshots.items()
         if rank in members(group, snapshots)
     }
-    oldest = _oldest_known_by_all(list(histories.values()))
+    oldest = _first_seq_in_every_record(list(histories.values()))
     newest = max((seq for history in histories.values() for seq in history), default=0)
     for seq in range(oldest, newest + 1):
         calls = {rank: history.get(seq) for rank, history in histories.items()}
@@ -71,8 +75,11 @@ def _divergence_of(group: str, snapshots: Snapshots, broken: Container[int]) -> 
     return None
 
 
-def _oldest_known_by_all(histories: Sequence[Mapping[int, Collective]]) -> int:
-    """Return the first number that every rank's record still contains (it is a ring buffer)."""
+def _first_seq_in_every_record(histories: Sequence[Mapping[int, Collective]]) -> int:
+    """Return the first number that the records of all ranks still contain.
+
+    The flight recorder is a ring buffer: a rank that is ahead has overwritten older entries.
+    """
     return max((min(history) for history in histories if history), default=1)
 
 
@@ -88,7 +95,7 @@ def _is_divergence(calls: Mapping[int, Collective | None], failed: Container[int
 
 
 def members(group: str, snapshots: Snapshots) -> tuple[int, ...]:
-    """Return the ranks of a group, as any member knows them; all ranks if none does."""
+    """Return the ranks of a group as one of its members reports them; all ranks if none does."""
     for snapshot in snapshots.values():
         known = snapshot.groups.get(group)
         if known is not None and known.ranks:

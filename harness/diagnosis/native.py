@@ -1,4 +1,4 @@
-"""Get the native frames of a rank from py-spy, where that is installed."""
+"""Get the native frames of ranks from py-spy, if it is installed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from harness.model.clock import Deadline
 
 
 def find_py_spy() -> str | None:
-    """Return the py-spy of this environment or of PATH; None if there is none."""
+    """Return the path of py-spy beside this Python, else on PATH; None if it is not installed."""
     beside = os.path.join(os.path.dirname(sys.executable), "py-spy")
     return beside if os.access(beside, os.X_OK) else shutil.which("py-spy")
 
 
 def native_frames(pids: Sequence[int], limit_s: float) -> dict[int, tuple[str, ...]]:
-    """Return the native frames of processes; leave out those that py-spy could not inspect.
+    """Return the native frames of processes, without those that py-spy could not inspect.
 
     Args:
-        pids: the processes.
-        limit_s: seconds that all of them together may take.
+        pids: the processes; py-spy inspects all of them at once.
+        limit_s: time limit for all of them together, in seconds.
 
     Returns:
-        by process id, the native frames of the main thread inside its innermost Python frame,
+        process id to the native frames that its main thread's innermost Python frame has called,
         innermost first.
     """
     py_spy = find_py_spy()
@@ -44,13 +44,13 @@ def native_frames(pids: Sequence[int], limit_s: float) -> dict[int, tuple[str, .
         for pid in pids
     }
     deadline = Deadline.after(limit_s)
-    found = {pid: _output(process, deadline) for pid, process in started.items()}
-    frames = {pid: _inside_python(text) for pid, text in found.items()}
-    return {pid: inside for pid, inside in frames.items() if inside}
+    dumps = {pid: _output_of(process, deadline) for pid, process in started.items()}
+    frames = {pid: _frames_above_python(dump) for pid, dump in dumps.items()}
+    return {pid: found for pid, found in frames.items() if found}
 
 
-def _inside_python(dump: str) -> tuple[str, ...]:
-    """The frames of the main thread, in what `py-spy dump` prints, up to one of Python code."""
+def _frames_above_python(dump: str) -> tuple[str, ...]:
+    """Return the main thread's frames in the output of `py-spy dump`, up to the first of Python."""
     _, _, main = dump.partition('"MainThread"\n')
     frames: list[str] = []
     for line in main.splitlines():
@@ -61,18 +61,19 @@ def _inside_python(dump: str) -> tuple[str, ...]:
     return tuple(frames[:_MAX_FRAMES])
 
 
-# A collective of torch has about twenty native frames; the informative ones are innermost.
+# A collective of torch has about twenty native frames; the innermost ones are informative.
 _MAX_FRAMES = 8
-# After KILL.
+# How long a killed py-spy may take to exit.
 _REAP_S = 1.0
 
 
-def _output(process: subprocess.Popen[str], deadline: Deadline) -> str:
+def _output_of(process: subprocess.Popen[str], deadline: Deadline) -> str:
     try:
         out, _ = process.communicate(timeout=deadline.remaining_s())
     except subprocess.TimeoutExpired:
         process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # in uninterruptible sleep
+        # A process in uninterruptible sleep does not die. Python reaps it when it next starts one.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=_REAP_S)
         return ""
     return out.strip() if process.returncode == 0 else ""

@@ -1,8 +1,9 @@
-"""Read torch's flight recorder: the last collectives of this process, gloo's included.
+"""Read torch's flight recorder: the last collectives of this process, including gloo's.
 
-Tested with torch 2.13. A torch without the recorder, or with another format, gives no collectives.
-For gloo, it records when a collective was issued (`time_created_ns`) and whether it has completed
-(`retired`), but not when: only backends with a watchdog set `time_discovered_completed_ns`.
+Tested with torch 2.13. Without the recorder, or with another format, there are no collectives. For
+gloo, the recorder has the time at which a collective was issued (`time_created_ns`) and whether it
+has completed (`retired`), but not when it completed: only backends with a watchdog thread set
+`time_discovered_completed_ns`.
 """
 
 from __future__ import annotations
@@ -25,29 +26,31 @@ from harness.model.timeline import CollectiveSpan
 _MAX_COLLECTIVES = 200
 
 
-def collectives(since_ns: int, issued_where: bool) -> tuple[Collective, ...]:
+def collectives(since_ns: int, with_frames: bool) -> tuple[Collective, ...]:
     """Return the last collectives of this process; torch.distributed must be imported.
 
     Args:
-        since_ns: leave out what is older, in nanoseconds since the epoch.
-        issued_where: whether to say of each where in the code it was issued.
+        since_ns: leave out older collectives; in nanoseconds since the epoch.
+        with_frames: whether to include the Python frames that issued each collective.
     """
     now_ns = time.time_ns()
-    return tuple(_collective(entry, now_ns) for entry in _entries(since_ns, issued_where))
+    return tuple(_collective(entry, now_ns) for entry in _entries(since_ns, with_frames))
 
 
 def spans(since_ns: int) -> tuple[CollectiveSpan, ...]:
-    """Return the last collectives with their times on `now()`'s clock, for a timeline."""
+    """Return the last collectives with times on `now()`'s clock, for a timeline."""
     offset_s = now() - time.time_ns() / 1e9
-    return tuple(_span(entry, offset_s) for entry in _entries(since_ns, issued_where=False))
+    return tuple(_span(entry, offset_s) for entry in _entries(since_ns, with_frames=False))
 
 
-def _entries(since_ns: int, issued_where: bool) -> list[dict[str, Any]]:
+def _entries(since_ns: int, with_frames: bool) -> list[dict[str, Any]]:
+    # The arguments are includeCollectives, includeStackTraces and onlyActive. The function is
+    # private (torch 2.13): if it changes, reports lose their collectives, and nothing else breaks.
     try:
         from torch._C import _distributed_c10d
 
-        with _without_inductor() if issued_where else contextlib.nullcontext():
-            dump = pickle.loads(_distributed_c10d._dump_fr_trace(True, issued_where, False))  # type: ignore[attr-defined]
+        with _without_inductor() if with_frames else contextlib.nullcontext():
+            dump = pickle.loads(_distributed_c10d._dump_fr_trace(True, with_frames, False))  # type: ignore[attr-defined]
     except (ImportError, AttributeError, RuntimeError, TypeError):
         return []
     entries = [e for e in dump.get("entries", ()) if e["time_created_ns"] >= since_ns]
@@ -58,9 +61,10 @@ def _entries(since_ns: int, issued_where: bool) -> list[dict[str, Any]]:
 def _without_inductor() -> Iterator[None]:
     """Keep torch from importing its compiler, which takes over a second.
 
-    For every frame, torch asks `torch._inductor.codecache.PyCodeCache` whether it is in compiled
-    code (torch/csrc/profiler/combined_traceback.cpp); without the compiler, none is. The test of
-    this process is over, or about to be ended, whenever the frames are asked for.
+    For every frame, torch 2.13 asks `torch._inductor.codecache.PyCodeCache` whether the frame is
+    compiled code (torch/csrc/profiler/combined_traceback.cpp). If nothing has imported the
+    compiler, no frame is. A test cannot notice the stand-ins: frames are read only when its body
+    has ended, or when the parent is about to end it.
     """
     if "torch._inductor" in sys.modules:
         yield
@@ -111,12 +115,12 @@ def _span(entry: dict[str, Any], offset_s: float) -> CollectiveSpan:
 
 
 def _tensors(entry: dict[str, Any]) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:
-    """Sizes and dtypes of the tensors that the rank brings."""
+    """Return the sizes and the dtypes of a collective's input tensors."""
     sizes = tuple(tuple(size) for size in entry["input_sizes"])
     return sizes, tuple(_DTYPES.get(name, name.lower()) for name in entry["input_dtypes"])
 
 
-# The recorder has C++'s names.
+# The recorder has the names of c10::ScalarType; readers know the ones of Python.
 _DTYPES = {
     "Float": "float32",
     "Double": "float64",

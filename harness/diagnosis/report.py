@@ -23,9 +23,10 @@ from harness.model.rerun import MARK
 from harness.model.verdict import Verdict, VerdictKind
 
 _INDENT = "    "
-# The logs of all ranks of a small world, and at most a page for a large one.
+# These limits keep the report on a large world to a page or two. A world of up to four ranks, each
+# with stdout and stderr, shows all its logs.
 _MAX_LOGS = 8
-_LINES_OF_CULPRIT, _LINES_OF_OTHERS = 20, 5
+_CULPRIT_LINES, _OTHER_LINES = 20, 5
 _MAX_ROWS = 8
 _MAX_COLLECTIVES = 4
 
@@ -33,8 +34,8 @@ _MAX_COLLECTIVES = 4
 def describe(
     verdict: Verdict,
     test: str = "",
-    again: str = "",
-    kept: str = "",
+    rerun_command: str = "",
+    kept_folder: str = "",
     example: str = "",
     hints: Sequence[str] = (),
 ) -> str:
@@ -42,11 +43,11 @@ def describe(
 
     Args:
         verdict: the verdict.
-        test: name of the test method, whose frames are marked.
-        again: the command that runs this one test again; left out if empty.
-        kept: the folder in which the ranks' files are kept; left out if they are not.
-        example: of a property test, the example that the ranks were given; left out if empty.
-        hints: what the test's own process knows about what went wrong in the ranks.
+        test: name of the test method; its frames are marked.
+        rerun_command: the command that reruns this test; empty to leave it out.
+        kept_folder: the folder with the ranks' files; empty if the harness removes it.
+        example: for a property test, the example that the ranks ran; else empty.
+        hints: what the parent knows about the problems of the ranks, a sentence each.
     """
     sections = [
         headline(verdict),
@@ -57,42 +58,58 @@ def describe(
         *_survivor_sections(verdict, test),
         *_log_sections(verdict),
     ]
-    last = [f"files: {kept}"] if kept else []
-    last += [f"{MARK}{again}"] if again else []
+    last = [f"files: {kept_folder}"] if kept_folder else []
+    last += [f"{MARK}{rerun_command}"] if rerun_command else []
     if last:
         sections.append("\n".join(last))
     return "\n\n".join(sections)
 
 
 def headline(verdict: Verdict) -> str:
-    """Return one line: what the causing ranks did, and how the others ended."""
+    """Return one line: what the ranks at fault did, and how the others ended.
+
+    Ranks that disagree have no rank at fault, so the line names all: `rank 1 skipped, rank 0
+    passed`. Otherwise it counts: `1 of 4 ranks killed by SIGKILL (ranks 1-3 lost their peer)`.
+    """
     total = len(verdict.reports)
     if total == 0:
         return "no rank ran"
     causes = [rank for rank in verdict.culprits if rank not in verdict.collateral]
-    text = f"{len(causes)} of {count(total, 'rank')} {_verb(verdict, causes)}"
-    fared = grouped((r.rank, _fate(verdict, r)) for r in verdict.reports if r.rank not in causes)
-    rest = "; ".join(f"{rank_list(ranks)} {how}" for how, ranks in fared)
+    others = [report.rank for report in verdict.reports if report.rank not in causes]
+    if verdict.kind is VerdictKind.DISAGREED:
+        return ", ".join([*_states_of(verdict, causes), *_states_of(verdict, others)])
+    states = {state(_report(verdict, rank).outcome) for rank in causes}
+    what = next(iter(states)) if len(states) == 1 else "did not pass"
+    text = f"{len(causes)} of {count(total, 'rank')} {what}"
+    rest = "; ".join(_states_of(verdict, others))
     return f"{text} ({rest})" if rest else text
 
 
-def _verb(verdict: Verdict, causes: Sequence[int]) -> str:
-    if verdict.kind is VerdictKind.DISAGREED:
-        return "did not do what the others did"
-    states = {state(_report(verdict, rank).outcome) for rank in causes}
-    return next(iter(states)) if len(states) == 1 else "did not pass"
+def _states_of(verdict: Verdict, ranks: Sequence[int]) -> list[str]:
+    """Return a text for each group of ranks that ended alike: `ranks 1-3 lost their peer`."""
+    alike = grouped((rank, _state(verdict, rank)) for rank in ranks)
+    return [
+        f"{rank_list(group)} {_LOST_PEERS if text == _LOST_PEER and len(group) > 1 else text}"
+        for text, group in alike
+    ]
 
 
-def _fate(verdict: Verdict, report: RankReport) -> str:
-    return "lost its peer" if report.rank in verdict.collateral else state(report.outcome)
+_LOST_PEER, _LOST_PEERS = "lost its peer", "lost their peer"
+
+
+def _state(verdict: Verdict, rank: int) -> str:
+    return _LOST_PEER if rank in verdict.collateral else state(_report(verdict, rank).outcome)
 
 
 def _report(verdict: Verdict, rank: int) -> RankReport:
     return next(report for report in verdict.reports if report.rank == rank)
 
 
-def _who(verdict: Verdict, ranks: Sequence[int]) -> str:
-    """Return ranks as text, with hosts if there are several: `ranks 2, 3 (beta, local 0, 1)`."""
+def _ranks_and_hosts(verdict: Verdict, ranks: Sequence[int]) -> str:
+    """Return ranks as text, with hosts if there are several.
+
+    For example `ranks 2 and 3 (beta, local ranks 0 and 1)`.
+    """
     by_host: dict[str, list[int]] = {}
     for report in (_report(verdict, rank) for rank in sorted(ranks)):
         if report.host and report.local_rank is not None:
@@ -119,9 +136,7 @@ def _snapshots(reports: Iterable[RankReport]) -> dict[int, Snapshot]:
 
 
 def _divergence_line(divergence: Divergence) -> str:
-    group = (
-        f"group {divergence.description!r}" if divergence.description else "a group without a name"
-    )
+    group = f"group {divergence.description!r}" if divergence.description else "an unnamed group"
     where = f"collective {divergence.seq} of {group}"
     absent = [rank for rank, call in divergence.calls.items() if call is None]
     if divergence.is_mismatch:
@@ -140,13 +155,13 @@ def _divergence_rows(divergence: Divergence) -> Iterator[str]:
     for text, ranks in shown:
         yield f"{_INDENT}{rank_list(ranks):{width}}   {text}"
     if len(rows) > len(shown):
-        yield f"{_INDENT}and {len(rows) - len(shown)} more different calls"
+        yield f"{_INDENT}and {count(len(rows) - len(shown), 'other call')}"
 
 
 def _call_text(call: Collective) -> str:
     tensors = tensors_text(call.sizes, call.dtypes)
     stack = shown_stack(call.frames)
-    # The first line names torch's function, which the operation says already.
+    # The line for torch's function only repeats the operation.
     where = next((line for line in stack if not line.endswith("in torch")), "")
     return "   ".join(part for part in (call.op, tensors, where) if part)
 
@@ -155,52 +170,54 @@ def _call_text(call: Collective) -> str:
 
 
 def stacks_text(report: RankReport, test: str = "") -> str:
-    """Return where a rank was when its test ended; empty if it ended by itself.
+    """Return what a rank was doing when its test ended; empty if its body had ended by itself.
 
     Args:
-        report: of the rank.
-        test: name of the test method, whose frames are marked.
+        report: the report about the rank.
+        test: name of the test method; its frames are marked.
     """
     if isinstance(report.outcome, TimedOut | Deadlocked | Ended):
-        return "\n".join(_whereabouts(report, test))
-    return "\n".join(_crash(report, test))
+        return "\n".join(_position_lines(report, test))
+    return "\n".join(_crash_stack(report, test))
 
 
 def _rank_sections(verdict: Verdict, test: str) -> Iterator[str]:
-    """Yield a section for each group of causing ranks with the same text, root cause first."""
-    yield from _sections(verdict, ((r, _story(verdict, r, test)) for r in verdict.culprits))
+    """Yield a section for each group of culprits with the same text, root cause first."""
+    yield from _sections(verdict, ((r, _rank_text(verdict, r, test)) for r in verdict.culprits))
 
 
-def _sections(verdict: Verdict, stories: Iterable[tuple[int, str]]) -> Iterator[str]:
-    for story, ranks in grouped(stories):
-        first, *rest = story.split("\n")
-        yield "\n".join([f"{_who(verdict, ranks)}: {first}", *(_INDENT + line for line in rest)])
+def _sections(verdict: Verdict, texts: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """Yield a section for each distinct text, so that 64 ranks with one error take one section."""
+    for text, ranks in grouped(texts):
+        first, *rest = text.split("\n")
+        who = _ranks_and_hosts(verdict, ranks)
+        yield "\n".join([f"{who}: {first}", *(_INDENT + line for line in rest)])
 
 
-def _story(verdict: Verdict, rank: int, test: str) -> str:
+def _rank_text(verdict: Verdict, rank: int, test: str) -> str:
     report = _report(verdict, rank)
     outcome = report.outcome
     if isinstance(outcome, Failed | Raised):
         if rank in verdict.collateral:
-            return _story_of_echo(outcome.problems[0])
-        return _story_of_problems(outcome.problems)
+            return _lost_peer_text(outcome.problems[0])
+        return _problems_text(outcome.problems)
     if isinstance(outcome, TimedOut | Deadlocked):
-        return "\n".join(_whereabouts(report, test))
-    return "\n".join([explain(outcome), *_crash(report, test)])
+        return "\n".join(_position_lines(report, test))
+    return "\n".join([explain(outcome), *_crash_stack(report, test)])
 
 
-def _crash(report: RankReport, test: str) -> list[str]:
-    """Return the stack that a crashed rank has written."""
+def _crash_stack(report: RankReport, test: str) -> list[str]:
+    """Return the stack of the thread that crashed a rank, if faulthandler wrote one."""
     stacks = report.evidence.stacks[:1] if isinstance(report.outcome, Killed) else ()
     return [line for thread in stacks for line in shown_stack(thread.frames, test)]
 
 
-def _story_of_echo(problem: Problem) -> str:
-    lines = ["lost its peer", shortened(problem.headline, 300)]
+def _lost_peer_text(problem: Problem) -> str:
+    lines = [_LOST_PEER, shortened(problem.headline, 300)]
     return "\n".join([*lines, shown_place(problem.where)] if problem.where else lines)
 
 
-def _story_of_problems(problems: Sequence[Problem]) -> str:
+def _problems_text(problems: Sequence[Problem]) -> str:
     first, *others = problems
     headline = count(len(problems), "problem") if others else shortened(first.headline, 500)
     lines = [headline]
@@ -212,13 +229,16 @@ def _story_of_problems(problems: Sequence[Problem]) -> str:
 
 
 def _survivor_sections(verdict: Verdict, test: str) -> Iterator[str]:
-    """Yield where the ended ranks were: what they waited for often explains the failure."""
+    """Yield where the ranks were that the harness ended.
+
+    What they waited for often explains the failure of another rank.
+    """
     ended = [r for r in verdict.reports if isinstance(r.outcome, Ended)]
-    yield from _sections(verdict, ((r.rank, "\n".join(_whereabouts(r, test))) for r in ended))
+    yield from _sections(verdict, ((r.rank, "\n".join(_position_lines(r, test))) for r in ended))
 
 
-def _whereabouts(report: RankReport, test: str) -> list[str]:
-    """Return what a rank was doing, in a line, and its stack, innermost first."""
+def _position_lines(report: RankReport, test: str) -> list[str]:
+    """Return what a rank was doing, its stack (innermost first), and its last collectives."""
     evidence = report.evidence
     main, *others = evidence.threads or (None,)
     lines = [_doing(report), *(f"{frame}  (native)" for frame in evidence.native)]
@@ -233,17 +253,17 @@ def _whereabouts(report: RankReport, test: str) -> list[str]:
 
 
 def _last_collectives(snapshot: Snapshot | None) -> Iterator[str]:
-    """Yield the last collectives that a rank issued, oldest first, in a line."""
+    """Yield one line with the last collectives that a rank issued, oldest first."""
     if snapshot is None or not snapshot.collectives:
         return
-    shown = [_in_short(call) for call in snapshot.collectives[-_MAX_COLLECTIVES:]]
+    shown = [_short_call_text(call) for call in snapshot.collectives[-_MAX_COLLECTIVES:]]
     yield f"last collectives: {', '.join(shown)}"
 
 
-def _in_short(call: Collective) -> str:
-    # torch numbers the groups; 0 is the default group, which nearly all calls use.
+def _short_call_text(call: Collective) -> str:
+    # torch numbers the groups. 0 is the default group, which nearly all calls use.
     group = "" if call.group == "0" else f" of group {call.group}"
-    return f"{call.seq} {call.op}{group}" + (" (not done)" if call.pending else "")
+    return f"{call.seq} {call.op}{group}" + (" (pending)" if call.pending else "")
 
 
 def _doing(report: RankReport) -> str:
@@ -251,12 +271,13 @@ def _doing(report: RankReport) -> str:
     if evidence.state == "stopped":
         return "stopped by a signal (SIGSTOP?)"
     if isinstance(outcome, TimedOut) and outcome.phase == "start":
-        return f"still starting: the import of its module does not end ({evidence.state})"
+        return f"still starting: the import of the test module has not returned ({evidence.state})"
     if not evidence.answered and not isinstance(outcome, Ended):
-        why = "it is in native code and holds the GIL" if evidence.stacks else "it gives no sign"
-        return f"does not answer: {why} ({evidence.state or 'running'})"
+        # faulthandler's signal handler can write stacks while another thread holds the GIL.
+        why = ": it is in native code and holds the GIL" if evidence.stacks else ""
+        return f"does not answer{why} ({evidence.state or 'running'})"
     if isinstance(outcome, TimedOut) and outcome.phase == "exit":
-        return "its body has passed, its process does not exit"
+        return "its body passed, but its process does not exit"
     snapshot = evidence.snapshot
     if evidence.answered and snapshot is not None and snapshot.waiting is not None:
         return f"waiting in {awaited(snapshot)}"
@@ -267,22 +288,24 @@ def _doing(report: RankReport) -> str:
 
 
 def _log_sections(verdict: Verdict) -> Iterator[str]:
-    """Yield the ends of the ranks' logs: the causing ranks first, a few lines of the others."""
+    """Yield the ends of the ranks' logs: the culprits' first, then a few lines of the others."""
     others = [r.rank for r in verdict.reports if r.rank not in verdict.culprits]
     sections = [
-        section for rank in (*verdict.culprits, *others) for section in _logs_of(verdict, rank)
+        section
+        for rank in (*verdict.culprits, *others)
+        for section in _log_sections_of(verdict, rank)
     ]
     yield from sections[:_MAX_LOGS]
     if len(sections) > _MAX_LOGS:
-        yield f"and {count(len(sections) - _MAX_LOGS, 'more log')} of other ranks"
+        yield f"and {count(len(sections) - _MAX_LOGS, 'more log')} from other ranks"
 
 
-def _logs_of(verdict: Verdict, rank: int) -> Iterator[str]:
+def _log_sections_of(verdict: Verdict, rank: int) -> Iterator[str]:
     report = _report(verdict, rank)
-    limit = _LINES_OF_CULPRIT if rank in verdict.culprits else _LINES_OF_OTHERS
+    limit = _CULPRIT_LINES if rank in verdict.culprits else _OTHER_LINES
     for name, tail in (("stdout", report.stdout), ("stderr", report.stderr)):
         if any(line.strip() for line in tail.lines):
-            yield _log_section(_who(verdict, [report.rank]), name, tail, limit)
+            yield _log_section(_ranks_and_hosts(verdict, [report.rank]), name, tail, limit)
 
 
 def _log_section(who: str, name: str, tail: Tail, limit: int) -> str:

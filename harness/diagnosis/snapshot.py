@@ -1,7 +1,8 @@
 """Take a snapshot of a rank from inside: where its threads are, what its groups are doing.
 
-It runs in a thread of the harness, whatever the main thread is doing. It uses torch only if the
-test has imported it.
+It runs in a thread of the harness, whatever the main thread is doing, and reads the frames of other
+threads while they run. So a snapshot may be wrong about a rank that moves; `deadlock` compares two.
+It uses torch only if the test has imported it.
 """
 
 from __future__ import annotations
@@ -25,31 +26,33 @@ from harness.model.outcome import Place
 from harness.model.own_thread import is_own
 from harness.model.timeline import CollectiveSpan
 
+# A recursion error has a thousand frames; a report shows the innermost ones of the user.
 _MAX_FRAMES = 60
 
 
-# A process may run several tests; ignore what was recorded before the current one.
+# With isolation "group" and "none", a process runs several tests, and torch's flight recorder still
+# has the collectives of earlier ones. Snapshots leave out what was issued before this time.
 _since_ns = 0
 
 
 def begin() -> None:
-    """Ignore what has been recorded so far in later snapshots, since a test begins."""
+    """Start a test: later snapshots leave out the collectives recorded so far."""
     global _since_ns
     _since_ns = time.time_ns()
 
 
-def take(issued_where: bool = True) -> Snapshot:
+def take(with_frames: bool = True) -> Snapshot:
     """Return a snapshot of this process.
 
     Args:
-        issued_where: whether to say of each collective where in the code it was issued, which is
-            most of the work.
+        with_frames: whether to include the Python frames that issued each collective, which takes
+            most of the time.
     """
     frames = sys._current_frames()
     main = frames.get(threading.main_thread().ident or 0)
     return Snapshot(
         threads=tuple(_threads(frames)),
-        collectives=recorder.collectives(_since_ns, issued_where) if _distributed() else (),
+        collectives=recorder.collectives(_since_ns, with_frames) if _distributed() else (),
         groups=_groups(),
         waiting=_waiting(main) if main is not None else None,
         cpu_s=time.process_time(),
@@ -58,7 +61,7 @@ def take(issued_where: bool = True) -> Snapshot:
 
 
 def _is_runnable(thread: threading.Thread) -> bool:
-    """Whether a thread runs or waits for a CPU; False where the system does not tell."""
+    """Whether a thread runs or waits for a CPU; False on systems without /proc."""
     try:
         with open(f"/proc/self/task/{thread.native_id}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] == "R"
@@ -66,10 +69,11 @@ def _is_runnable(thread: threading.Thread) -> bool:
         return False
 
 
-def take_lightly() -> Snapshot:
-    """Of a snapshot, what a reader wants to know who only looks in: the main thread, and its call.
+def take_brief() -> Snapshot:
+    """Return a snapshot of the main thread and its pending collectives only.
 
-    Called often and at any time, also while the test is in full swing.
+    Users who ask where every rank is get this one. It is cheap, as it may be taken often, while the
+    test runs at full speed.
     """
     main = sys._current_frames().get(threading.main_thread().ident or 0)
     waiting = _waiting(main) if main is not None else None
@@ -82,29 +86,31 @@ def take_lightly() -> Snapshot:
 
 
 # gloo's threads wake the waiters of a collective before they record it as completed (torch 2.13).
-_SETTLED_S, _LOOK_S = 0.2, 0.001
+# Usually that takes microseconds; on a busy machine, the thread may have to wait for a CPU.
+_RECORDED_WITHIN_S, _POLL_S = 0.2, 0.001
 
 
-def spans(settled: bool = False) -> tuple[CollectiveSpan, ...]:
-    """The last collectives that this process has issued since `begin()`, over time.
+def spans(all_completed: bool = False) -> tuple[CollectiveSpan, ...]:
+    """Return the last collectives that this process has issued since `begin()`, with their times.
 
     Args:
-        settled: all of them should have completed, so give those that have not yet a moment.
+        all_completed: whether all of them should have completed; then wait a moment for those that
+            torch has not yet recorded as completed.
     """
     if not _distributed():
         return ()
-    deadline = Deadline.after(_SETTLED_S if settled else 0.0)
+    deadline = Deadline.after(_RECORDED_WITHIN_S if all_completed else 0.0)
     found = recorder.spans(_since_ns)
     while any(span.pending for span in found) and not deadline.expired:
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
         found = recorder.spans(_since_ns)
     return found
 
 
-def brings_up_a_group() -> bool:
-    """Whether a thread of this process is inside a function of torch that connects a new group."""
+def is_creating_a_group() -> bool:
+    """Whether a thread of this process is in a function of torch that creates a process group."""
     c10d = sys.modules.get("torch.distributed.distributed_c10d")
-    functions = [getattr(c10d, name, None) for name in _CONNECTING]
+    functions = [getattr(c10d, name, None) for name in _GROUP_CREATION]
     codes = {inspect.unwrap(function).__code__ for function in functions if callable(function)}
     for frame in sys._current_frames().values():
         inner: FrameType | None = frame
@@ -116,19 +122,19 @@ def brings_up_a_group() -> bool:
 
 
 def take_groups() -> Snapshot:
-    """Return the part of a snapshot that is lost once the process groups are destroyed."""
+    """Return a snapshot of the process groups only; torch forgets them when they are destroyed."""
     return Snapshot(groups=_groups())
 
 
 def take_of_thread(
     thread: threading.Thread, collectives: Sequence[Collective], waiting: Waiting | None
 ) -> Snapshot:
-    """A snapshot of one thread, which is a rank.
+    """Return a snapshot of a thread rank.
 
     Args:
         thread: the thread.
-        collectives: the last ones that it has called, in order.
-        waiting: what it has registered that it waits for.
+        collectives: its last collectives, in the order in which it called them.
+        waiting: the wait that it has registered (`waits.registered`); None if it does not wait.
     """
     frame = sys._current_frames().get(thread.ident or 0)
     stack = (ThreadStack(thread.name, _stack_of(frame)),) if frame is not None else ()
@@ -136,19 +142,19 @@ def take_of_thread(
 
 
 def take_of_main_thread() -> Snapshot:
-    """A snapshot of the main thread of a process that runs tests, which is no rank."""
+    """Return a snapshot of the main thread of a process that runs tests, and is not a rank."""
     thread = threading.main_thread()
     frame = inner = sys._current_frames().get(thread.ident or 0)
     while inner is not None and inner.f_code.co_filename == threading.__file__:
         inner = inner.f_back
-    # A wait in the user's own code may be for anything.
+    # A wait that the user's code calls (`Event.wait()`) may be for anything: report none.
     is_in_torch = inner is not None and is_torch(inner.f_code.co_filename)
     waiting = _waiting(inner) if inner is not None and is_in_torch else None
     return Snapshot((ThreadStack(thread.name, _stack_of(frame)),), waiting=waiting)
 
 
 def stack_of_caller() -> Stack:
-    """Return the stack of the calling function's caller, innermost first."""
+    """Return the stack of the caller of the function that calls this one, innermost first."""
     return _stack_of(sys._getframe(2))
 
 
@@ -175,13 +181,17 @@ def _place(frame: FrameType) -> Place:
 
 
 def _line_of(frame: FrameType) -> int:
-    """The line that a frame is at; its first one while it is at none, as between two."""
+    """Return the line that a frame executes.
+
+    A frame of another thread can be between two lines; `f_lineno` is then None (CPython 3.11 and
+    newer), and the function's first line has to do.
+    """
     line: int | None = frame.f_lineno
     return frame.f_code.co_firstlineno if line is None else line
 
 
 def _distributed() -> Any:
-    """torch's distributed_c10d, if it is imported and has process groups."""
+    """Return torch's distributed_c10d if it is imported and keeps process groups, else None."""
     c10d = sys.modules.get("torch.distributed.distributed_c10d")
     return c10d if c10d is not None and getattr(c10d, "_world", None) is not None else None
 
@@ -211,8 +221,9 @@ def _timeout_of(group: Any) -> float | None:
         return None
 
 
-# The functions of distributed_c10d that only wait for other ranks. Others, such as
-# monitored_barrier, may end by themselves, so a rank in them is not stuck.
+# The functions of distributed_c10d that do nothing but wait for other ranks (torch 2.13). Others,
+# such as monitored_barrier, may return by themselves, so a rank in them is not stuck. A function
+# that is missing here costs the early detection of a deadlock, never a false one.
 _COLLECTIVES = frozenset(
     {
         "_all_gather_base",
@@ -240,23 +251,25 @@ _COLLECTIVES = frozenset(
     }
 )
 _RENDEZVOUS = frozenset({"init_process_group", "new_group"})
-# Where torch connects the ranks of a new group, for DeviceMesh too.
-_CONNECTING = ("init_process_group", "new_group", "split_group", "_new_process_group_helper")
-# Where a rank is while the reducer of DDP, or a collective in a graph, waits in C++.
+# The functions that connect the ranks of a new group, including those that DeviceMesh calls.
+_GROUP_CREATION = ("init_process_group", "new_group", "split_group", "_new_process_group_helper")
+# The Python frame of a rank while DDP's reducer, or a collective in a graph, waits in C++.
 _BACKWARD = frozenset({"_engine_run_backward"})
-# torch's, in functional collectives.
+# Functional collectives return at once; their result waits here.
 _WAIT = frozenset({"wait_tensor"})
+# `work.wait()`, but not `work.wait(timeout)`.
 _PLAIN_WAIT = re.compile(r"\.wait\(\s*\)")
 
 
 def _waiting(frame: FrameType) -> Waiting | None:
-    """Return the call in which the thread only waits for other ranks; None in case of doubt."""
+    """Return the call in which the main thread only waits for other ranks; None if in doubt."""
     registered = wait_of(threading.main_thread())
     if registered is not None:
         return registered
     run = list(_torch_frames(frame))
     if not run:
-        # The user's own work.wait(). With arguments it may be a wait that is meant to end.
+        # A `work.wait()` in the user's code is a C++ method, so the innermost Python frame is the
+        # user's line. With arguments it may be a wait with a timeout that the test expects.
         line = linecache.getline(frame.f_code.co_filename, _line_of(frame))
         return Waiting("collective", "wait") if _PLAIN_WAIT.search(line) else None
     for inner in run:
@@ -271,7 +284,7 @@ def _waiting(frame: FrameType) -> Waiting | None:
 
 
 def _torch_frames(frame: FrameType | None) -> Iterator[FrameType]:
-    """The frames of torch from the innermost outwards, up to the user's."""
+    """Yield torch's frames inside the user's innermost frame, innermost first."""
     while frame is not None and (is_torch(frame.f_code.co_filename) or _is_ours(frame)):
         if not _is_ours(frame):
             yield frame
@@ -279,7 +292,7 @@ def _torch_frames(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    """Whether it is of the harness, which stands between torch's frames in a group of threads."""
+    """Whether the harness owns a frame: it stands between torch's frames in groups of threads."""
     return is_machinery(frame.f_code.co_filename)
 
 

@@ -1,4 +1,7 @@
-"""Tell the user's source files from those of Python, torch and the harness."""
+"""Distinguish the user's source files from those of Python, torch and the harness.
+
+Reports show the user's frames and fold the others (`stacks.shown_stack`).
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,22 @@ def is_pytest(filename: str) -> bool:
 
 
 _MULTIPROCESSING = os.path.join(os.path.dirname(multiprocessing.__file__), "")
-# The outermost frames of every process of multiprocessing.
+# The files of the outermost frames of each process that multiprocessing starts. Its other files
+# (queues, pools) are library code that a test may call, so their frames can matter.
 _BOOTSTRAP = tuple(_MULTIPROCESSING + name for name in ("process.py", "spawn.py", "forkserver.py"))
 
 
 def is_machinery(filename: str) -> bool:
-    """Whether a file is part of how a test is run, of no interest to who debugs the test."""
+    """Whether a file belongs to what runs the test; its frames do not help to debug the test."""
     return filename.startswith((HARNESS, _UNITTEST)) or filename in _BOOTSTRAP
 
 
 def is_foreign(filename: str) -> bool:
-    """Whether a file is anything but the user's own."""
+    """Whether a file is not the user's own: Python's, torch's, a test library's, generated code.
+
+    Packages in site-packages count as the user's, other than those named here: a test may well be
+    about one of them.
+    """
     if filename.startswith("<") or is_machinery(filename) or is_torch(filename):
         return True
     if _is_in_package(filename, "expecttest") or is_hypothesis(filename) or is_pytest(filename):

@@ -1,4 +1,4 @@
-"""Parse the stacks that faulthandler writes, and format any stack for a reader."""
+"""Parse the stacks that faulthandler writes, and format stacks for readers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def parse_faulthandler(text: str, current_first: bool = False) -> tuple[ThreadSt
     """Return the threads in a dump of faulthandler, the main thread first.
 
     Args:
-        text: what it wrote: all threads, the main one last, though it does not say that it is.
-        current_first: have the thread first on which a signal was handled: in a crash, the culprit.
+        text: a dump of all threads. faulthandler does not mark the main thread; it is the last one.
+        current_first: whether the "Current thread" comes first instead. It is the one that handled
+            the signal: in a crash, the thread that crashed.
     """
     stacks: list[tuple[str, list[Place]]] = []
     current = 0
@@ -42,50 +43,59 @@ def parse_faulthandler(text: str, current_first: bool = False) -> tuple[ThreadSt
 def fatal_dump(lines: Sequence[str]) -> tuple[str, list[str]]:
     """Split stderr into faulthandler's dump of a crash and the other lines.
 
-    Its first line, which names the crash, stays with the others.
+    The first line of the dump, which names the crash ("Fatal Python error: Aborted"), stays with
+    the other lines, so that the log shows it.
     """
-    begins = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error: ")]
-    if not begins:
+    headers = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error: ")]
+    if not headers:
         return "", list(lines)
-    begin = end = begins[-1] + 1
-    while end < len(lines) and (not lines[end] or lines[end].startswith(_OF_A_DUMP)):
+    begin = end = headers[-1] + 1
+    while end < len(lines) and (not lines[end] or lines[end].startswith(_DUMP_PREFIXES)):
         end += 1
     return "\n".join(lines[begin:end]), [*lines[:begin], *lines[end:]]
 
 
-_OF_A_DUMP = ("Thread 0x", "Current thread 0x", "  File ", "  ...", "  <", "Extension modules: ")
+# What the lines of a dump begin with (CPython 3.11 to 3.14).
+_DUMP_PREFIXES = (
+    "Thread 0x",
+    "Current thread 0x",
+    "  File ",
+    "  ...",
+    "  <",
+    "Extension modules: ",
+)
 
 
 def _is_own(frames: Iterable[Place]) -> bool:
-    """Whether a stack is of one of the harness's own threads."""
+    """Whether a stack belongs to one of the harness's own threads."""
     return any(frame.file == own_thread.FILE for frame in frames)
 
 
 def shown_stack(frames: Sequence[Place], test: str = "") -> list[str]:
-    """Return a stack as lines: innermost first, the user's frames, others folded.
+    """Return a stack as lines, innermost first: the user's frames, and one line for a library's.
 
     Args:
-        frames: innermost first.
-        test: name of the test method, whose frame is marked.
+        frames: the frames, innermost first.
+        test: name of the test method; its frame is marked.
     """
     if settings.FULL_TRACEBACKS.value():
         return [shown_place(frame) for frame in frames]
-    own = [frame for frame in _within_the_test(frames) if not is_foreign(frame.file)]
+    own = [frame for frame in _frames_inside_test(frames) if not is_foreign(frame.file)]
     if not own:
-        # Outside the test's code altogether: in a hook of torch's, or taking down.
+        # No frame is the user's: a thread that torch started, or a tear-down of the harness.
         inner = [f for f in frames if not is_machinery(f.file) and not f.file.startswith("<")]
         return [shown_place(frame) for frame in inner[:4]]
-    lines = _innermost_foreign(frames)
+    lines = _library_line(frames)
     for frame in own:
         mark = "  (the test)" if test and frame.function == test else ""
         lines.append(shown_place(frame) + mark)
     return lines
 
 
-def _within_the_test(frames: Sequence[Place]) -> Iterator[Place]:
-    """The frames without those by which Hypothesis has come to call the test.
+def _frames_inside_test(frames: Sequence[Place]) -> Iterator[Place]:
+    """Yield the frames without those through which Hypothesis called the test.
 
-    It passes some of them off as the test's own.
+    Hypothesis gives some of its wrappers the file and the line of the test (`impersonate`).
     """
     is_within = False
     for frame in frames:
@@ -95,8 +105,11 @@ def _within_the_test(frames: Sequence[Place]) -> Iterator[Place]:
         yield frame
 
 
-def _innermost_foreign(frames: Sequence[Place]) -> list[str]:
-    """Return one line for the library frames inside the user's innermost frame."""
+def _library_line(frames: Sequence[Place]) -> list[str]:
+    """Return one line for the library frames inside the user's innermost frame, if there are any.
+
+    It names the function that the user's code called, not the one that the library is in.
+    """
     inside: list[Place] = []
     for frame in frames:
         if not is_foreign(frame.file):
@@ -106,12 +119,12 @@ def _innermost_foreign(frames: Sequence[Place]) -> list[str]:
         return []
     called = inside[-1]
     whose = "torch" if is_torch(called.file) else "Python"
-    # Prefer the wrapped function: the name of a decorator's wrapper says nothing.
+    # torch.distributed decorates its functions with logging: "wrapper" says nothing to a reader.
     named = next((f for f in reversed(inside) if f.function != "wrapper"), called)
     return [f"{named.function} in {whose}"]
 
 
 def shown_place(place: Place) -> str:
-    """A place as a reader finds it, relative to the current folder where that is shorter."""
+    """Return a place as text; the file relative to the user's folder if that is shorter."""
     file = short_path(place.file) if os.path.isabs(place.file) else place.file
     return f"{file}:{place.line} in {place.function}"

@@ -1,4 +1,4 @@
-"""Turn outcomes, ranks and numbers into text."""
+"""Format outcomes, lists of ranks, counts and long texts for readers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from harness.model.outcome import (
     TimedOut,
 )
 
-# A reader sees the beginning and the end of what is longer.
+# About 75 lines, enough for a traceback with its message. A longer text is cut in the middle.
 _MAX_TEXT = 6000
 
 
 def explain(outcome: Outcome) -> str:
-    """Return an outcome in one line."""
+    """Return a line that explains an outcome."""
     if isinstance(outcome, Passed):
+        # A rank that passed is explained only if it should have exited (ExitRule.expected_code).
         return "passed, but the test expected another exit code"
     if isinstance(outcome, Skipped):
         return f"skipped: {outcome.reason}"
@@ -36,7 +37,7 @@ def explain(outcome: Outcome) -> str:
     if isinstance(outcome, Exited):
         return _explain_exit(outcome)
     if isinstance(outcome, Killed):
-        when = "after its body had passed" if outcome.after_body else "before its body was done"
+        when = "after its body passed" if outcome.after_body else "before its body finished"
         return f"killed by {outcome.signal_name} {when}"
     if isinstance(outcome, TimedOut):
         return _explain_timeout(outcome)
@@ -47,12 +48,12 @@ def explain(outcome: Outcome) -> str:
     if isinstance(outcome, Ended):
         return "still running when the harness ended it"
     if isinstance(outcome, Sabotaged):
-        return f"{outcome.deed} as the test asks for"
+        return _explain_sabotage(outcome)
     assert_never(outcome)
 
 
 def state(outcome: Outcome) -> str:
-    """Return an outcome in a word or two, for the headline."""
+    """Return an outcome in a few words that follow "1 of 2 ranks", for the headline."""
     if isinstance(outcome, Passed):
         return "passed"
     if isinstance(outcome, Skipped):
@@ -68,20 +69,20 @@ def state(outcome: Outcome) -> str:
     if isinstance(outcome, TimedOut):
         return _explain_timeout(outcome)
     if isinstance(outcome, Deadlocked):
-        return f"deadlocked (certain after {outcome.after_s:.1f} s)"
+        return f"deadlocked (detected after {outcome.after_s:.1f} s)"
     if isinstance(outcome, Lost):
         return "lost"
     if isinstance(outcome, Ended):
         return "still running"
     if isinstance(outcome, Sabotaged):
-        return f"{outcome.deed} on purpose"
+        return _explain_sabotage(outcome)
     assert_never(outcome)
 
 
 def word(outcome: Outcome) -> str:
-    """Return an outcome in a word, for a column; `state` says more."""
+    """Return an outcome in one or two words, for a column of a table."""
     if isinstance(outcome, Sabotaged):
-        return state(outcome)
+        return _explain_sabotage(outcome)
     return _WORDS[type(outcome)]
 
 
@@ -102,24 +103,29 @@ _WORDS: dict[type[Outcome], str] = {
 def _explain_exit(outcome: Exited) -> str:
     if outcome.after_body:
         return (
-            f"exited with code {outcome.code} after its body had passed "
+            f"exited with code {outcome.code} after its body passed "
             "(an exit handler or a destructor?)"
         )
     where = f", sys.exit() at {shown_place(outcome.where)}" if outcome.where else ""
-    return f"exited with code {outcome.code} before its body was done{where}"
+    return f"exited with code {outcome.code} before its body finished{where}"
 
 
 def _explain_timeout(outcome: TimedOut) -> str:
     what = {
-        "start": "had not started",
-        "body": "had not finished",
-        "exit": "had passed, but not exited",
+        "start": "did not start within",
+        "body": "timed out after",
+        "exit": "passed, but did not exit within",
     }[outcome.phase]
-    return f"{what} after {outcome.limit_s:g} s"
+    return f"{what} {outcome.limit_s:g} s"
+
+
+def _explain_sabotage(outcome: Sabotaged) -> str:
+    decorator = {"killed": "@kill_rank", "stopped": "@stop_rank"}[outcome.deed]
+    return f"{outcome.deed} by {decorator}"
 
 
 def rank_list(ranks: Sequence[int]) -> str:
-    """`rank 1`, `ranks 0, 2-5`."""
+    """Return ranks as text: `rank 1`, `ranks 0 and 1`, `ranks 0, 2-5 and 7`."""
     ordered = sorted(ranks)
     if len(ordered) == 1:
         return f"rank {ordered[0]}"
@@ -130,18 +136,21 @@ def rank_list(ranks: Sequence[int]) -> str:
         else:
             spans.append([rank])
     texts = [
-        f"{span[0]}-{span[-1]}" if len(span) > 2 else ", ".join(map(str, span)) for span in spans
+        text
+        for span in spans
+        for text in ([f"{span[0]}-{span[-1]}"] if len(span) > 2 else map(str, span))
     ]
-    return "ranks " + ", ".join(texts)
+    *first, last = texts
+    return f"ranks {', '.join(first)} and {last}" if first else f"ranks {last}"
 
 
 def count(number: int, noun: str) -> str:
-    """`1 rank`, `3 ranks`."""
+    """Return a number with its noun: `1 rank`, `3 ranks`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def grouped(pairs: Iterable[tuple[int, str]]) -> list[tuple[str, list[int]]]:
-    """Ranks by equal text, in the order of first appearance."""
+    """Return each distinct text with the ranks that have it, in the order of first appearance."""
     groups: dict[str, list[int]] = {}
     for rank, text in pairs:
         groups.setdefault(text, []).append(rank)
@@ -149,7 +158,7 @@ def grouped(pairs: Iterable[tuple[int, str]]) -> list[tuple[str, list[int]]]:
 
 
 def shortened(text: str, limit: int = _MAX_TEXT) -> str:
-    """The text, or its beginning and end with a note of how much is missing between them."""
+    """Return the text; if it is too long, its beginning and end, and how much is left out."""
     if len(text) <= limit:
         return text
     half = limit // 2

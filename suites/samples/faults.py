@@ -98,13 +98,13 @@ class HangBodies:
     def sleep_forever(self):
         time.sleep(FOREVER_S)
 
-    @hung("threads that never end", "had passed, but not exited after", "thread straggler:")
+    @hung("threads that never end", "passed, but did not exit within", "thread straggler:")
     def test_endless_thread(self):
         if self.rank == 1:
             threading.Thread(target=self.sleep_forever, name="straggler").start()
         self.now()
 
-    @hung("a hang in an exit handler", "had passed, but not exited after")
+    @hung("a hang in an exit handler", "passed, but did not exit within")
     def test_hang_in_exit_handler(self):
         if self.rank == 1:
             atexit.register(time.sleep, FOREVER_S)
@@ -116,7 +116,7 @@ class DeadlockBodies:
 
     @stuck(
         "all_reduce against broadcast",
-        "ranks 0, 1 diverge at collective 2 of group 'default_pg'",
+        "ranks 0 and 1 diverge at collective 2 of group 'default_pg'",
         "all_reduce   float32 [1024, 16]",
         "broadcast   float32 [1024, 16]",
         "faults.py",
@@ -297,7 +297,7 @@ class FaultsInSetUp(Timekeeper, MultiProcessTestCase):
             self.now()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    @died("death during set-up", "rank 1: killed by SIGKILL before its body was done")
+    @died("death during set-up", "rank 1: killed by SIGKILL before its body finished")
     def test_death_in_set_up(self):
         pass
 

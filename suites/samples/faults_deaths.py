@@ -26,7 +26,7 @@ class DeathBodies:
             how()
         dist.all_reduce(torch.ones(2))
 
-    @died("killed by SIGKILL", "rank 1: killed by SIGKILL before its body was done")
+    @died("killed by SIGKILL", "rank 1: killed by SIGKILL before its body finished")
     def test_sigkill(self):
         self.die_alone(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
@@ -42,11 +42,11 @@ class DeathBodies:
     def test_abort(self):
         self.die_alone(os.abort)
 
-    @died("os._exit(3)", "rank 1: exited with code 3 before its body was done")
+    @died("os._exit(3)", "rank 1: exited with code 3 before its body finished")
     def test_os_exit_3(self):
         self.die_alone(lambda: os._exit(3))
 
-    @died("os._exit(0) in the body", "rank 1: exited with code 0 before its body was done")
+    @died("os._exit(0) in the body", "rank 1: exited with code 0 before its body finished")
     def test_os_exit_0(self):
         self.die_alone(lambda: os._exit(0))
 
@@ -54,7 +54,7 @@ class DeathBodies:
     def test_sys_exit_5(self):
         self.die_alone(lambda: sys.exit(5))
 
-    @died("sys.exit(0) in the body", "rank 1: exited with code 0 before its body was done")
+    @died("sys.exit(0) in the body", "rank 1: exited with code 0 before its body finished")
     def test_sys_exit_0(self):
         self.die_alone(lambda: sys.exit(0))
 

@@ -50,7 +50,7 @@ class ExceptionBodies:
         self.assertEqual(self.rank, 1)
 
     @failed(
-        "the same assertion on all ranks", "ranks 0, 1: AssertionError", "Expected 8 but got 7."
+        "the same assertion on all ranks", "ranks 0 and 1: AssertionError", "Expected 8 but got 7."
     )
     def test_assertion_all(self):
         self.meet()
@@ -125,7 +125,7 @@ class ExceptionBodies:
         "[first] (i=1, name='x')",
         "(i=3)",
         "rank 1: AssertionError: True is not false : 1",
-        "ranks 0, 1: AssertionError: 3",
+        "ranks 0 and 1: AssertionError: 3",
         hides=("(i=2)",),
     )
     def test_subtests(self):
@@ -197,7 +197,7 @@ class ExpectedFailureBodies:
     def test_expected_but_killed(self):
         self.die_alone(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
-    @hung("expectedFailure and a timeout", "2 of 2 ranks had not finished after 1 s")
+    @hung("expectedFailure and a timeout", "2 of 2 ranks timed out after 1 s")
     @unittest.expectedFailure
     @timeout(TIME_LIMIT_S)
     def test_expected_but_hung(self):

@@ -125,7 +125,7 @@ def desync() -> RunResult:
     )
     record.ranks = tuple(_parting(rank, began_s, limit_s) for rank in range(4))
     text = (
-        "harness.RanksTimedOutError: 2 of 4 ranks had not finished after 5 s (ranks 0, 3 passed)\n"
+        "harness.RanksTimedOutError: 2 of 4 ranks timed out after 5 s (ranks 0 and 3 passed)\n"
         '\ncollectives   ranks 1 and 2 diverge at collective 7 of group "default_pg"\n'
         "                rank 1   all_reduce  float32 [1024, 16]   test_model.py:41 in test_sync\n"
         "                rank 2   broadcast   float32 [1024, 16]   test_model.py:44 in test_sync"

@@ -158,5 +158,5 @@ class TestLacking(CommandTestCase):
             failed=("TestRanks.test_desync",),
         )
         # The stacks tell what the recorder cannot.
-        self.assertIn("RanksTimedOutError: 2 of 2 ranks had not finished after 3 s", done.out)
+        self.assertIn("RanksTimedOutError: 2 of 2 ranks timed out after 3 s", done.out)
         self.assertRegex(done.out, r"test_mixed\.py:\d+ in test_desync")

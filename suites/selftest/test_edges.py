@@ -40,13 +40,13 @@ class TestEdges(unittest.TestCase):
             edges.Leaving,
             "test_death_in_a_late_exit_handler",
             "error",
-            "rank 1: exited with code 3 after its body had passed",
+            "rank 1: exited with code 3 after its body passed",
         )
         self.run_one(
             edges.Leaving,
             "test_thread_that_never_ends",
             "error",
-            "had passed, but not exited after 2 s",
+            "passed, but did not exit within 2 s",
             HARNESS_EXIT_TIMEOUT="2",
         )
 

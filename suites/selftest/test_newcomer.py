@@ -155,7 +155,7 @@ class TestNewcomer(unittest.TestCase):
         sandbox = self.in_folder_with("test_step.py")
         done = self.command(sandbox, "python", "-m", "harness", "--html", "report.html")
         self.assertEqual(done.code, 1, done.out + done.err)
-        self.assertIn("ranks 0, 1 diverge at collective 1 of group 'default_pg'", done.out)
+        self.assertIn("ranks 0 and 1 diverge at collective 1 of group 'default_pg'", done.out)
         self.assertIn("\nrerun: python -m harness test_step.TestStep.test_sync\n", done.out)
         self.assertIn("RanksDeadlockedError", (sandbox.folder / "report.html").read_text())
 

@@ -34,7 +34,7 @@ class TestFindings(Properties):
             ("value", "failed", "1 of 2 ranks failed (rank 0 passed)"),
             ("crash", "error", "1 of 2 ranks killed by SIGSEGV (rank 0 "),
             ("deadlock", "error", "2 of 2 ranks deadlocked"),
-            ("hang", "error", "2 of 2 ranks had not finished after"),
+            ("hang", "error", "2 of 2 ranks timed out after"),
         ):
             with self.subTest(bug):
                 text = self.fails(properties_failing.Planted, f"test_{bug}", status)

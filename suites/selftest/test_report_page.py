@@ -187,7 +187,7 @@ class TestPage(unittest.TestCase):
         self.assertEqual(browser.count("tr.detail g.lane"), 4)
         browser.evaluate("document.querySelectorAll('tr.detail g.lane')[1].focus()")
         browser.press("End", 35)
-        self.assertIn("had not finished after", browser.text("#tip"))
+        self.assertIn("timed out after", browser.text("#tip"))
         browser.press("ArrowLeft", 37)
         self.assertIn("all_gather #6", " ".join(browser.text("#tip").split()))
         browser.evaluate("document.querySelector('tr.test a').focus()")

@@ -38,6 +38,7 @@ from harness.model.outcome import (
     Place,
     Problem,
     Raised,
+    Sabotaged,
     Skipped,
     TimedOut,
 )
@@ -83,7 +84,7 @@ class TestDesync(unittest.TestCase):
 
     def test_the_last_collectives_of_each(self):
         text = describe(desync(4), "test_sync")
-        self.assertIn("last collectives: 1 broadcast, 2 all_reduce (not done)", text)
+        self.assertIn("last collectives: 1 broadcast, 2 all_reduce (pending)", text)
 
     def test_ranks_with_equal_stacks_are_grouped(self):
         text = describe(desync(4), "test_sync")
@@ -101,7 +102,7 @@ class TestDesync(unittest.TestCase):
         self.assertLessEqual(len(text.splitlines()), 2 * SCREEN)
         self.assertIn("64 of 64 ranks deadlocked", text)
         self.assertIn("ranks 0-62: waiting", text)
-        self.assertIn("more logs of other ranks", text)
+        self.assertIn("more logs from other ranks", text)
 
     def test_sixty_four_that_all_fail_differently(self):
         reports = [
@@ -126,12 +127,21 @@ class TestHeadlines(unittest.TestCase):
             ((error, Killed(11), Ended()), "2 of 3 ranks did not pass (rank 2 still running)"),
             (
                 (TimedOut("body", 30), Passed(), Passed()),
-                "1 of 3 ranks had not finished after 30 s (ranks 1, 2 passed)",
+                "1 of 3 ranks timed out after 30 s (ranks 1 and 2 passed)",
             ),
             (
                 (Skipped("x"), Passed()),
-                "1 of 2 ranks did not do what the others did (rank 1 passed)",
+                "rank 0 skipped, rank 1 passed",
             ),
+            (
+                (Passed(), *(Skipped("x") for _ in range(7))),
+                "ranks 1-7 skipped, rank 0 passed",
+            ),
+            (
+                (echo, echo, Exited(3)),
+                "1 of 3 ranks exited with code 3 (ranks 0 and 1 lost their peer)",
+            ),
+            ((Sabotaged("killed"),), "rank 0 killed by @kill_rank"),
             (
                 (Killed(signal.SIGRTMIN + 3), Passed()),
                 "1 of 2 ranks killed by signal 37 (rank 1 passed)",
@@ -143,8 +153,8 @@ class TestHeadlines(unittest.TestCase):
 
     def test_lists_of_ranks(self):
         self.assertEqual(rank_list([3]), "rank 3")
-        self.assertEqual(rank_list([1, 0]), "ranks 0, 1")
-        self.assertEqual(rank_list([0, 2, 3, 4, 7]), "ranks 0, 2-4, 7")
+        self.assertEqual(rank_list([1, 0]), "ranks 0 and 1")
+        self.assertEqual(rank_list([0, 2, 3, 4, 7]), "ranks 0, 2-4 and 7")
 
     def test_long_texts(self):
         text = shortened("a" * 5000 + "b" * 5000, 1000)
@@ -203,7 +213,7 @@ class TestStacks(unittest.TestCase):
                 faulthandler.dump_traceback(file, all_threads=True)
                 file.seek(0)
                 dumped = parse_faulthandler(file.read())
-            taken = take(issued_where=False)
+            taken = take(with_frames=False)
         finally:
             go_on.set()
         for thread in threads:
@@ -242,11 +252,11 @@ Thread 13 (idle): "other"
 
 class TestNative(unittest.TestCase):
     def test_frames_inside_python(self):
-        frames = native._inside_python(PY_SPY)
+        frames = native._frames_above_python(PY_SPY)
         self.assertEqual(
             frames, ("pthread_mutex_lock (libc.so.6)", "c10d::Work::wait (libtorch_cpu.so)")
         )
-        self.assertEqual(native._inside_python("Error: no such process"), ())
+        self.assertEqual(native._frames_above_python("Error: no such process"), ())
 
     def test_without_py_spy(self):
         with mock.patch.object(native, "find_py_spy", return_value=None):

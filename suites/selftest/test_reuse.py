@@ -163,7 +163,7 @@ class TestOutcomes(Reuse):
         with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
             result = run_case(reused.Own, "test_takes_too_long")
         self.assertEqual(result.status, "error")
-        self.assertIn("had not finished after 1 s", result.text)
+        self.assertIn("timed out after 1 s", result.text)
         self.assertLess(result.seconds, 60)  # ranks may take 180 s to start, but these have
 
     def test_what_is_done_to_a_rank_on_purpose_is_no_leak(self):

@@ -52,7 +52,7 @@ class TestStopping(CommandTestCase):
             done.out,
             r"ERROR: test_sleeping.TestSleep.test_b\n-+\n"
             rf"RunStopped: the run was stopped \({name}\) while this test ran, after \d+\.\d s\n"
-            r"where it was:\n  main thread  runs   test_sleeping.py:\d+ in test_b\n",
+            r"where it was:\n  main thread  running   test_sleeping.py:\d+ in test_b\n",
         )
         self.assertNotIn("RETRY", done.out)
         self.assertIn("2 not run", done.out)
@@ -86,9 +86,7 @@ class TestStopping(CommandTestCase):
         self.write("test_sleeping.py", self.SLEEPING)
         done = self.harness("-j", "2", "--test-timeout", "0.5", OUT=os.devnull)
         self.assertEqual((done.code, done.last_line), (1, "2 passed, 2 failed, 0 skipped"))
-        self.assertIn(
-            "TestTimedOut: the test had not finished after 0.5 s (--test-timeout)", done.out
-        )
+        self.assertIn("TestTimedOut: the test timed out after 0.5 s (--test-timeout)", done.out)
         self.assertIn("in test_b", done.out)
         self.assert_clean(done)
 

@@ -103,7 +103,7 @@ class TestWords(unittest.TestCase):
         ]
         words = [word(outcome) for outcome in outcomes]
         self.assertEqual(len({*words}), len(outcomes))
-        self.assertEqual(words[-1], "killed on purpose")
+        self.assertEqual(words[-1], "killed by @kill_rank")
 
 
 class Timelines(unittest.TestCase):
@@ -215,7 +215,7 @@ class TestProcesses(Timelines):
                 *others, late = self.tracks(timed.Timed, "test_hangs", "error", size)
                 self.check_all_pass(others)
                 self.assertEqual(late.outcome, "timed out")
-                self.assertEqual(late.reason, "had not finished after 1 s")
+                self.assertEqual(late.reason, "timed out after 1 s")
                 self.assertEqual(self.names(late)[-1], BODY)
                 self.assertGreaterEqual(late.phases[-1].ended_s - late.phases[-1].began_s, 0.9)
                 self.assertIn("in test_hangs  (the test)", late.stacks)
@@ -225,7 +225,7 @@ class TestProcesses(Timelines):
             with self.subTest(size):
                 *others, killed = self.tracks(timed.Timed, "test_killed", "error", size)
                 self.assertEqual(killed.outcome, "killed")
-                self.assertEqual(killed.reason, "killed by SIGKILL before its body was done")
+                self.assertEqual(killed.reason, "killed by SIGKILL before its body finished")
                 self.assertEqual(self.names(killed), [START, SET_UP, BODY])
                 for track in others:
                     self.assertIn(track.outcome, {"lost its peer", "ended"})

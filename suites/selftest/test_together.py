@@ -54,7 +54,9 @@ class TestMeetings(unittest.TestCase):
         meetings.arrive(1, "here", "")
         answers = meetings.arrive(2, "there", "")
         self.assertEqual(sorted(answers), [0, 1, 2])
-        self.assertEqual(answers[0].error, "rank 2 came to there while ranks 0, 1 waited in here")
+        self.assertEqual(
+            answers[0].error, "rank 2 came to there while ranks 0 and 1 waited in here"
+        )
 
 
 class TestAssertions(unittest.TestCase):
@@ -95,7 +97,10 @@ class TestAssertions(unittest.TestCase):
         said = " ended the test without coming to assertRanksAgree"
         self.check("test_one_leaves", "error", "2 of 3 ranks raised", "rank 1 passed", said)
         self.check(
-            "test_one_fails", "error", "rank 1: ValueError: early", "(ranks 0, 2 lost its peer)"
+            "test_one_fails",
+            "error",
+            "rank 1: ValueError: early",
+            "(ranks 0 and 2 lost their peer)",
         )
 
     def test_two_assertions_at_once(self):
@@ -120,8 +125,8 @@ class TestSabotage(unittest.TestCase):
                 self.check(f"test_{method}", "passed")
 
     def test_survivors_that_see_something_else(self):
-        self.check("test_killed_and_not_seen_to", "error", "rank 1 killed on purpose")
-        self.check("test_other_error", "error", "rank 1 killed on purpose", "RuntimeError")
+        self.check("test_killed_and_not_seen_to", "error", "rank 1 killed by @kill_rank")
+        self.check("test_other_error", "error", "rank 1 killed by @kill_rank", "RuntimeError")
 
     def test_what_never_happens(self):
         self.check(

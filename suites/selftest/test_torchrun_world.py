@@ -53,8 +53,8 @@ class TestSteps(TorchrunTestCase):
         told = "\n".join(lines_of_ranks(ended.out))
         for expected in (
             r"rank 2 \(\S+, local rank 2\): AssertionError",
-            r"rank 2 \(\S+, local rank 2\): killed by SIGKILL before its body was done",
-            r"rank 2 \(\S+, local rank 2\): exited with code 7 before its body was done",
+            r"rank 2 \(\S+, local rank 2\): killed by SIGKILL before its body finished",
+            r"rank 2 \(\S+, local rank 2\): exited with code 7 before its body finished",
             r"rank 2 \(\S+, local rank 2\): skipped: not here",
             r"rank 2 \(\S+, local rank 2\): does not answer: it is in native code",
             r"ranks? 0(, 1)? \(\S+, local ranks? 0(, 1)?\): waiting in barrier \(gloo\)",
@@ -100,7 +100,7 @@ class TestPropertyTests(TorchrunTestCase):
         # Of the last example alone.
         self.assertRegex(ended.out, r"rank 1 \(.*\) stdout \(1 line\)\n    rank 1 has 7\n")
         self.assertIn("test_4_kills_a_rank(\n    n=3,\n)", ended.out)
-        self.assertRegex(ended.out, r"rank 1 \(.*\): killed by SIGABRT before its body was done")
+        self.assertRegex(ended.out, r"rank 1 \(.*\): killed by SIGABRT before its body finished")
 
 
 class TestTorchrun(TorchrunTestCase):

@@ -153,7 +153,8 @@ class TestTogether(TwoHostsTestCase):
         suite = str(ROOT / "suites" / "test_nn_functions_gloo.py")
         alpha, beta = self.finish_hosts(self.start_hosts(suite, "-k", "cpu_float32"))
         self.assertIn(
-            "torchrun started 4 ranks on 2 hosts: alpha (ranks 0, 1), beta (ranks 2, 3)", alpha.out
+            "torchrun started 4 ranks on 2 hosts: alpha (ranks 0 and 1), beta (ranks 2 and 3)",
+            alpha.out,
         )
         self.assertEqual(alpha.last_line, "44 passed, 0 failed, 4 skipped", alpha.out)
         self.assertEqual((alpha.code, beta.code, beta.out), (0, 0, ""))
@@ -170,8 +171,8 @@ class TestTogether(TwoHostsTestCase):
             )
         )  # fmt: skip
         for expected in (
-            r"rank 1 \(beta, local rank 0\): killed by SIGKILL before its body was done",
-            r"rank 1 \(beta, local rank 0\): exited with code 7 before its body was done",
+            r"rank 1 \(beta, local rank 0\): killed by SIGKILL before its body finished",
+            r"rank 1 \(beta, local rank 0\): exited with code 7 before its body finished",
             r"rank 1 \(beta, local rank 0\): does not answer: it is in native code",
             r"rank 0 \(alpha, local rank 0\): waiting in barrier \(gloo\)",
             r"rank 1 \(beta, local rank 0\): running\n(?: .*\n)*? .*:\d+ in test_6_never_comes",
@@ -195,7 +196,7 @@ class TestLostHosts(TwoHostsTestCase):
         self.hosts.cut()
         alpha, beta = self.finish_hosts(started)
         silence = "lost: no sign of life from beta for 6 s: the host is gone, or the network"
-        self.assertIn(f"ranks 2, 3 (beta, local ranks 0, 1): {silence}", alpha.out)
+        self.assertIn(f"ranks 2 and 3 (beta, local ranks 0 and 1): {silence}", alpha.out)
         # In one line, unless one of them had done a round more when the link went.
         for ranks in (r"ranks? 0\b", r"ranks? (0, )?1\b"):
             self.assertRegex(alpha.out, ranks + r".* \(alpha, .*\): waiting in all_reduce")

@@ -34,14 +34,14 @@ class TestShown(InProcess):
     def test_each_class(self):
         for cls in CLASSES:
             for method, expected in (
-                ("test_all_ranks", [("FutureWarning", "all of us (ranks 0, 1)")]),
+                ("test_all_ranks", [("FutureWarning", "all of us (ranks 0 and 1)")]),
                 # Once more, as pytest has every test show all of its warnings.
-                ("test_all_ranks", [("FutureWarning", "all of us (ranks 0, 1)")]),
+                ("test_all_ranks", [("FutureWarning", "all of us (ranks 0 and 1)")]),
                 ("test_one_rank", [("OwnWarning", "me alone (rank 1)")]),
-                ("test_many_times", [("DeprecationWarning", "again (ranks 0, 1)")]),
-                ("test_odd_category", [("UserWarning", ".OddWarning: odd 3 (ranks 0, 1)")]),
+                ("test_many_times", [("DeprecationWarning", "again (ranks 0 and 1)")]),
+                ("test_odd_category", [("UserWarning", ".OddWarning: odd 3 (ranks 0 and 1)")]),
                 ("test_recorded", []),
-                ("test_examples", [("UserWarning", "example (ranks 0, 1)")]),
+                ("test_examples", [("UserWarning", "example (ranks 0 and 1)")]),
             ):
                 with self.subTest(f"{cls.__name__}.{method}"):
                     shown = self.shown(cls, method)
@@ -60,24 +60,24 @@ class TestShown(InProcess):
     def test_a_category_that_is_not_known_here(self):
         ((kind, text),) = self.shown(warns.Processes, "test_category_of_this_function")
         self.assertEqual(
-            (kind, text[-31:]), ("UserWarning", ".LocalWarning: local (ranks 0, 1)"[-31:])
+            (kind, text[-35:]), ("UserWarning", ".LocalWarning: local (ranks 0 and 1)"[-35:])
         )
 
     def test_a_flood(self):
         shown = self.shown(warns.Processes, "test_flood", "always")
         self.assertEqual(len(shown), 101)
-        self.assertEqual(shown[99][1], "number 99 (ranks 0, 1)")
+        self.assertEqual(shown[99][1], "number 99 (ranks 0 and 1)")
         self.assertIn("issues more than 100 different warnings", shown[100][1])
 
     def test_of_a_rank_that_dies(self):
         shown = self.shown(warns.Processes, "test_warns_and_dies", status="error")
-        self.assertEqual(shown, [("UserWarning", "last words (ranks 0, 1)")])
+        self.assertEqual(shown, [("UserWarning", "last words (ranks 0 and 1)")])
 
     def test_ranks_that_are_spawned(self):
         """Slow: ranks are interpreters that import torch."""
         with mock.patch.dict(os.environ, HARNESS_START_METHOD="spawn"):
             shown = self.shown(warns.Processes, "test_all_ranks")
-            self.assertEqual(shown, [("FutureWarning", "all of us (ranks 0, 1)")])
+            self.assertEqual(shown, [("FutureWarning", "all of us (ranks 0 and 1)")])
             self.shown(warns.Processes, "test_one_rank", "error", status="error")
 
     def test_threads(self):
@@ -87,7 +87,7 @@ class TestShown(InProcess):
         self.shown(warns.Threads, "test_all_ranks", "error", status="error")
 
     def test_run_on_ranks(self):
-        with self.assertWarnsRegex(warns.OwnWarning, r"in a function \(ranks 0, 1\)"):
+        with self.assertWarnsRegex(warns.OwnWarning, r"in a function \(ranks 0 and 1\)"):
             self.assertEqual(run_on_ranks(warns.warn_and_return, world_size=2), [1, 1])
 
 
@@ -129,7 +129,7 @@ class TestFilters(InProcess):
     def test_what_the_test_shows_itself(self):
         """Its own filters hold, in the rank and in the parent."""
         shown = self.shown(warns.Staying, "test_shown_all_the_same", "error")
-        self.assertEqual(shown, [("UserWarning", "shown (ranks 0, 1)")])
+        self.assertEqual(shown, [("UserWarning", "shown (ranks 0 and 1)")])
 
     def test_a_filter_that_is_left(self):
         """It is seen, though the harness changes filters too."""
@@ -214,7 +214,7 @@ class TestWaysIn(CommandTestCase):
     def test_pytest(self):
         _, out = self.command("-m", "pytest", "-p", "no:cacheprovider")
         self.assertIn("1 failed, 1 passed, 1 warning", out)
-        self.assertRegex(out, r"test_warns.py:10: FutureWarning: this API .*away \(ranks 0, 1\)")
+        self.assertRegex(out, r"test_warns.py:10: FutureWarning: this API .*away \(ranks 0 and 1\)")
         self.assertIn("FutureWarning: this one too", out)
         _, out = self.command("-m", "pytest", "-p", "no:cacheprovider", "-W", "error")
         self.assertIn("2 failed", out)
@@ -222,7 +222,7 @@ class TestWaysIn(CommandTestCase):
     def test_unittest(self):
         name = "test_warns.TestWarns.test_warns"
         code, out = self.command("-m", "unittest", name)
-        self.assertEqual((code, len(re.findall(r"away \(ranks 0, 1\)", out))), (0, 1), out)
+        self.assertEqual((code, len(re.findall(r"away \(ranks 0 and 1\)", out))), (0, 1), out)
         code, out = self.command("-W", "error", "-m", "unittest", name)
         self.assertIn("FAILED (errors=1)", out)
         code, out = self.command("-m", "unittest", name, PYTHONWARNINGS="error::FutureWarning")
@@ -232,10 +232,10 @@ class TestWaysIn(CommandTestCase):
         for jobs in ("0", "1"):
             arguments = ("-m", "harness", "-j", jobs, "test_warns.TestWarns.test_warns")
             code, out = self.command(*arguments)
-            self.assertEqual((code, len(re.findall(r"away \(ranks 0, 1\)", out))), (0, 1), out)
+            self.assertEqual((code, len(re.findall(r"away \(ranks 0 and 1\)", out))), (0, 1), out)
             code, out = self.command("-W", "error", *arguments)
             self.assertIn("0 passed, 1 failed, 0 skipped", out)
 
     def test_script(self):
         _, out = self.command("test_warns.py", "-k", "test_warns")
-        self.assertEqual(len(re.findall(r"away \(ranks 0, 1\)", out)), 1, out)
+        self.assertEqual(len(re.findall(r"away \(ranks 0 and 1\)", out)), 1, out)

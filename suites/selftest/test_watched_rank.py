@@ -207,7 +207,7 @@ class TestSeveral(RankTestCase):
         clean = Waits((), True, {}, ())
         self.assertEqual(leftovers_text(self.ranks(clean, clean)), [])
         self.assertEqual(
-            leftovers_text(self.ranks(thread, clean, thread)), ["ranks 0, 2: a thread"]
+            leftovers_text(self.ranks(thread, clean, thread)), ["ranks 0 and 2: a thread"]
         )
 
     def test_different_numbers_of_collectives(self):

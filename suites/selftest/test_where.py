@@ -34,46 +34,49 @@ class TestLines(unittest.TestCase):
         call = Collective("0", 1, "all_reduce", "gloo", (), (), True, 3.21, 330.0)
         self.assertEqual(
             self.line(BODY, snapshot(Waiting("collective", "all_reduce"), call)),
-            "  rank 0  waits in all_reduce (gloo) for 3.2 s   /x/test_model.py:41 in test_sync",
+            "  rank 0  waiting in all_reduce (gloo) for 3.2 s   /x/test_model.py:41 in test_sync",
         )
 
     def test_in_recv(self):
         self.assertEqual(
             self.line(BODY, snapshot(Waiting("recv", "recv", (1,)))),
-            "  rank 0  waits in recv from rank 1   /x/test_model.py:41 in test_sync"
+            "  rank 0  waiting in recv from rank 1   /x/test_model.py:41 in test_sync"
             "   (body for 0.0 s)",
         )
 
     def test_in_none(self):
-        self.assertIn("rank 0  runs   /x/test_model.py:41", self.line(BODY, snapshot()))
+        self.assertIn("rank 0  running   /x/test_model.py:41", self.line(BODY, snapshot()))
 
     def test_in_another_phase(self):
-        self.assertIn("rank 0  tears down   /x", self.line(TEAR_DOWN, snapshot()))
+        self.assertIn("rank 0  tearing down   /x", self.line(TEAR_DOWN, snapshot()))
         taken = snapshot(Waiting("meeting", "assertRanksAgree"))
-        self.assertIn("tears down, waits in assertRanksAgree", self.line(TEAR_DOWN, taken))
+        self.assertIn("tearing down, waiting in assertRanksAgree", self.line(TEAR_DOWN, taken))
 
     def test_columns(self):
-        rows = [Position("rank 9", "runs", "a.py:1 in f"), Position("rank 10", "waits", "b", "(c)")]
+        rows = [
+            Position("rank 9", "running", "a.py:1 in f"),
+            Position("rank 10", "waits", "b", "(c)"),
+        ]
         self.assertEqual(
             table([*rows, Position("rank 11", "does not answer")]).split("\n"),
             [
-                "  rank 9   runs    a.py:1 in f",
-                "  rank 10  waits   b   (c)",
+                "  rank 9   running   a.py:1 in f",
+                "  rank 10  waits     b   (c)",
                 "  rank 11  does not answer",
             ],
         )
 
     def test_a_process_in_no_test(self):
-        self.assertEqual(position_of_process(Snapshot()).doing, "is in no test")
+        self.assertEqual(position_of_process(Snapshot()).doing, "between tests")
         runner = (Place("/x/select.py", 1, "poll"), Place(__file__, 1, "<module>"))
         taken = snapshot(frames=runner)
-        self.assertEqual(position_of_process(taken), Position("main thread", "is in no test"))
+        self.assertEqual(position_of_process(taken), Position("main thread", "between tests"))
 
     def test_a_process_between_a_test_and_its_ranks(self):
         case = Place(unittest.case.__file__, 1, "run")
         self.assertEqual(
             position_of_process(snapshot(frames=(TORCH, case))).doing,
-            "is setting up or tearing down a test",
+            "setting up or tearing down a test",
         )
         taken = snapshot(frames=(HERE, case))
         self.assertEqual(position_of_process(taken).where, "/x/test_model.py:41 in test_sync")
@@ -84,15 +87,18 @@ class TestProcesses(Asking):
         for size in (2, 4):
             with self.subTest(size):
                 text, _ = self.asked(
-                    timed.Waiting, "test_in_a_collective", "all_reduce", "runs", size=size
+                    timed.Waiting, "test_in_a_collective", "all_reduce", "running", size=size
                 )
                 *waiting, running = self.lines(text)
                 self.assertEqual(len(waiting), size - 1)
-                self.assertRegex(running, r"^runs +\S*timed.py:\d+ in wait_until_told   \(body for")
+                self.assertRegex(
+                    running, r"^running +\S*timed.py:\d+ in wait_until_told   \(body for"
+                )
                 # Ranks may still be on their way into it.
                 self.assertRegex(
                     "\n".join(waiting),
-                    r"waits in all_reduce \(gloo\) for \d+\.\d s   \S*timed.py:\d+ in test_in_a_c",
+                    r"waiting in all_reduce \(gloo\) for \d+\.\d s   "
+                    r"\S*timed.py:\d+ in test_in_a_c",
                 )
 
     def test_alone(self):
@@ -100,22 +106,22 @@ class TestProcesses(Asking):
         self.assertEqual(len(self.lines(text)), 1)
 
     def test_in_recv(self):
-        self.asked(timed.Waiting, "test_in_recv", "waits in recv from rank 1", "in test_in_recv")
+        self.asked(timed.Waiting, "test_in_recv", "waiting in recv from rank 1", "in test_in_recv")
 
     def test_in_a_rendezvous(self):
-        words = ("waits in init_process_group", "in test_in_a_rendezvous", "runs")
+        words = ("waiting in init_process_group", "in test_in_a_rendezvous", "running")
         self.asked(timed.Waiting, "test_in_a_rendezvous", *words)
 
     def test_in_a_meeting(self):
-        words = ("waits in assertRanksAgree", "in test_in_a_meeting", "runs")
+        words = ("waiting in assertRanksAgree", "in test_in_a_meeting", "running")
         self.asked(timed.Waiting, "test_in_a_meeting", *words)
 
     def test_in_set_up(self):
-        words = ("rank 1  sets up", "in wait_until_told", "rank 0  passed")
+        words = ("rank 1  setting up", "in wait_until_told", "rank 0  passed")
         self.asked(timed.Waiting, "test_in_set_up", *words)
 
     def test_in_tear_down(self):
-        words = ("rank 1  tears down", "in wait_until_told", "rank 0  passed")
+        words = ("rank 1  tearing down", "in wait_until_told", "rank 0  passed")
         self.asked(timed.Waiting, "test_in_tear_down", *words)
 
     def test_ranks_that_stay(self):
@@ -123,16 +129,21 @@ class TestProcesses(Asking):
             for _ in range(2):
                 with self.subTest(kind):
                     self.asked(
-                        *(timed.Waiting, "test_in_a_collective", "waits in all_reduce", "runs"),
+                        *(
+                            timed.Waiting,
+                            "test_in_a_collective",
+                            "waiting in all_reduce",
+                            "running",
+                        ),
                         HARNESS_ISOLATION=kind,
                     )
 
     def test_ranks_that_are_spawned(self):
         """Slow: fresh interpreters import torch."""
         env = {"HARNESS_START_METHOD": "spawn"}
-        words = ("rank 0  starts", "(start for")
+        words = ("rank 0  starting", "(start for")
         self.asked(timed.Waiting, "test_in_a_meeting", *words, **env)
-        words = ("waits in assertRanksAgree", "runs")
+        words = ("waiting in assertRanksAgree", "running")
         self.asked(timed.Waiting, "test_in_a_meeting", *words, **env)
 
     def test_a_rank_that_cannot_answer(self):
@@ -152,18 +163,18 @@ class TestThreads(Asking):
         for size in (2, 4):
             with self.subTest(size):
                 text, _ = self.asked(
-                    timed.OnThreads, "test_waits", "waits in all_reduce", "runs", size=size
+                    timed.OnThreads, "test_waits", "waiting in all_reduce", "running", size=size
                 )
                 *_, last = self.lines(text)
-                self.assertRegex(last, r"^runs +\S*timed.py:\d+ in test_waits   \(body for")
+                self.assertRegex(last, r"^running +\S*timed.py:\d+ in test_waits   \(body for")
 
     def test_alone(self):
-        self.asked(timed.OnThreads, "test_waits", "rank 0  runs", "in test_waits", size=1)
+        self.asked(timed.OnThreads, "test_waits", "rank 0  running", "in test_waits", size=1)
 
 
 class TestWithoutRanks(Asking):
     def test_a_test_that_waits_in_native_code(self):
-        self.asked(timed.Alone, "test_waits", "  main thread  runs   ", "in test_waits")
+        self.asked(timed.Alone, "test_waits", "  main thread  running   ", "in test_waits")
 
     def test_by_a_signal(self):
         before = signal.signal(signal.SIGUSR1, lambda *_: where.ask())
@@ -176,11 +187,11 @@ class TestWithoutRanks(Asking):
             )
 
         with mock.patch.object(self, "ask_until", ask):
-            self.asked(timed.Alone, "test_waits", "main thread  runs", "in test_waits")
-            self.asked(timed.Waiting, "test_in_recv", "waits in recv from rank 1")
+            self.asked(timed.Alone, "test_waits", "main thread  running", "in test_waits")
+            self.asked(timed.Waiting, "test_in_recv", "waiting in recv from rank 1")
 
     def test_after_a_test(self):
-        self.asked(timed.Waiting, "test_in_set_up", "sets up")
+        self.asked(timed.Waiting, "test_in_set_up", "setting up")
         text, _ = self.ask_until("main thread")
         self.assertNotIn("rank", text)
 

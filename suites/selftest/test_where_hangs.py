@@ -59,15 +59,16 @@ STUCK = """
 """
 
 ON_PROCESSES = (
-    r"  rank 0  waits in all_reduce \(gloo\) for \d+\.\d s   test_stuck.py:\d+ in in_a_collective\n"
-    r"  rank 1  runs +test_stuck.py:\d+ in in_a_loop   \(body for \d+\.\d s\)\n"
+    r"  rank 0  waiting in all_reduce \(gloo\) for \d+\.\d s   "
+    r"test_stuck.py:\d+ in in_a_collective\n"
+    r"  rank 1  running +test_stuck.py:\d+ in in_a_loop   \(body for \d+\.\d s\)\n"
     r"  rank 2  does not answer \(\S+\)\n"
     r"  rank 3  does not answer \(stopped\)\n"
 )
 
 ON_THREADS = (
-    r"  rank 0  waits in all_reduce \S* *for \d+\.\d s   test_stuck.py:\d+ in test_is_stuck\n"
-    r"  rank 1  runs +test_stuck.py:\d+ in test_is_stuck   \(body for \d+\.\d s\)\n"
+    r"  rank 0  waiting in all_reduce \S* *for \d+\.\d s   test_stuck.py:\d+ in test_is_stuck\n"
+    r"  rank 1  running +test_stuck.py:\d+ in test_is_stuck   \(body for \d+\.\d s\)\n"
 )
 
 # How many answers may come before the ranks are where they get stuck.

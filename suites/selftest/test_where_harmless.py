@@ -75,7 +75,7 @@ class TestHarmless(Asking):
                 self.assertLess(time.monotonic() - began_s, COMMAND_LIMIT_S)
 
     def test_a_timeout(self):
-        self.check(timed.Timed, "test_hangs", "error", "had not finished after 1 s")
+        self.check(timed.Timed, "test_hangs", "error", "timed out after 1 s")
 
     def test_a_rank_that_is_killed(self):
         self.check(timed.Timed, "test_killed", "error", "killed by SIGKILL")

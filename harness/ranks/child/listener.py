@@ -124,14 +124,14 @@ def _snapshot(request: SnapshotRequest) -> SnapshotAnswer:
 
 def _is_connecting() -> bool:
     try:
-        return snapshot.brings_up_a_group()
+        return snapshot.is_creating_a_group()
     except Exception:  # a test may have replaced anything we look at
         return False
 
 
 def _where(progress: Progress) -> WhereAnswer:
     try:
-        taken = snapshot.take_lightly()
+        taken = snapshot.take_brief()
     except Exception:  # a test may have replaced anything we look at
         taken = Snapshot()
     return WhereAnswer(progress.phase, progress.since_s, taken)

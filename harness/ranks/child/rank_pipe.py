@@ -163,7 +163,7 @@ class RankPipe:
             # The parent can request the rest later, if peers turn out to wait for this rank.
             taken = _taken(snapshot.take_groups)
         else:
-            taken = _taken(partial(snapshot.take, issued_where=not is_good))
+            taken = _taken(partial(snapshot.take, with_frames=not is_good))
         spans = listener.spans(settled=is_good) if self._keeps_time else ()
         return Report(outcome, self._waits_to_leave, taken, spans)
 

@@ -103,8 +103,8 @@ def _position(rank: WatchedRank) -> Position:
     if not _can_answer(rank):
         if rank.phase is Phase.STARTING:
             age_s = now() - rank.handle.asked_s
-            return Position(who, "starts", since=f"(start for {age_s:.1f} s)")
-        return Position(who, state(rank.outcome) if rank.outcome is not None else "has ended")
+            return Position(who, "starting", since=f"(start for {age_s:.1f} s)")
+        return Position(who, state(rank.outcome) if rank.outcome is not None else "ended")
     if rank.position is None:
         return Position(who, f"does not answer ({rank.handle.state() or 'gone'})")
     answered = rank.position
