@@ -34,7 +34,7 @@ seconds_or_zero = checked(settings.seconds_or_zero)
 def path(text: str) -> str:
     """Return the path of a file or a folder."""
     if not text:
-        raise ValueError("is no path")
+        raise ValueError("is not a path")
     return text
 
 
@@ -42,7 +42,7 @@ def path(text: str) -> str:
 def name(text: str) -> str:
     """Return the name of a test, class, module, file or folder."""
     if not text.strip():
-        raise ValueError("is no name: leave it out to run everything")
+        raise ValueError("is not a name: leave it out to run everything")
     return text
 
 

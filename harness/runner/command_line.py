@@ -1,4 +1,4 @@
-"""The command line: its options, what contradicts what, its help."""
+"""The options of the command line: the parser, the help text, and the options that conflict."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ past runs:
   {{prog}} history shows the slowest, the flakiest and the newly failing tests
 
 several machines:
-  torchrun --nnodes N --nproc-per-node M -m harness ... runs rank tests on all of them in step;
-  --shard gives each a part; {{prog}} merge-reports makes one report of theirs
+  torchrun --nnodes N --nproc-per-node M -m harness ... runs rank tests on all of them together;
+  --shard gives each machine a part of the tests; {{prog}} merge-reports merges their reports
 
 exit codes:
   {EXIT_PASSED}  at least one test ran and nothing failed
   {EXIT_FAILED}  something failed, a test did not run, or the run was stopped
-  {EXIT_USAGE}  the command line cannot be carried out
+  {EXIT_USAGE}  the command line is invalid
   {EXIT_NOTHING_RAN}  no test ran: nothing was found, or everything was skipped
 """
 
 
-# argparse repeats what it does not know, however long that is.
+# argparse quotes unknown arguments in full, however long they are.
 _MAX_ERROR = 500
 # No option is longer; comparing a longer text would take long.
 _MAX_OPTION = 40
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError for what it cannot parse."""
+    """Raises UsageError instead of exiting, so that torchrun's processes can report once."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         text = shortened(" ".join(message.split()), _MAX_ERROR)
@@ -72,14 +72,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(prog: str) -> Parser:
-    """What reads the options, and tells of them: `--help`, and the manual's page of options.
+    """Return the parser of the options. `--help` and the manual's page of options come from it.
 
     Args:
         prog: the program as the user calls it.
     """
     parser = Parser(
         prog=prog,
-        description="Run test suites, with or without ranks.",
+        description="Run unittest suites, with or without ranks.",
         epilog=_EPILOG.replace("{prog}", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -91,7 +91,7 @@ def build_parser(prog: str) -> Parser:
 
 
 def parse(argv: Sequence[str], prog: str) -> Options:
-    """Options from the arguments after the program's name. Raises UsageError."""
+    """Return the options in the arguments after the program's name. Raises UsageError."""
     parser = build_parser(prog)
     found = vars(parser.parse_args(argv))
     if found.pop("failfast"):
@@ -99,7 +99,7 @@ def parse(argv: Sequence[str], prog: str) -> Options:
     settle(found)
     found["names"], found["patterns"] = tuple(found["names"]), tuple(found["patterns"])
     options = Options(**found)
-    for is_wrong, message in (*_contradictions(options), _beside_compare(options, parser)):
+    for is_wrong, message in (*_conflicts(options), _conflict_with_compare(options, parser)):
         if is_wrong:
             parser.error(message)
     return options
@@ -166,7 +166,7 @@ def _add_execution(parser: Parser) -> None:
         type=arguments.jobs,
         metavar="N",
         help="run N tests at once, each in a worker process (default: twice the cores, at most 16; "
-        "1 with --torch-checkout); 0 runs all tests in this process, where a debugger can follow",
+        "1 with --torch-checkout); 0 runs all tests in this process, for debugging",
     )
     group.add_argument(
         "--max-ranks",
@@ -224,7 +224,7 @@ def _add_execution(parser: Parser) -> None:
 
 
 def add_max_skips(parser: argparse._ActionsContainer) -> None:
-    """The option `--max-skips`, which a run and a merge of reports have."""
+    """Add the option `--max-skips`, which a run and `merge-reports` share."""
     parser.add_argument(
         "--max-skips",
         type=arguments.natural,
@@ -288,13 +288,13 @@ def _add_output(parser: Parser) -> None:
         dest="slow_s",
         help=f"report tests that run longer than this (default: {Options.slow_s:g}; 0: never)",
     )
-    for name, told in {
+    for name, text in {
         "--junit": "write a report in JUnit XML",
         "--html": "write a report as one HTML file, with timelines of the ranks",
         "--trace": "write a trace for Perfetto or chrome://tracing",
         "--records": "write all data of the run, for merge-reports",
     }.items():
-        group.add_argument(name, type=arguments.path, metavar="PATH", help=told)
+        group.add_argument(name, type=arguments.path, metavar="PATH", help=text)
     group.add_argument(
         "--history",
         type=arguments.path,
@@ -322,7 +322,7 @@ def _add_torchs(parser: Parser) -> None:
     group.add_argument(
         "--compare",
         action="store_true",
-        help="run each file under PyTorch's harness too, and tell which verdicts differ",
+        help="run each file under PyTorch's harness too, and print the tests whose verdicts differ",
     )
     group.add_argument("--json", action="store_true", help="print the comparison as JSON")
     hidden: dict[str, dict[str, Any]] = {
@@ -333,7 +333,7 @@ def _add_torchs(parser: Parser) -> None:
         parser.add_argument(name, help=argparse.SUPPRESS, **kwargs)
 
 
-def _contradictions(options: Options) -> list[tuple[bool, str]]:
+def _conflicts(options: Options) -> list[tuple[bool, str]]:
     alone = options.jobs == 0
     return [
         (options.compare and not options.checkout, "--compare needs --torch-checkout DIR"),
@@ -349,45 +349,46 @@ def _contradictions(options: Options) -> list[tuple[bool, str]]:
         ),
         (
             options.repeat > 1 and options.stress_s is not None,
-            "--repeat and --stress cannot both say how often",
+            "--repeat and --stress cannot be combined: both set how often tests run",
         ),
         (
             options.rerun_failed and options.failed_first,
-            "--rerun-failed leaves nothing for --failed-first to put after",
+            "--rerun-failed and --failed-first cannot be combined: only failed tests run",
         ),
         (
             options.failed_first and options.shuffle,
-            "--failed-first and --shuffle cannot both say in which order",
+            "--failed-first and --shuffle cannot be combined: both set the order",
         ),
         (
             not options.keeps_history
             and (options.rerun_failed or options.failed_first or options.history is not None),
-            "--no-history leaves nothing to look up what failed",
+            "--no-history cannot be combined with --history, --rerun-failed or --failed-first",
         ),
         (
             options.flaky_fails and not options.retries,
-            "--flaky=fail needs --retries N: without it no test can be found flaky",
+            "--flaky=fail needs --retries N: without retries, no test is known to be flaky",
         ),
         (
             options.list_only and options.wants_timeline,
-            "--list runs nothing that --junit, --html or --trace could report",
+            "--list runs no tests, so --junit, --html and --trace have nothing to report",
         ),
     ]
 
 
-# What --compare passes on; it would drop the rest in silence.
+# The options that --compare passes on to its two sides. It rejects all others, rather than ignore
+# them.
 _COMPARED = {"checkout", "compare", "isolation", "jobs", "json", "names", "patterns", "seed"}
 _COMPARED |= {"run_timeout_s", "timeout_s"}
 
 
-def _beside_compare(options: Options, parser: Parser) -> tuple[bool, str]:
-    """An option that --compare does not pass on to its two sides."""
+def _conflict_with_compare(options: Options, parser: Parser) -> tuple[bool, str]:
+    """Return whether an option is set that --compare does not support, and the message."""
     for action in parser._actions:
         name = action.dest
         has_default = getattr(options, name, None) == getattr(Options, name, None)
         if options.compare and name not in _COMPARED and not has_default:
             option = action.option_strings[-1]
-            return True, f"--compare runs files under two harnesses without {option}"
+            return True, f"--compare does not support {option}"
     return False, ""
 
 

@@ -30,7 +30,7 @@ def dtypes(*kinds: str) -> SearchStrategy[torch.dtype]:
     """
     unknown = [kind for kind in kinds if kind not in _KINDS]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is no kind of dtypes: these are {', '.join(_KINDS)}")
+        raise ValueError(f"{unknown[0]!r} is not a kind of dtype: use {', '.join(_KINDS)}")
     chosen = kinds or ("floating", "integral")
     return sampled_from([dtype for kind in chosen for dtype in _KINDS[kind]])
 

@@ -193,9 +193,9 @@ class TestRetries(CommandTestCase):
         console.began(first, 1, now())
         console.failed_once(first, TestRecord("m.T.test", Status.FAILED))
         self.assertEqual(list(console.running), [])
-        console.began(first.again(), 1, now())
-        self.assertEqual(list(console.running), [first.again()])
-        console.done(first.again())
+        console.began(first.next_attempt(), 1, now())
+        self.assertEqual(list(console.running), [first.next_attempt()])
+        console.done(first.next_attempt())
         self.assertEqual(list(console.running), [])
 
     def test_in_fresh_ranks(self):
@@ -331,16 +331,16 @@ class TestContradictions(CommandTestCase):
             (["-j", "0", "--test-timeout", "1"], "--test-timeout needs worker processes"),
             (["-j", "-1"], "must be a whole number from 0"),
             (["-j", "x"], "must be a whole number from 0"),
-            (["--repeat", "2", "--stress", "3"], "cannot both say how often"),
+            (["--repeat", "2", "--stress", "3"], "both set how often tests run"),
             (["--repeat", "0"], "must be a whole number from 1"),
-            (["--rerun-failed", "--failed-first"], "leaves nothing"),
-            (["--failed-first", "--shuffle"], "in which order"),
+            (["--rerun-failed", "--failed-first"], "only failed tests run"),
+            (["--failed-first", "--shuffle"], "both set the order"),
             (["--no-history", "--rerun-failed"], "--no-history"),
             (["--flaky", "fail"], "needs --retries"),
             (["--flaky", "maybe"], "invalid choice"),
             (["--shard", "4/3"], "is not K/N"),
             (["--shard", "3"], "is not K/N"),
-            (["--list", "--junit", "x.xml"], "--list runs nothing"),
+            (["--list", "--junit", "x.xml"], "--list runs no tests"),
             (["--junit", "folder"], "--junit"),
             (["--html", "no/such/folder/x.html"], "--html"),
             (["--trace", "/proc/version/x"], "--trace"),

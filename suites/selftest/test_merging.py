@@ -204,7 +204,7 @@ class TestCommand(CommandTestCase):
         self.write("some.json", "{}")
         for file, why in (
             ("other.xml", "it is JUnit XML of another program"),
-            ("broken.xml", "it is no JUnit XML"),
+            ("broken.xml", "it is not JUnit XML"),
             ("some.json", "it was not written by --records"),
             ("none.json", "No such file or directory"),
         ):

@@ -24,21 +24,26 @@ SECONDS = dict.fromkeys(
 )
 CHOICE = dict.fromkeys(("", "x", LONG), "invalid choice")
 OUTPUT = {
-    "": "is no path",
+    "": "is not a path",
     "folder": "is a folder",
     "folder/": "is a folder",
     "no/such/folder/x": "there is no folder",
     "test_x.py": "it is a Python file",
     LONG: "File name too long",
 }
-FOLDER = {"": "is no path", "no/such": "no/such", "test_x.py": "there is no folder", LONG: "folder"}
+FOLDER = {
+    "": "is not a path",
+    "no/such": "no/such",
+    "test_x.py": "there is no folder",
+    LONG: "folder",
+}
 
 #: By option: a value that it cannot have, and words of the message. Each option that takes a value
 #: is in here, or TestEveryOption fails.
 RUN = {
     "NAME": {
-        "": "is no name",
-        " ": "is no name",
+        "": "is not a name",
+        " ": "is not a name",
         "no/such": "there is no file or folder no/such",
         "none.py": "there is no file or folder none.py",
         "data.txt/x": "data.txt/x",
@@ -75,16 +80,20 @@ RUN = {
     "--trace": OUTPUT,
     "--records": OUTPUT,
     "--results": OUTPUT,
-    "--history": {"": "is no path", "folder": "is a folder", os.devnull: "is not a regular file"},
+    "--history": {
+        "": "is not a path",
+        "folder": "is a folder",
+        os.devnull: "is not a regular file",
+    },
     "--torch-checkout": FOLDER,
 }
 HISTORY = {
-    "--history": {"": "is no path", "folder": "is a folder", "test_x.py": "is not a database"},
+    "--history": {"": "is not a path", "folder": "is a folder", "test_x.py": "is not a database"},
     "--limit": {**NUMBER, "0": "must be a whole number from 1"},
 }
 MERGE = {
     "FILE": {
-        "": "is no path",
+        "": "is not a path",
         "none": "No such file",
         "folder": "Is a directory",
         "test_x.py": "test_x.py cannot be merged",
@@ -204,7 +213,7 @@ class TestEveryOption(CommandTestCase):
     def test_options_that_compare_would_drop(self):
         for words in (["--junit", "x"], ["--shard", "1/2"], ["--retries", "1"], ["--shuffle"]):
             done = self.refused("--torch-checkout", ".", "--compare", *words)
-            self.assertIn(f"without {words[0]}", done.err)
+            self.assertIn(f"--compare does not support {words[0]}", done.err)
 
     def test_settings(self):
         """A bad variable is told before the first test, not by each test that needs it."""

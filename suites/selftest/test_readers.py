@@ -157,7 +157,7 @@ class TestJUnit(ReaderTestCase):
         suite = root.find("testsuite")
         suite.remove(suite.find("testcase"))
         self.path.write_bytes(ElementTree.tostring(root))
-        with self.assertRaisesRegex(ValueError, r"says that it has \(10, .* and has \(9, "):
+        with self.assertRaisesRegex(ValueError, r"are \(10, .* contains \(9, "):
             read_junit(self.path)
 
     def test_a_failure_beside_a_skip(self):
@@ -165,7 +165,7 @@ class TestJUnit(ReaderTestCase):
         case = next(case for case in root.iter("testcase") if case.find("skipped") is not None)
         case.insert(0, ElementTree.Element("failure"))
         self.path.write_bytes(ElementTree.tostring(root))
-        with self.assertRaisesRegex(ValueError, r"says that it has \(10, 1, 1\) .* \(10, 2, 0\)"):
+        with self.assertRaisesRegex(ValueError, r"are \(10, 1, 1\), .* \(10, 2, 0\)"):
             read_junit(self.path)
         suite = root.find("testsuite")
         suite.set("failures", "1")

@@ -70,7 +70,7 @@ BAD = [
     (
         lambda: strategies.dtypes("float"),
         ValueError,
-        "'float' is no kind of dtypes: these are floating",
+        "'float' is not a kind of dtype: use floating",
     ),
     (lambda: strategies.reduce_ops(torch.qint8), ValueError, "dtype is torch.qint8"),
     (lambda: strategies.group_sizes(2, min_size=3), ValueError, "max_size is 2, below min_size"),

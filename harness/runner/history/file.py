@@ -74,9 +74,9 @@ _OTHER = "give another --history PATH"
 _MOVE = f"move it away, or {_OTHER}"
 
 READ_ONLY = Fault("cannot be written", _OTHER)
-NO_SQLITE = Fault("cannot be used, as this Python has no sqlite3", "take a Python that has it")
+NO_SQLITE = Fault("cannot be used: this Python has no sqlite3", "use a Python that has it")
 
-# Faults by SQLite's message; exceptions have error codes only since Python 3.11.
+# Faults by SQLite's message. Its error codes would not do: a missing table has the general code 1.
 _WORDS = {
     "not a database": Fault("is not a database", _MOVE),
     "malformed": Fault("is damaged", _MOVE),

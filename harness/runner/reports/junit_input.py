@@ -35,7 +35,7 @@ def read_junit(path: Path) -> RunResult:
         xml = xunit2.JUnitXml.fromfile(str(path))
     # An unknown encoding raises LookupError.
     except (SyntaxError, JUnitXmlError, ValueError, LookupError) as error:
-        raise ValueError(f"it is no JUnit XML ({error})") from error
+        raise ValueError(f"it is not JUnit XML ({error})") from error
     if getattr(xml, "name", None) != "harness":
         raise ValueError("it is JUnit XML of another program")
     try:
@@ -45,14 +45,16 @@ def read_junit(path: Path) -> RunResult:
     # A truncated or edited file must not turn failures into passes: compare with the totals.
     suites = list(xml)
     found = (len(run.records), run.count(Status.FAILED), run.count(Status.SKIPPED))
-    said = (
+    totals = (
         xml.tests or 0,
         sum((suite.failures or 0) + (suite.errors or 0) for suite in suites),
         sum(suite.skipped or 0 for suite in suites),
     )
-    if found != said:
+    if found != totals:
         names = "tests, failures and skips"
-        raise ValueError(f"it is damaged (it says that it has {said} {names}, and has {found})")
+        raise ValueError(
+            f"it is damaged (its totals of {names} are {totals}, but it contains {found})"
+        )
     return run
 
 
@@ -83,7 +85,7 @@ def _seconds(element: Any, what: str) -> float:
     try:
         seconds = float(element.time or 0.0)
     except ValueError as error:
-        raise ValueError(f"the time of {what} is no number ({error})") from None
+        raise ValueError(f"the time of {what} is not a number ({error})") from None
     check(seconds, float, f"the time of {what}")
     if seconds < 0:
         raise ValueError(f"the time of {what} is {seconds}, not 0 or more")
@@ -106,7 +108,7 @@ def _take_properties(run: RunResult, found: dict[str, str]) -> None:
     number, _, count = found.get("shard", "1/1").partition("/")
     run.shard = (_number(number, "shard", 1), _number(count, "number of shards", 1))
     if run.shard[0] > run.shard[1]:
-        raise ValueError(f"its shard is {number} of {count}, which is no part of a whole")
+        raise ValueError(f"its shard is {number} of {count}, which is not a valid shard")
     run.shard_plan = found.get("shard plan", "")
 
 

@@ -57,5 +57,5 @@ def read_records(path: Path) -> RunResult:
         raise ValueError(f"it is not JSON ({error})") from None
     number, count = data.pop("shard")
     if not 1 <= number <= count:
-        raise ValueError(f"its run.shard is {number} of {count}, which is no part of a whole")
+        raise ValueError(f"its run.shard is {number} of {count}, which is not a valid shard")
     return RunResult(records, shard=(number, count), **data)
