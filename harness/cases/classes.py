@@ -15,7 +15,7 @@ from harness.cases.process_mixin import RankTestMixin
 from harness.cases.require_torch import require_distributed
 from harness.cases.testcase import TestCase
 from harness.cases.thread_mixin import ThreadTestMixin
-from harness.ranks.child.store import store_for_group
+from harness.ranks import this_rank
 
 
 class MultiProcessTestCase(RankTestMixin, TestCase):
@@ -83,7 +83,7 @@ class DistributedTestBase(MultiProcessTestCase):
         """
         require_distributed()
         size = self.world_size if world_size is None else world_size
-        store = store_for_group(self.file_name, size)
+        store = this_rank.store().for_group(self.file_name, size)
         backend = backend or self.backend(device)
         dist.init_process_group(backend, world_size=size, rank=self.rank, store=store)
         kind = torch.device(device).type

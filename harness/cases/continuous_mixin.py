@@ -23,9 +23,8 @@ from harness.cases.process_ranks import ProcessRanks
 from harness.cases.require_torch import require_distributed
 from harness.cases.world_mixin import UNSET
 from harness.model.spec import NONE
-from harness.ranks.child import between_tests, kept_group
-from harness.ranks.child.rank_pipe import RankPipe
-from harness.ranks.child.store import store_for_group
+from harness.ranks import this_rank
+from harness.ranks.this_rank import ProcessRank
 
 # Backends that torch may have been built without. Other names are backends that the test registers.
 _OPTIONAL_BACKENDS = frozenset({"gloo", "mpi", "nccl", "nccl-lazy", "nccl2", "ucc", "xccl"})
@@ -44,7 +43,7 @@ class ContinuousRanks(ProcessRanks):
         rank: int,
         test_name: str,
         file_name: str,
-        pipe: RankPipe,
+        pipe: ProcessRank,
         **kwargs: Any,
     ) -> None:
         # Don't call `_run` here. Classes that serve both MultiProcessTestCase and this class
@@ -60,16 +59,16 @@ class ContinuousRanks(ProcessRanks):
             require_distributed()
             test_class._init_pg(rank, world_size, file_name)
 
-        kept_group.bring_up(test_class.isolation or NONE, _group_key(test_class), bring_up)
+        pipe.bring_up_group(test_class.isolation or NONE, _group_key(test_class), bring_up)
         os.environ["LOCAL_RANK"] = str(rank)
-        between_tests.note_environment()
+        pipe.note_environment()
         test_class.pg = dist.distributed_c10d._get_default_group()
         case.run_test(test_name, pipe)
 
-    def leave_process_group(self, exits: bool) -> None:
+    def leave_process_group(self, rank: ProcessRank) -> None:
         # A reference to the group keeps its sockets open. `enter` sets it again for the next test.
         type(self.case).pg = None
-        super().leave_process_group(exits)
+        super().leave_process_group(rank)
 
 
 class ContinuousTestMixin(RankTestMixin):
@@ -112,7 +111,7 @@ class ContinuousTestMixin(RankTestMixin):
             backend=cls.backend_str(),
             world_size=world_size,
             rank=rank,
-            store=store_for_group(rdvz_file, world_size),
+            store=this_rank.store().for_group(rdvz_file, world_size),
             pg_options=cls.opts(),
             timeout=cls.timeout,
         )

@@ -14,9 +14,9 @@ from harness.cases.world_mixin import WorldTestMixin
 from harness.model.outcome import Passed, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE, TEST_SKIPS
 from harness.model.spec import PROCESS
+from harness.ranks import this_rank
 from harness.ranks.body import run_body
-from harness.ranks.child import kept_group, store
-from harness.ranks.child.rank_pipe import RankPipe
+from harness.ranks.this_rank import ProcessRank
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -31,28 +31,28 @@ class RanksInRank(Ranks):
         rank: int,
         test_name: str,
         file_name: str,
-        pipe: RankPipe,
+        pipe: ProcessRank,
         **kwargs: Any,
     ) -> None:
         """Run a test of the class in this process, as this rank."""
         test_class._run(rank, test_name, file_name, pipe, **kwargs)
 
     def hand_out(self, name: str, data: bytes) -> None:
-        store.hand_out(name, data)
+        this_rank.store().hand_out(name, data)
 
     def handed_out(self, name: str) -> bytes:
-        return store.handed_out(name)
+        return this_rank.store().handed_out(name)
 
     def take_back(self, name: str) -> None:
-        store.take_back(name)
+        this_rank.store().take_back(name)
 
     def seed(self) -> None:
         set_rng_seed()
 
-    def leave_process_group(self, exits: bool) -> None:
+    def leave_process_group(self, rank: ProcessRank) -> None:
         """Destroy the process group, unless the next test reuses it."""
         if self.case.destroy_pg_upon_exit:
-            kept_group.destroy_others(exits=exits)
+            rank.leave_group(exits=not rank.goes_on)
 
 
 class InRankMixin(WorldTestMixin):
@@ -89,10 +89,16 @@ class InRankMixin(WorldTestMixin):
         # `bring_up` runs only if the rank has no group from an earlier test that it may reuse. The
         # key is made before `setdefault` adds the store, which differs for every test.
         def bring_up() -> None:
-            kwargs.setdefault("store", store.store_for_group(self.file_name, self.world_size))
+            store = this_rank.store().for_group(self.file_name, self.world_size)
+            kwargs.setdefault("store", store)
             dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, **kwargs)
 
-        kept_group.bring_up(self.isolation or PROCESS, (backend, dict(kwargs)), bring_up)
+        this_process = this_rank.of_process()
+        if this_process is None:  # a process that the test has spawned
+            bring_up()
+        else:
+            isolation = self.isolation or PROCESS
+            this_process.bring_up_group(isolation, (backend, dict(kwargs)), bring_up)
 
     def perRankSetUp(self) -> None:
         """Set up a rank; runs in every rank before the test method. setUp runs in the parent."""
@@ -110,7 +116,7 @@ class InRankMixin(WorldTestMixin):
         self.file_name = file_name
         self.run_test(test_name, parent_pipe)
 
-    def run_test(self, test_name: str, parent_pipe: RankPipe) -> None:
+    def run_test(self, test_name: str, parent_pipe: ProcessRank) -> None:
         """Run the body in this rank and report the outcome; exits unless it passed.
 
         The order matters. The rank reports before it waits, so that the parent sees a failure while
@@ -129,6 +135,6 @@ class InRankMixin(WorldTestMixin):
         if not isinstance(outcome, Passed | Skipped):
             sys.exit(self.TEST_ERROR_EXIT_CODE)
         parent_pipe.await_peers()
-        ranks_of(self).leave_process_group(exits=not parent_pipe.goes_on)
+        ranks_of(self).leave_process_group(parent_pipe)
         if isinstance(outcome, Skipped):
             sys.exit(TEST_SKIPS["generic"].exit_code)

@@ -23,7 +23,7 @@ from harness.cases.hooks import check_hooks
 from harness.cases.properties.under_hypothesis import note_given, run_in_rank
 from harness.cases.ranks_of_test import Ranks, adopt_world_size, ranks_of
 from harness.cases.returning import ReturnCheckMixin, is_async_class
-from harness.ranks.child.node_environment import local_rank
+from harness.ranks import this_rank
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -78,8 +78,9 @@ class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
         accelerator = current_accelerator()
         if accelerator is None:
             return torch.device("cpu")
-        number = max(local_rank(self.rank), 0) % torch.accelerator.device_count()
-        return torch.device(accelerator.type, number)
+        process = this_rank.of_process()
+        number = max(self.rank, 0) if process is None else process.local_rank
+        return torch.device(accelerator.type, number % torch.accelerator.device_count())
 
     @property
     def is_master(self) -> bool:

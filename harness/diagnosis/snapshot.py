@@ -30,21 +30,13 @@ from harness.model.timeline import CollectiveSpan
 _MAX_FRAMES = 60
 
 
-# With isolation "group" and "none", a process runs several tests, and torch's flight recorder still
-# has the collectives of earlier ones. Snapshots leave out what was issued before this time.
-_since_ns = 0
-
-
-def begin() -> None:
-    """Start a test: later snapshots leave out the collectives recorded so far."""
-    global _since_ns
-    _since_ns = time.time_ns()
-
-
-def take(with_frames: bool = True) -> Snapshot:
+def take(since_ns: int = 0, *, with_frames: bool = True) -> Snapshot:
     """Return a snapshot of this process.
 
     Args:
+        since_ns: leave out collectives that were issued before. With isolation "group" and "none",
+            a process runs several tests, and torch's flight recorder still has those of earlier
+            ones.
         with_frames: whether to include the Python frames that issued each collective, which takes
             most of the time.
     """
@@ -52,7 +44,7 @@ def take(with_frames: bool = True) -> Snapshot:
     main = frames.get(threading.main_thread().ident or 0)
     return Snapshot(
         threads=tuple(_threads(frames)),
-        collectives=recorder.collectives(_since_ns, with_frames) if _distributed() else (),
+        collectives=recorder.collectives(since_ns, with_frames) if _distributed() else (),
         groups=_groups(),
         waiting=_waiting(main) if main is not None else None,
         cpu_s=time.process_time(),
@@ -69,15 +61,18 @@ def _is_runnable(thread: threading.Thread) -> bool:
         return False
 
 
-def take_brief() -> Snapshot:
+def take_brief(since_ns: int) -> Snapshot:
     """Return a snapshot of the main thread and its pending collectives only.
 
     Users who ask where every rank is get this one. It is cheap, as it may be taken often, while the
     test runs at full speed.
+
+    Args:
+        since_ns: leave out collectives that were issued before.
     """
     main = sys._current_frames().get(threading.main_thread().ident or 0)
     waiting = _waiting(main) if main is not None else None
-    called = recorder.collectives(_since_ns, False) if waiting and _distributed() else ()
+    called = recorder.collectives(since_ns, False) if waiting and _distributed() else ()
     return Snapshot(
         threads=(ThreadStack("MainThread", _stack_of(main)),),
         collectives=tuple(call for call in called if call.pending),
@@ -90,20 +85,21 @@ def take_brief() -> Snapshot:
 _RECORDED_WITHIN_S, _POLL_S = 0.2, 0.001
 
 
-def spans(all_completed: bool = False) -> tuple[CollectiveSpan, ...]:
-    """Return the last collectives that this process has issued since `begin()`, with their times.
+def spans(since_ns: int, *, all_completed: bool = False) -> tuple[CollectiveSpan, ...]:
+    """Return the last collectives that this process has issued, with their times.
 
     Args:
+        since_ns: leave out collectives that were issued before.
         all_completed: whether all of them should have completed; then wait a moment for those that
             torch has not yet recorded as completed.
     """
     if not _distributed():
         return ()
     deadline = Deadline.after(_RECORDED_WITHIN_S if all_completed else 0.0)
-    found = recorder.spans(_since_ns)
+    found = recorder.spans(since_ns)
     while any(span.pending for span in found) and not deadline.expired:
         time.sleep(_POLL_S)
-        found = recorder.spans(_since_ns)
+        found = recorder.spans(since_ns)
     return found
 
 

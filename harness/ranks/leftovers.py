@@ -162,19 +162,19 @@ def _environ(process: psutil.Process) -> dict[str, str]:
 _MARK = "world"
 
 
-def mark_forks(world: str) -> None:
-    """Mark this rank, and every process forked from it, as part of its world."""
-    global _mark
+def mark_forks(world: str) -> mmap.mmap:
+    """Mark this rank, and every process forked from it, as part of its world.
+
+    Returns:
+        the mark, which lasts as long as this object.
+    """
     with folders.making("the file that marks the processes of a test", world):
         fd = os.open(os.path.join(world, _MARK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(fd, 1)
-        _mark = mmap.mmap(fd, 1)
+        return mmap.mmap(fd, 1)
     finally:
         os.close(fd)
-
-
-_mark: mmap.mmap | None = None
 
 
 def _has_mapped(pid: int, world: str) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from harness.model.example import Example
 from harness.model.expectation import Expectation
+from harness.model.outcome import ReportedOutcome
+from harness.ranks.rank_store import RankStore
 
 
 class ThisRank(Protocol):
@@ -26,11 +29,52 @@ class ThisRank(Protocol):
         """Report a text that the body has produced where it expects one."""
 
 
-_of_process: tuple[int, ThisRank] | None = None
+class ProcessRank(ThisRank, Protocol):
+    """A rank that is a process; `harness.ranks.child.rank.Rank`, as seen by the test classes.
+
+    PyTorch's hooks `_run` and `run_test` get it under the name `parent_pipe`.
+
+    Attributes:
+        local_rank: its number among the ranks of its host.
+        store: the stores of its test.
+    """
+
+    local_rank: int
+    store: RankStore
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this process runs another test or example after the current body."""
+
+    def enter(self, phase: str) -> None:
+        """Enter the next phase of the test."""
+
+    def note_environment(self) -> None:
+        """Record the environment again: the class, not the test, has changed it so far."""
+
+    def bring_up_group(self, isolation: str, key: object, make: Callable[[], None]) -> None:
+        """Set up the default process group: reuse a kept one if isolation and key allow it."""
+
+    def report(self, outcome: ReportedOutcome) -> None:
+        """Report the outcome of the body. The first report counts, or the first bad one."""
+
+    def await_peers(self) -> None:
+        """Wait until no peer needs this rank's connections any more."""
+
+    def leave_group(self, *, exits: bool) -> None:
+        """Destroy the process groups, unless the next test reuses the default one."""
+
+    def report_sabotage(self, deed: str) -> None:
+        """Report that the test is about to "kill" or "stop" this rank on purpose."""
+
+
+_of_process: tuple[int, ProcessRank] | None = None
 _of_thread = threading.local()
+# A process that is not a rank (one that a test has spawned, say) may make stores too.
+_no_store = RankStore()
 
 
-def set_for_process(rank: ThisRank) -> None:
+def set_for_process(rank: ProcessRank) -> None:
     """From now on, this process is a rank; its forks are none."""
     global _of_process
     _of_process = (os.getpid(), rank)
@@ -57,3 +101,14 @@ def current() -> ThisRank:
     if rank is None:
         raise RuntimeError("this can only be called in a rank of a test, while its body runs")
     return rank
+
+
+def of_process() -> ProcessRank | None:
+    """Return the rank that this process is, or is a fork of; None if it is neither."""
+    return None if _of_process is None else _of_process[1]
+
+
+def store() -> RankStore:
+    """Return the stores of this process's test; in a process that is no rank, those of files."""
+    rank = of_process()
+    return _no_store if rank is None else rank.store

@@ -29,9 +29,10 @@ from unittest import mock
 import numpy as np
 import torch
 
-from harness.ranks.child.state import RankState
-from suites.samples.leaks_torch import CPU, KEPT, TORCH_LEAKS, read_configuration
+from harness.ranks.child.state import RankState, probes
+from suites.samples.leaks_torch import CPU, GROUPS, KEPT, TORCH_LEAKS, read_configuration
 
+PROBES = probes(GROUPS)
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("sample")
 
 
@@ -171,7 +172,7 @@ def tried(leave: Callable[[], object]) -> tuple[bool, list[str]]:
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        before = RankState()
+        before = RankState(PROBES)
         leave()
         left = before.differences()
         os.write(writing, json_of([bool(left), left.told()]))

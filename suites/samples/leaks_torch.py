@@ -11,10 +11,12 @@ import torch._dynamo.config as dynamo_config
 import torch.distributed as dist
 from torch.optim import optimizer
 
-from harness.ranks.child import kept_group, torch_state
+from harness.ranks.child.kept_group import RankGroups
+from harness.ranks.rank_store import RankStore
 
 CPU = "cpu"
 KEPT: list[object] = []
+GROUPS = RankGroups(RankStore())
 
 
 class Trusted:
@@ -36,12 +38,12 @@ def saved_tensor_hooks() -> None:
 
 def timeout_of_the_kept_group() -> None:
     store = dist.HashStore()
-    kept_group.bring_up(
+    GROUPS.bring_up(
         "none",
         "sample",
         lambda: dist.init_process_group("gloo", store=store, rank=0, world_size=1),
     )
-    assert not torch_state.groups_and_timeouts()
+    assert not GROUPS.left_or_changed()
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=5))
 
 

@@ -14,15 +14,16 @@ from unittest import mock
 from harness.model.clock import Deadline
 from harness.ranks.channel import FrameReader, FrameWriter, encode
 from harness.ranks.child import listener as child_listener
+from harness.ranks.child.rank_pipe import RankPipe
 from harness.ranks.descriptors import OwnDescriptor, readable
 from harness.ranks.messages import (
     ConnectingAnswer,
     ConnectingRequest,
-    FromRank,
     Leave,
     MayLeave,
     MeetingAnswer,
     ToRank,
+    from_rank,
 )
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
@@ -147,15 +148,21 @@ class TestReaders(unittest.TestCase):
 
     def test_the_listener_of_a_rank(self):
         """Orders that come together with questions."""
-        sent: list[FromRank] = []
         said: list[ToRank] = [MeetingAnswer(0, ("x" * 300,)), MayLeave(), Leave()]
         frames = b"".join(map(frame, said))
-        orders = child_listener.start(
-            self.ours.fileno(), sent.append, lambda: self.fail("nobody asked"), lambda: None
-        )
+        ours = Connection(os.dup(self.ours.fileno()))
+        self.addCleanup(ours.close)
+        pipe = RankPipe(ours)
+        self.addCleanup(pipe._channel.forget)
+        orders = pipe.orders
+        child_listener.start(mock.Mock(pipe=pipe))
         self.theirs.sendall(frame(ConnectingRequest(7)) + frames)
         self.assertEqual([orders.get(timeout=60) for _ in said], said)
-        self.assertEqual(sent, [ConnectingAnswer(7, value=False)])
+        reader = FrameReader(self.theirs.fileno())
+        readable([reader.fd], Deadline.after(60.0))
+        answers = [from_rank(message) for message in reader.read()]
+        self.assertEqual(answers, [ConnectingAnswer(7, value=False)])
+        self.theirs.setblocking(True)
         for byte in frames:
             self.theirs.sendall(bytes([byte]))
         self.assertEqual([orders.get(timeout=60) for _ in said], said)

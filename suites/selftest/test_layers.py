@@ -50,16 +50,6 @@ ABOVE_TORCHRUN = {"harness.cases.process_ranks", "harness.runner.torchrun"}
 # What runs in the parent imports nothing of ranks/child but the entry of a rank.
 CHILD_ENTRY = "harness.ranks.child.main"
 STARTS_RANKS = {"harness.ranks.world", "harness.ranks.launch.launcher"}
-# Methods of test classes run in ranks, so the modules of these classes may import more.
-IN_RANKS = {
-    "harness.cases.classes",
-    "harness.cases.continuous_mixin",
-    "harness.cases.decorators.chaos",
-    "harness.cases.process_mixin_in_rank",
-    "harness.cases.properties.property_tests",
-    "harness.cases.properties.under_hypothesis",
-    "harness.cases.world_mixin",
-}
 WITHOUT_TORCH = ["harness", "harness.model", "harness.runner"]
 
 
@@ -115,8 +105,7 @@ def may_import_of_ranks(importer: str, module: str) -> bool:
     if room == "torchrun":
         return importer in ABOVE_TORCHRUN
     if room == "child":
-        is_entry = module.startswith(CHILD_ENTRY) and importer in STARTS_RANKS
-        return is_entry or importer in IN_RANKS
+        return module.startswith(CHILD_ENTRY) and importer in STARTS_RANKS
     return own is None or room in RANKS_ROOMS[own]
 
 
@@ -174,7 +163,7 @@ class TestLayers(unittest.TestCase):
             for importer, path in modules().items()
             if any(map(is_of_child, ours(imported_by(path.read_text()))))
         }
-        self.assertLessEqual(IN_RANKS | STARTS_RANKS, of_child)
+        self.assertLessEqual(STARTS_RANKS, of_child)
 
     def test_the_check_would_find_a_wrong_import(self):
         self.assertFalse(may_import("harness.model.clock", "ranks"))
@@ -188,6 +177,7 @@ class TestLayers(unittest.TestCase):
             ("harness.ranks.watch.supervisor", "harness.ranks.child.state"),
             ("harness.ranks.launch.launcher", "harness.ranks.child.state"),
             ("harness.cases.process_ranks", "harness.ranks.child.main"),
+            ("harness.cases.process_mixin_in_rank", "harness.ranks.child.rank"),
             ("harness.runner.main", "harness.ranks.torchrun.cluster"),
         ):
             self.assertFalse(may_import_of_ranks(importer, module), (importer, module))

@@ -9,7 +9,7 @@ import warnings
 from hypothesis.statistics import collector
 
 from harness import StateLeakWarning
-from harness.ranks.child.given_body import explicitly, layer_of
+from harness.cases.properties.given_body import explicitly, layer_of
 from suites.samples import properties, properties_decorated
 from suites.selftest.property_runs import Properties
 from suites.selftest.support import run_case

@@ -11,8 +11,8 @@ import hypothesis
 from hypothesis.internal.reflection import function_digest
 
 from harness import WorldExitWarning
+from harness.cases.properties.given_body import layer_of
 from harness.cases.properties.property_tests import PropertyTest
-from harness.ranks.child.given_body import layer_of
 from suites.samples import properties, properties_failing
 from suites.selftest.property_runs import Properties
 from suites.selftest.support import run_case

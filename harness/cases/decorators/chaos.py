@@ -3,8 +3,8 @@
 For tests of fault tolerance. The injected fault does not fail the test; the test asserts what the
 surviving ranks must see.
 
-The rank announces the fault to the parent (`RankPipe.sabotage`) before it sends itself the signal.
-So the parent knows, whenever the rank disappears, that this death was expected.
+The rank announces the fault to the parent (`ProcessRank.report_sabotage`) before it sends itself
+the signal. So the parent knows, whenever the rank disappears, that this death was expected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.cases.ranks_of_test import ranks_of
 from harness.model.errors import ChaosError, SettingError
 from harness.ranks import this_rank
-from harness.ranks.child.rank_pipe import RankPipe
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -174,7 +173,7 @@ def _inject(fault: _Fault) -> None:
     if fault.verb == "delay":
         time.sleep(fault.seconds)
         return
-    pipe = this_rank.current()
-    assert isinstance(pipe, RankPipe)  # the decorators refuse ranks that are threads
-    pipe.sabotage(fault.verb)
+    rank = this_rank.of_process()
+    assert rank is not None  # the decorators refuse ranks that are threads
+    rank.report_sabotage(fault.verb)
     os.kill(os.getpid(), signal.SIGKILL if fault.verb == "kill" else signal.SIGSTOP)

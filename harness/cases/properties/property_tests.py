@@ -36,13 +36,13 @@ from harness.cases.places import place_of_test, raise_at
 from harness.cases.properties.example_budget import ExampleBudget
 from harness.cases.properties.example_failures import raise_example, raise_failures
 from harness.cases.properties.example_worlds import ExampleRequest, ExampleResult, ExampleWorld
+from harness.cases.properties.given_body import layer_of
 from harness.cases.raising import Shown, exit_error, xfail_error
 from harness.model.clock import now
 from harness.model.errors import PropertyError, RanksTimedOutError
 from harness.model.example import Remarks
 from harness.model.outcome import Failed, Passed, Raised
 from harness.model.verdict import VerdictKind, is_echo
-from harness.ranks.child.given_body import layer_of
 from harness.ranks.example_values import pack
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks

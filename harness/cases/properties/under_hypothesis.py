@@ -25,7 +25,7 @@ def note_given(cls: type) -> None:
     """Record the tests of a new class that are under `@given`."""
     # If Hypothesis has not been imported, no test is under `@given`.
     if "hypothesis" in sys.modules:
-        from harness.ranks.child.given_body import note_layer
+        from harness.cases.properties.given_body import note_layer
 
         for name in dir(cls):
             function = getattr(cls, name, None)
@@ -49,7 +49,7 @@ def run_in_rank(
     """
     if example is None:
         return method()
-    from harness.ranks.child.given_body import run_example
+    from harness.cases.properties.given_body import run_example
 
     with contextlib.nullcontext() if is_thread else as_examples(method):
         run_example(method, example, seed)
@@ -63,7 +63,7 @@ def as_examples(method: Any, body: Any = None) -> contextlib.AbstractContextMana
         method: the bound method, with all its decorators.
         body: the function under `@given`, if it is currently replaced by another.
     """
-    from harness.ranks.child.given_body import explicitly
+    from harness.cases.properties.given_body import explicitly
 
     return explicitly(method, method.hypothesis.inner_test if body is None else body)
 

@@ -10,23 +10,18 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TextIO
 
-from harness.ranks.child.rank_pipe import RankPipe
+from harness.ranks.child.rank import Rank
 from harness.ranks.descriptors import TERMINAL
 
 
-def attach(pipe: RankPipe, rank: int) -> None:
-    """Have `breakpoint()` ask the parent for its terminal, unless PYTHONBREAKPOINT says otherwise.
-
-    Args:
-        pipe: the channel to the parent.
-        rank: this rank.
-    """
+def attach(rank: Rank) -> None:
+    """Have `breakpoint()` ask the parent for its terminal, unless PYTHONBREAKPOINT is set."""
     is_ours = getattr(sys.breakpointhook, "__module__", "") == __name__
     if is_ours or os.environ.get("PYTHONBREAKPOINT"):
         return  # set already, or the user has chosen another debugger or none
 
     def hook(*args: Any, **kwargs: Any) -> None:
-        _Debugger(pipe, rank).set_trace(sys._getframe(1))
+        _Debugger(rank).set_trace(sys._getframe(1))
 
     sys.breakpointhook = hook
 
@@ -34,15 +29,15 @@ def attach(pipe: RankPipe, rank: int) -> None:
 class _Debugger(pdb.Pdb):
     """pdb, with the parent's terminal while the user steps through the rank."""
 
-    def __init__(self, pipe: RankPipe, rank: int) -> None:
+    def __init__(self, rank: Rank) -> None:
         super().__init__(nosigint=True)
-        self._pipe = pipe
+        self._rank = rank
         self._terminal: Any = None
-        self.prompt = f"(Pdb rank {rank}) "
+        self.prompt = f"(Pdb rank {rank.number}) "
 
     def interaction(self, frame: FrameType | None, traceback: Any) -> None:
         if self._terminal is None:
-            self._pipe.take_terminal()
+            self._rank.take_terminal()
             self._terminal = _terminal()
             self.stdin, self.stdout = self._terminal.__enter__()
         super().interaction(frame, traceback)
@@ -60,7 +55,7 @@ class _Debugger(pdb.Pdb):
         if self._terminal is not None:
             terminal, self._terminal = self._terminal, None
             terminal.__exit__(None, None, None)
-            self._pipe.give_terminal_back()
+            self._rank.give_terminal_back()
 
 
 @contextmanager

@@ -30,62 +30,84 @@ from harness.ranks.descriptors import open_files
 # How many groups may be closing at a time. Each has threads and descriptors until it is closed.
 _MAX_CLOSING = 8
 
-_kept_until_exit: list[Any] = []
-_closing: list[_Closing] = []
-_test = ""
 
+class GroupCloser:
+    """Destroys process groups, and closes gloo's connections when nobody waits for them.
 
-def begin(test_id: str) -> None:
-    """Record the current test, for the report about groups that stay open."""
-    global _test
-    _test = test_id
-
-
-def destroy_before_exit() -> None:
-    """Destroy all process groups in a process that is about to exit."""
-    if settings.EXIT in settings.TUNING.value():
-        _kept_until_exit.extend(_gloo_backends(_all_groups()))
-    _destroy(None)
-
-
-def destroy(groups: list[Any] | None = None, files: frozenset[str] = frozenset()) -> None:
-    """Destroy process groups in a process that goes on.
-
-    Args:
-        groups: the groups; None for all. The list is emptied, so that it holds no references.
-        files: the descriptors, as text, that are known to belong to the groups.
+    Attributes:
+        test_id: the current test, for the report about groups that stay open.
     """
-    # With HARNESS_LEAKS=error, groups that stay open must be found before the test ends.
-    waits = settings.TEARDOWN not in settings.TUNING.value() or settings.LEAKS.value() == "error"
-    backends = [] if waits else list(_gloo_backends(_all_groups() if groups is None else groups))
-    _destroy(groups)
-    if groups is not None:
-        groups.clear()
-    if backends:
-        _close_in_background(backends, files)
 
+    def __init__(self) -> None:
+        self.test_id = ""
+        self._kept_until_exit: list[Any] = []
+        self._closing: list[_Closing] = []
+        os.register_at_fork(after_in_child=self._forget_in_a_fork)
 
-def closing_files() -> frozenset[str]:
-    """Return the descriptors, as text, of destroyed groups that are not closed yet."""
-    return frozenset().union(*(closing.files for closing in _closing if not closing.is_done))
+    def destroy_before_exit(self) -> None:
+        """Destroy all process groups in a process that is about to exit."""
+        if settings.EXIT in settings.TUNING.value():
+            self._kept_until_exit.extend(_gloo_backends(_all_groups()))
+        _destroy(None)
 
+    def destroy(self, groups: list[Any] | None = None, files: frozenset[str] = frozenset()) -> None:
+        """Destroy process groups in a process that goes on.
 
-def unclosed() -> Mapping[str, str]:
-    """Return, by test, the destroyed groups that stay open since something still refers to them."""
-    late = [closing for closing in _closing if not closing.is_done and not closing.is_busy]
-    return {f"of {closing.test}": "destroyed, but still referred to" for closing in late}
+        Args:
+            groups: the groups; None for all. The list is emptied, so that it holds no references.
+            files: the descriptors, as text, that are known to belong to the groups.
+        """
+        # With HARNESS_LEAKS=error, groups that stay open must be found before the test ends.
+        is_strict = settings.LEAKS.value() == "error"
+        waits = is_strict or settings.TEARDOWN not in settings.TUNING.value()
+        destroyed = _all_groups() if groups is None else groups
+        backends = [] if waits else list(_gloo_backends(destroyed))
+        del destroyed
+        _destroy(groups)
+        if groups is not None:
+            groups.clear()
+        if backends:
+            self._close_in_background(backends, files)
+
+    def _close_in_background(self, backends: list[Any], files: frozenset[str]) -> None:
+        self._closing = [closing for closing in self._closing if not closing.is_done]
+        if len(self._closing) >= _MAX_CLOSING:
+            self._closing.pop(0).wait()
+        # Other targets ("anon_inode:[eventpoll]") do not distinguish a descriptor from a later one
+        # with the same number.
+        known = {
+            fd: target
+            for fd, target in (open_files() if files else ())
+            if fd in files and target.startswith(("socket:", "pipe:"))
+        }
+        self._closing.append(_Closing(self.test_id, backends, known))
+
+    def closing_files(self) -> frozenset[str]:
+        """Return the descriptors, as text, of destroyed groups that are not closed yet."""
+        return frozenset().union(*(each.files for each in self._closing if not each.is_done))
+
+    def unclosed(self) -> Mapping[str, str]:
+        """Return, by test, the destroyed groups that stay open since something refers to them."""
+        late = [each for each in self._closing if not each.is_done and not each.is_busy]
+        return {f"of {closing.test}": "destroyed, but still referred to" for closing in late}
+
+    def _forget_in_a_fork(self) -> None:
+        """Forget the closing groups in a fork, which has neither the threads nor the groups."""
+        self._kept_until_exit.extend(self._closing)
+        self._closing = []
 
 
 class _Closing:
     """Process groups that a background thread is closing.
 
     Args:
+        test: the test that has destroyed them.
         backends: the last references to them.
         files: their known descriptors, each with the file that it refers to.
     """
 
-    def __init__(self, backends: list[Any], files: Mapping[str, str]) -> None:
-        self.test = _test
+    def __init__(self, test: str, backends: list[Any], files: Mapping[str, str]) -> None:
+        self.test = test
         self._files = files
         self._thread = OwnThread(let_go, (backends,), "harness-gloo")
         self._thread.start()
@@ -111,20 +133,6 @@ class _Closing:
 def let_go(references: list[Any]) -> None:
     """Drop the last references to process groups; torch releases the GIL while it closes them."""
     references.clear()
-
-
-def _close_in_background(backends: list[Any], files: frozenset[str]) -> None:
-    _closing[:] = [closing for closing in _closing if not closing.is_done]
-    if len(_closing) >= _MAX_CLOSING:
-        _closing.pop(0).wait()
-    # Other targets ("anon_inode:[eventpoll]") do not distinguish a descriptor from a later one with
-    # the same number.
-    known = {
-        fd: target
-        for fd, target in (open_files() if files else ())
-        if fd in files and target.startswith(("socket:", "pipe:"))
-    }
-    _closing.append(_Closing(backends, known))
 
 
 def _destroy(groups: Iterable[Any] | None) -> None:
@@ -157,12 +165,3 @@ def _gloo_backends(groups: Iterable[Any]) -> Iterator[Any]:
         # With TORCH_DISTRIBUTED_DEBUG=DETAIL, torch wraps every backend.
         if isinstance(getattr(backend, "wrapped_pg", backend), dist.ProcessGroupGloo):
             yield backend
-
-
-def _forget_in_a_fork() -> None:
-    """Forget the closing groups in a fork, which has neither the threads nor the groups."""
-    _kept_until_exit.extend(_closing)
-    _closing.clear()
-
-
-os.register_at_fork(after_in_child=_forget_in_a_fork)

@@ -7,12 +7,10 @@ torch do. For a rank that does not, the parent uses faulthandler's signal.
 from __future__ import annotations
 
 import faulthandler
-import queue
 import select
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.diagnosis import snapshot
 from harness.model.evidence import Snapshot
@@ -24,7 +22,6 @@ from harness.ranks.handle import STACKS_SIGNAL
 from harness.ranks.messages import (
     ConnectingAnswer,
     ConnectingRequest,
-    FromRank,
     SnapshotAnswer,
     SnapshotRequest,
     ToRank,
@@ -32,94 +29,60 @@ from harness.ranks.messages import (
     WhereRequest,
     to_rank,
 )
-from harness.ranks.progress import Progress
+
+if TYPE_CHECKING:
+    from harness.ranks.child.rank import Rank
 
 
 def register_stacks_signal(path: str) -> None:
     """Have faulthandler write all threads' stacks to the pipe at `path` when the signal comes."""
     # Ignored first, so that the signal never kills the rank while faulthandler is not registered.
     signal.signal(STACKS_SIGNAL, signal.SIG_IGN)
-    pipe = open(path, "wb", buffering=0)  # noqa: SIM115 (open as long as the process lives)
-    _pipes.append(pipe)
+    pipe = open(path, "wb", buffering=0)  # noqa: SIM115 (faulthandler keeps it open)
     faulthandler.register(STACKS_SIGNAL, file=pipe, all_threads=True, chain=False)
 
 
-_pipes: list[Any] = []
+def start(rank: Rank) -> None:
+    """Start answering the parent's requests; put its other messages into `rank.pipe.orders`."""
+    OwnThread(_listen, (rank,), "harness-listener").start()
 
 
-#: Messages of the parent for the main thread; None once the channel is closed.
-Orders = queue.SimpleQueue[ToRank | None]
-
-
-def start(
-    fd: int,
-    send: Callable[[FromRank], None],
-    progress: Callable[[], Progress],
-    look: Callable[[], None],
-) -> Orders:
-    """Start answering the parent's questions, which come from `fd`, with `send`.
-
-    Args:
-        fd, send: the channel.
-        progress: how far the present test has come.
-        look: called every LOOK_MS, to check whether a test has closed the channel.
-
-    Returns:
-        the queue of all other messages of the parent.
-    """
-    orders: Orders = queue.SimpleQueue()
-    arguments = (fd, send, orders, progress, look)
-    thread = OwnThread(_listen, arguments, "harness-listener")
-    thread.start()
-    return orders
-
-
-def _listen(
-    fd: int,
-    send: Callable[[FromRank], None],
-    orders: Orders,
-    progress: Callable[[], Progress],
-    look: Callable[[], None],
-) -> None:
-    reader = FrameReader(fd)
+def _listen(rank: Rank) -> None:
+    pipe = rank.pipe
+    reader = FrameReader(pipe.fd)
     poller = select.poll()
-    poller.register(fd, select.POLLIN)
+    poller.register(pipe.fd, select.POLLIN)
     try:
         while not reader.closed:
             # poll() does not return when another thread closes the descriptor, so it has a limit.
             poller.poll(LOOK_MS)
-            look()
+            pipe.end_if_cut_off()
             for message in reader.read():
-                _handle_message(to_rank(message), send, orders, progress)
+                _handle_message(to_rank(message), rank)
     except ValueError as error:
         print(f"harness: cannot read what the parent has sent: {error}", file=sys.stderr)
-    orders.put(None)
+    pipe.orders.put(None)
 
 
-def _handle_message(
-    message: ToRank,
-    send: Callable[[FromRank], None],
-    orders: Orders,
-    progress: Callable[[], Progress],
-) -> None:
+def _handle_message(message: ToRank, rank: Rank) -> None:
     match message:
         case SnapshotRequest():
-            send(_snapshot(message))
+            rank.pipe.send(_snapshot(message, rank.since_ns))
         case WhereRequest():
-            send(_where(progress()))
+            rank.pipe.send(_where(rank))
         case ConnectingRequest(number):
-            send(ConnectingAnswer(number, _is_connecting()))
+            rank.pipe.send(ConnectingAnswer(number, _is_connecting()))
         case _:
-            orders.put(message)
+            rank.pipe.orders.put(message)
 
 
-def _snapshot(request: SnapshotRequest) -> SnapshotAnswer:
+def _snapshot(request: SnapshotRequest, since_ns: int) -> SnapshotAnswer:
     try:
-        taken = snapshot.take(request.full)
+        taken = snapshot.take(since_ns, with_frames=request.full)
     except Exception as error:  # a test may have replaced anything we look at
         print(f"harness: no snapshot: {error!r}", file=sys.stderr)
         taken = None
-    return SnapshotAnswer(request.round, taken, spans() if request.spans else ())
+    return SnapshotAnswer(request.round, taken, spans(since_ns) if request.spans else ())
 
 
 def _is_connecting() -> bool:
@@ -129,17 +92,17 @@ def _is_connecting() -> bool:
         return False
 
 
-def _where(progress: Progress) -> WhereAnswer:
+def _where(rank: Rank) -> WhereAnswer:
     try:
-        taken = snapshot.take_brief()
+        taken = snapshot.take_brief(rank.since_ns)
     except Exception:  # a test may have replaced anything we look at
         taken = Snapshot()
-    return WhereAnswer(progress.phase, progress.since_s, taken)
+    return WhereAnswer(rank.progress.phase, rank.progress.since_s, taken)
 
 
-def spans(settled: bool = False) -> tuple[CollectiveSpan, ...]:
+def spans(since_ns: int, *, all_completed: bool = False) -> tuple[CollectiveSpan, ...]:
     """Return the collectives of this process over time; see `snapshot.spans`."""
     try:
-        return tuple(snapshot.spans(settled))
+        return tuple(snapshot.spans(since_ns, all_completed=all_completed))
     except Exception:  # a test may have replaced anything we look at
         return ()

@@ -22,18 +22,10 @@ from harness.model.module_sources import import_from
 from harness.model.outcome import Passed, Raised, Skipped
 from harness.model.skips import TEST_ERROR_EXIT_CODE
 from harness.model.spec import WORLD_VARIABLE, LaunchSpec
-from harness.ranks.child import (
-    between_tests,
-    debugger,
-    examples,
-    gloo,
-    kept_group,
-    listener,
-    store,
-    warning_filters,
-)
+from harness.ranks import this_rank
+from harness.ranks.child import debugger, examples, listener, warning_filters
 from harness.ranks.child.node_environment import environ_of_place, take_place
-from harness.ranks.child.rank_pipe import RankPipe
+from harness.ranks.child.rank import Rank
 from harness.ranks.launch import open_files, preload, process, quit_key
 from harness.ranks.launch.preload import forget_exit_handlers_of_the_server
 from harness.ranks.launch.preload_plan import DROPIN_MODULE
@@ -68,70 +60,73 @@ def rank_main(
 
 
 def _run_rank(
-    spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
+    spec: LaunchSpec, number: int, connection: Connection, outputs: Sequence[Connection]
 ) -> None:
     os.setpgid(0, 0)
     quit_key.unblock()
     if settings.SCHEDULING in settings.TUNING.value(spec.environ):
         process.let_threads_finish()
     process.attach()
-    mark_forks(spec.world_folder)
-    _redirect_output(spec, rank, outputs)
+    mark = mark_forks(spec.world_folder)
+    _redirect_output(spec, number, outputs)
     faulthandler.enable()
-    listener.register_stacks_signal(stacks_path(spec.world_folder, rank))
+    listener.register_stacks_signal(stacks_path(spec.world_folder, number))
     forget_exit_handlers_of_the_server()
     open_files.reopen()
-    pipe = RankPipe(connection)
+    rank = Rank(number, connection)
+    this_rank.set_for_process(rank)
     known = len(sys.modules)
     try:
         following: LaunchSpec | None = spec
         while following is not None:
             known = len(sys.modules)
-            _run_test(following, rank, pipe)
-            if not pipe.may_stay:
+            _run_test(following, rank)
+            if not rank.may_stay:
                 break
-            between_tests.park(pipe, known)
-            following = pipe.next_spec()
+            following = rank.next_spec(_imported_since(known))
     finally:
         end_as_an_interpreter_does()
-        # sys.modules is in import order, so the new ones come last.
-        pipe.goodbye(tuple(sys.modules)[known:])
+        rank.goodbye(_imported_since(known))
+        mark.close()
 
 
-def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
+def _imported_since(known: int) -> tuple[str, ...]:
+    return tuple(sys.modules)[known:]  # sys.modules is in import order
+
+
+def _run_test(spec: LaunchSpec, rank: Rank) -> None:
     """Run one test; return if it passed, or was skipped in a reused rank."""
-    pipe.begin(spec.stays)
-    with _reporting(pipe):
+    rank.begin_test(spec)
+    with _reporting(rank):
         _apply_spec(spec, rank)
         if settings.TIMELINE.value():
-            pipe.keep_time()
+            rank.keep_time()
         cls = _find_class(spec)
         _configure_torch(spec)
         _fix_what_was_launched(cls, spec)
-        store.begin(spec)
-        debugger.attach(pipe, rank)
+        rank.store.begin_test(spec)
+        debugger.attach(rank)
         if is_accepting():
             from harness.ranks import expectations
 
             expectations.install()
-        gloo.begin(spec.test_id)
         if spec.warnings is not None:
             # After the harness's own imports, whose warnings are not the test's.
-            warning_filters.begin(pipe, spec.warnings)
+            warning_filters.begin(rank.pipe, spec.warnings)
+        rank.groups.begin_test(spec.test_id, stays=spec.stays)
         if spec.stays:
-            kept_group.hide()
-            between_tests.note()
-        pipe.hello()
+            rank.state.begin_test()
+        rank.begin_body()
         ranks = getattr(cls, RANKS)
 
         def run(file_name: str) -> None:
-            ranks.enter(cls, rank, spec.method, file_name, pipe, **spec.extras)
+            ranks.enter(cls, rank.number, spec.method, file_name, rank, **spec.extras)
 
         if spec.has_examples:
-            examples.serve(pipe, run)
+            examples.serve(rank, run)
         else:
             run(spec.file_name)
-        if pipe.outcome is None:
+        if rank.outcome is None:
             raise RuntimeError(
                 f"{spec.qualname}._run() returned without running the test: "
                 "an override must call self.run_test(test_name, parent_pipe)"
@@ -139,20 +134,20 @@ def _run_test(spec: LaunchSpec, rank: int, pipe: RankPipe) -> None:
 
 
 @contextlib.contextmanager
-def _reporting(pipe: RankPipe) -> Iterator[None]:
+def _reporting(rank: Rank) -> Iterator[None]:
     """Report any exception of the class's hooks, and exit with PyTorch's code for it."""
     try:
         yield
     except SystemExit as leaving:
         # run_test() has reported and leaves with PyTorch's code, or a hook means to exit: then
         # the exit code is the outcome.
-        if pipe.may_stay and isinstance(pipe.outcome, Skipped):
+        if rank.may_stay and isinstance(rank.outcome, Skipped):
             return
-        pipe.leaving(leaving)
+        rank.report_exit(leaving)
         raise
     except BaseException:
-        pipe.report(Raised((problem_of(sys.exc_info()),)))
-    if not isinstance(pipe.outcome, Passed):
+        rank.report(Raised((problem_of(sys.exc_info()),)))
+    if not isinstance(rank.outcome, Passed):
         sys.exit(TEST_ERROR_EXIT_CODE)
 
 
@@ -168,16 +163,16 @@ def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection])
         write_to(stream, target)
 
 
-def _apply_spec(spec: LaunchSpec, rank: int) -> None:
+def _apply_spec(spec: LaunchSpec, rank: Rank) -> None:
     """Apply the parent's current environment, folder and arguments."""
-    place = environ_of_place(spec, rank)
+    place = environ_of_place(spec, rank.number)
     become(
         environ={**spec.environ, **place, WORLD_VARIABLE: spec.world_folder},
         cwd=spec.cwd,
         sys_path=spec.sys_path,
         argv=spec.argv,
     )
-    take_place(spec, rank)
+    rank.local_rank = take_place(spec, rank.number)
 
 
 def _find_class(spec: LaunchSpec) -> Any:

@@ -17,12 +17,6 @@ from harness.model.topology import seat_of, variables
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 _real_names = (socket.gethostname, socket.getfqdn)
-_local_rank: int | None = None
-
-
-def local_rank(rank: int) -> int:
-    """Return the number of this rank among those of its host."""
-    return rank if _local_rank is None else _local_rank
 
 
 def environ_of_place(spec: LaunchSpec, rank: int) -> dict[str, str]:
@@ -46,22 +40,24 @@ def _host_name(spec: LaunchSpec, rank: int) -> str:
     return f"node{seat_of(rank, spec.node_sizes).group_rank}"
 
 
-def take_place(spec: LaunchSpec, rank: int) -> None:
-    """Give a rank of a simulated node its own devices and host name.
+def take_place(spec: LaunchSpec, rank: int) -> int:
+    """Give a rank of a simulated node its own devices and host name; return its local rank.
 
     Call it after the rank's environment is set, and before torch counts devices.
     """
-    global _local_rank
     socket.gethostname, socket.getfqdn = _real_names
-    _local_rank = int(os.environ["LOCAL_RANK"]) if spec.node_sizes else None
-    if not spec.node_sizes or spec.has_real_nodes:
-        return
+    if not spec.node_sizes:
+        return rank
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if spec.has_real_nodes:
+        return local_rank
     name = _host_name(spec, rank)
     socket.gethostname = lambda: name
     socket.getfqdn = partial(_full_name, name)
     share = _share_of(_devices(), seat_of(rank, spec.node_sizes).group_rank, len(spec.node_sizes))
     if share:
         os.environ[_VISIBLE] = ",".join(share)
+    return local_rank
 
 
 def _full_name(own: str, name: str = "") -> str:

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.model.own_thread import is_own
-from harness.ranks.child import kept_group
 from harness.ranks.descriptors import open_files
 
 # Libraries open these at first use and keep them open (/dev/urandom, GPU devices), so no leak.
@@ -112,9 +111,9 @@ def _command(pid: str) -> str:
         return "(gone)"
 
 
-def files() -> Mapping[str, Any]:
-    kept = kept_group.files()
-    found = {fd: target for fd, target in open_files() if fd not in kept}
+def files(ignored: frozenset[str]) -> Mapping[str, Any]:
+    """Return the open files, except the ignored descriptors (as text)."""
+    found = {fd: target for fd, target in open_files() if fd not in ignored}
     return {fd: path + _read_up_to(fd, path) for fd, path in found.items() if not _is_kept(path)}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.model.clock import Deadline
 from harness.ranks.child import process_state, python_state, torch_state
+from harness.ranks.child.kept_group import RankGroups
 
 # Threads that have been told to end, and sockets that are being closed, need a moment for it.
 _SETTLING_S = 0.5
@@ -25,7 +26,7 @@ _PAUSE_S = 0.002
 
 
 @dataclass(frozen=True, eq=False)
-class _Probe:
+class Probe:
     """One part of the state.
 
     Attributes:
@@ -51,58 +52,70 @@ class _Probe:
 
 _python, _process, _torch = python_state, process_state, torch_state
 
-_ENVIRONMENT = _Probe(
+_ENVIRONMENT = Probe(
     "environment variable", _python.environment, is_set_by_us=True, may_be_imports=True
 )
-_LOOKS = (
-    _ENVIRONMENT,
-    _Probe("the", _python.set_for_each_test, is_set_by_us=True),
-    _Probe("the", _python.interpreter),
-    _Probe("the", _process.process),
-    _Probe("hook", _python.hooks, may_be_imports=True),
-    _Probe("hook", _python.warning_hooks, is_set_by_us=True, may_be_imports=True),
-    _Probe("built-in", _python.built_ins, may_be_imports=True),
-    _Probe("context variable", _python.context_variables, may_be_imports=True),
-    _Probe("mock patch", _python.patches),
-    _Probe("thread", _process.threads, settles=True),
-    _Probe("process", _process.processes, settles=True),
-    _Probe("open file", _process.files, settles=True, may_be_imports=True),
-    _Probe("warnings filter", _python.filters, is_set_by_us=True, may_be_imports=True),
-    _Probe("logger", _python.loggers, may_be_imports=True),
-    _Probe("signal handler", _process.signal_handlers, may_be_imports=True),
-    _Probe("exit handler", _python.exit_handlers, may_be_imports=True),
-    _Probe("number of", _python.registries, grows_by_imports=True),
-    _Probe("torch's", _torch.switches),
-    _Probe("torch's", _torch.hooks, may_be_imports=True),
-    _Probe("torch setting", _torch.configs, may_be_imports=True),
-    _Probe(
-        "process group",
-        _torch.groups_and_timeouts,
-        is_set_by_us=True,
-        is_none_before=True,
-        settles=True,
-    ),
-)
-# Compared apart, by _Modules.
-_MODULES = _Probe("module", dict)
+
+
+def probes(groups: RankGroups) -> tuple[Probe, ...]:
+    """Return the table of what is compared in a rank with these process groups."""
+    return (
+        _ENVIRONMENT,
+        Probe("the", _python.set_for_each_test, is_set_by_us=True),
+        Probe("the", _python.interpreter),
+        Probe("the", _process.process),
+        Probe("hook", _python.hooks, may_be_imports=True),
+        Probe("hook", _python.warning_hooks, is_set_by_us=True, may_be_imports=True),
+        Probe("built-in", _python.built_ins, may_be_imports=True),
+        Probe("context variable", _python.context_variables, may_be_imports=True),
+        Probe("mock patch", _python.patches),
+        Probe("thread", _process.threads, settles=True),
+        Probe("process", _process.processes, settles=True),
+        Probe(
+            "open file",
+            lambda: _process.files(groups.files()),
+            settles=True,
+            may_be_imports=True,
+        ),
+        Probe("warnings filter", _python.filters, is_set_by_us=True, may_be_imports=True),
+        Probe("logger", _python.loggers, may_be_imports=True),
+        Probe("signal handler", _process.signal_handlers, may_be_imports=True),
+        Probe("exit handler", _python.exit_handlers, may_be_imports=True),
+        Probe("number of", _python.registries, grows_by_imports=True),
+        Probe("torch's", _torch.switches),
+        Probe("torch's", _torch.hooks, may_be_imports=True),
+        Probe("torch setting", _torch.configs, may_be_imports=True),
+        Probe(
+            "process group",
+            groups.left_or_changed,
+            is_set_by_us=True,
+            is_none_before=True,
+            settles=True,
+        ),
+    )
+
+
+# Modules are compared apart, by _Modules.
+_MODULES = Probe("module", dict)
 
 
 class RankState:
     """The state of this process at one moment.
 
     Args:
+        probes: the table of what is compared.
         known: a state that this process has been in, and out of which only the harness has taken
             it since; what that changes is looked at anew, and nothing else.
     """
 
-    def __init__(self, known: RankState | None = None) -> None:
+    def __init__(self, probes: tuple[Probe, ...], known: RankState | None = None) -> None:
         if known is not None and not known.is_of_now:
             known = None
-        self.parts: dict[_Probe, Mapping[Any, Any]] = {
-            look: look.take() if look.is_set_by_us or known is None else known.parts[look]
-            for look in _LOOKS
+        self.parts: dict[Probe, Mapping[Any, Any]] = {
+            probe: probe.take() if probe.is_set_by_us or known is None else known.parts[probe]
+            for probe in probes
         }
-        # After the looks: torch imports a module to tell its default device.
+        # After the probes: torch imports a module to tell its default device.
         self._modules: _Modules = _Modules() if known is None else known._modules
         self._has_environment = False
 
@@ -128,13 +141,13 @@ class RankState:
         return found
 
     def _compare(self) -> Differences:
-        now = {look: look.take() for look in _LOOKS}
+        now = {probe: probe.take() for probe in self.parts}
         has_imported = self._modules.has_more_now
         found = [
-            (look, text)
-            for look, was in self.parts.items()
-            if not (look.grows_by_imports and has_imported)
-            for text in _changes(look.kind, {} if look.is_none_before else was, now[look])
+            (probe, text)
+            for probe, was in self.parts.items()
+            if not (probe.grows_by_imports and has_imported)
+            for text in _changes(probe.kind, {} if probe.is_none_before else was, now[probe])
         ]
         found += [(_MODULES, text) for text in self._modules.exchanged()]
         return Differences(found, has_imported)
@@ -172,7 +185,7 @@ class Differences:
         has_imported: whether the test has imported modules.
     """
 
-    def __init__(self, found: list[tuple[_Probe, str]], has_imported: bool) -> None:
+    def __init__(self, found: list[tuple[Probe, str]], has_imported: bool) -> None:
         self._found = found
         self._has_imported = has_imported
 

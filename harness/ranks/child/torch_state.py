@@ -8,8 +8,6 @@ from contextvars import ContextVar, copy_context
 from functools import cache, partial
 from typing import Any
 
-from harness.ranks.child import gloo, kept_group
-
 # Name in messages -> where torch keeps it: a function to call, or a value. Those of torch._C are
 # what the public properties read. Some are missing in torch 2.6 or in some builds.
 _SWITCHES = {
@@ -257,39 +255,6 @@ def _entries(
 def is_config(variable: ContextVar[Any]) -> bool:
     """Whether a context variable holds a setting of torch's configuration."""
     return variable in _entries(_loaded_configs())[1]
-
-
-def groups() -> Mapping[str, Any]:
-    """Return the process groups, but for the one to keep, and RPC's agent, which a rank has up."""
-    kept = kept_group.name()
-    found = {repr(name): f"of {group.size()} ranks" for name, group in _groups() if name != kept}
-    found.update(gloo.unclosed())
-    rpc = sys.modules.get("torch.distributed.rpc")
-    if rpc is not None and rpc.is_available() and rpc._is_current_rpc_agent_set():
-        found["of RPC"] = "still up"
-    return found
-
-
-def groups_and_timeouts() -> Mapping[str, Any]:
-    """Return what `groups` does, and timeouts of the kept group that a test has changed."""
-    return {**groups(), **kept_group.changed_timeouts()}
-
-
-def positions() -> dict[str, int]:
-    """Return how many collectives have been called on each process group, by its name."""
-    found: dict[str, int] = {}
-    for name, group in _groups():
-        try:
-            found[name] = group._get_sequence_number_for_group()
-        except RuntimeError:  # a backend that does not count
-            continue
-    return found
-
-
-def _groups() -> list[tuple[str, Any]]:
-    c10d = sys.modules.get("torch.distributed.distributed_c10d")
-    world = getattr(c10d, "_world", None)
-    return [(str(name), group) for group, name in list(world.pg_names.items())] if world else []
 
 
 def is_own_hook(hook: object) -> bool:

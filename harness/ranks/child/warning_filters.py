@@ -66,11 +66,11 @@ class _WarningReporter:
             return
         self._told.add(issued)
         if len(self._told) <= _MOST:
-            self._pipe.tell_warning(issued)
+            self._pipe.send_warning(issued)
         elif len(self._told) == _MOST + 1:
             text = (
                 f"this rank issues more than {_MOST} different warnings; the others are not shown"
             )
-            self._pipe.tell_warning(IssuedWarning("builtins:UserWarning", text, filename, lineno))
+            self._pipe.send_warning(IssuedWarning("builtins:UserWarning", text, filename, lineno))
         else:
             self._told.discard(issued)  # a test that warns without end must not use up the memory
