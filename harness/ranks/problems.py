@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 import unittest
 from collections.abc import Callable
+from itertools import takewhile
 from types import ModuleType, TracebackType
 from typing import Any
 
-from harness.diagnosis.sources import is_foreign, is_machinery, is_pytest
+from harness.diagnosis.sources import HARNESS, is_foreign, is_machinery, is_pytest
 from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.model.outcome import MissingName, Place, Problem, SubTest
@@ -33,7 +35,7 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
     where = _innermost_own(tb)
     formatted = traceback.TracebackException(kind, error, tb)
     if not settings.FULL_TRACEBACKS.value():
-        _fold(formatted)
+        _fold(formatted, error)
         if issubclass(kind, HarnessError) and where is None:
             formatted.stack.clear()  # its message says what is wrong
     return Problem(
@@ -108,15 +110,16 @@ def _innermost_own(tb: TracebackType | None) -> Place | None:
     return own
 
 
-def _fold(formatted: traceback.TracebackException) -> None:
+def _fold(formatted: traceback.TracebackException, error: BaseException) -> None:
     """Drop the frames above the test, and those of unittest, pytest and the harness below it.
 
-    torch's innermost frames stay, since they name the operation that failed.
+    torch's innermost frames stay, since they name the operation that failed. Does the same to the
+    exceptions that the traceback also shows: causes, contexts, and members of groups.
     """
     seen: set[int] = set()
-    todo: list[traceback.TracebackException | None] = [formatted]
+    todo: list[tuple[traceback.TracebackException | None, Any]] = [(formatted, error)]
     while todo:
-        current = todo.pop()
+        current, error = todo.pop()
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
@@ -124,7 +127,30 @@ def _fold(formatted: traceback.TracebackException) -> None:
         if own:
             kept = list(current.stack)[own[0] :]
             current.stack[:] = [frame for frame in kept if not _is_folded(frame.filename)]
-        todo += [current.__cause__, current.__context__]
+        else:
+            del current.stack[: _frames_above_the_test(error)]
+        todo += [(current.__cause__, error.__cause__), (current.__context__, error.__context__)]
+        todo += zip(current.exceptions or (), getattr(error, "exceptions", ()), strict=True)
+
+
+def _frames_above_the_test(error: BaseException) -> int:
+    """Return how many of the outer frames to drop if none of the frames is the user's.
+
+    unittest drops the outer frames of modules that are marked with `__unittest`. The error may be
+    in the harness itself, though, and then all frames are needed. It is not if the user's function
+    could not be called with these arguments, which Python reports in the frame of the caller.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, TypeError) and _WRONG_ARGUMENTS.match(_text_of(str, error)):
+        return len(frames)
+    if frames and frames[-1].f_code.co_filename.startswith(HARNESS):
+        return 0
+    return len(list(takewhile(lambda frame: "__unittest" in frame.f_globals, frames)))
+
+
+# "f() missing 1 required positional argument", "f() takes 1 positional argument but 2 were given",
+# "f() got an unexpected keyword argument"
+_WRONG_ARGUMENTS = re.compile(r"[\w.<>]+\(\) (missing|takes|got) ")
 
 
 def _is_folded(filename: str) -> bool:
