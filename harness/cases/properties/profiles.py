@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from importlib import metadata
@@ -11,8 +12,6 @@ from typing import Any
 # PyTorch's TestCase names its CI profile `pytorch_ci`, and reads the same variable.
 _ALIASES = {"ci": ("ci", "pytorch_ci"), "dev": ("dev",), "debug": ("debug",)}
 PROFILE_VARIABLE = "PYTORCH_HYPOTHESIS_PROFILE"
-
-_loaded = False
 
 
 def load_where_used() -> None:
@@ -28,11 +27,14 @@ def load_where_used() -> None:
 
 
 def load() -> None:
-    """Register the profiles, and load the one that the environment selects."""
-    global _loaded
-    if _loaded:
-        return
-    _loaded = True
+    """Register the profiles, and load the one that the environment selects; do this only once."""
+    import hypothesis  # noqa: F401 (importing it may call this function, by the entry point)
+
+    _register()
+
+
+@functools.cache
+def _register() -> None:
     import hypothesis
 
     for name, values in _profiles().items():
