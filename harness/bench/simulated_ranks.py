@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import select
 import socket
 import time
@@ -14,6 +13,7 @@ from harness.model.clock import Deadline
 from harness.model.evidence import Group, Snapshot
 from harness.model.outcome import Passed
 from harness.model.spec import LaunchSpec
+from harness.model.surroundings import Surroundings
 from harness.model.verdict import USUAL_EXIT, VerdictKind, judge
 from harness.ranks import folders
 from harness.ranks.messages import AtMeeting, FromRank, Goodbye, Ready, Report
@@ -22,7 +22,7 @@ from harness.ranks.torchrun import links
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.peer import Peer
-from harness.ranks.torchrun.process_changes import Surroundings
+from harness.ranks.torchrun.process_changes import changes
 from harness.ranks.torchrun.world import TorchrunWorld
 from harness.ranks.typed_message import to_data
 from harness.ranks.watch.supervisor import Limits, Supervisor
@@ -85,7 +85,7 @@ def _run(peers: list[Peer], base: Surroundings) -> None:
         folder,
         peers[0].member,
         peers,
-        lambda: base.changes_to(Surroundings.now()),
+        lambda: changes(base, Surroundings.now()),
         lambda spec: spec,
     )
     world.begin(spec, _no_factory, range(len(peers)))
@@ -105,7 +105,7 @@ def _no_factory(**kwargs: Any) -> Any:
 def _spec(size: int, folder: str) -> LaunchSpec:
     return LaunchSpec(
         "bench.Test.test", "bench", "Test", "test", size, "", folder, folder,
-        dict(os.environ), os.getcwd(), (), (), 1, _LIMIT_S,
+        Surroundings.now(), 1, _LIMIT_S,
     )  # fmt: skip
 
 

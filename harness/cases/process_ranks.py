@@ -15,8 +15,6 @@ The harness catches its own errors on the way and raises them from the test's li
 
 from __future__ import annotations
 
-import os
-import sys
 import unittest
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +39,7 @@ from harness.model.clock import Deadline, now
 from harness.model.expectation import Expectation
 from harness.model.module_sources import sources_of
 from harness.model.spec import PROCESS, LaunchSpec, check_world_size
+from harness.model.surroundings import Surroundings
 from harness.model.verdict import ExitRule, Verdict, VerdictKind, judge
 from harness.ranks import folders
 from harness.ranks.launch.environment import launch_environ, name_for_ranks, rank_threads
@@ -172,12 +171,11 @@ class ProcessRanks(RanksInRank):
             file_name=case.file_name,
             folder=str(self._folder),
             world_folder="",
-            environ=launch_environ(
-                folders.temp_folder(self._folder), interface=ranks.interface if ranks else None
+            surroundings=Surroundings.now(
+                launch_environ(
+                    folders.temp_folder(self._folder), interface=ranks.interface if ranks else None
+                )
             ),
-            cwd=os.getcwd(),
-            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
-            argv=tuple(sys.argv),
             threads=rank_threads(size),
             timeout_s=self.timeout_s,
             extras={"fake_pg": getattr(case, "fake_pg", False)},

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.model.errors import WorldSizeError
 from harness.model.module_sources import ModuleSource
+from harness.model.surroundings import Surroundings
 
 #: In the environment of every rank and of what it executes; the value is the test's folder.
 WORLD_VARIABLE = "HARNESS_WORLD"
@@ -33,8 +34,7 @@ class LaunchSpec:
         file_name: the empty file that a FileStore may use.
         folder: the test's own folder; logs are written there.
         world_folder: the folder of the world, which is the test's own unless the ranks stay.
-        environ: the whole environment that the rank shall have.
-        cwd, sys_path, argv: the parent's, at the time of the launch.
+        surroundings: what each rank gets from the parent, as of the time of the launch.
         threads: intra-op threads for torch in each rank.
         timeout_s: seconds that the body may take.
         extras: keyword arguments for the class method that is called in a rank.
@@ -59,10 +59,7 @@ class LaunchSpec:
     file_name: str
     folder: str
     world_folder: str
-    environ: Mapping[str, str]
-    cwd: str
-    sys_path: tuple[str, ...]
-    argv: tuple[str, ...]
+    surroundings: Surroundings
     threads: int
     timeout_s: float
     extras: Mapping[str, Any] = field(default_factory=dict)

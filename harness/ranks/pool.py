@@ -33,11 +33,12 @@ _MAX_IDLE_WORLDS = 4
 _OF_THE_TEST = frozenset({"TMPDIR", "PYTEST_CURRENT_TEST"})
 
 
-def surroundings(spec: LaunchSpec) -> object:
+def world_key(spec: LaunchSpec) -> object:
     """Return what must be equal for two tests to reuse one world."""
-    environ = frozenset(item for item in spec.environ.items() if item[0] not in _OF_THE_TEST)
+    shared = spec.surroundings
+    environ = frozenset(item for item in shared.environ.items() if item[0] not in _OF_THE_TEST)
     nodes = (spec.node_sizes, spec.has_real_nodes)
-    return (spec.world_size, nodes, spec.threads, spec.sys_path, spec.argv, environ)
+    return (spec.world_size, nodes, spec.threads, shared.sys_path, shared.argv, environ)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Lease:
 #
 #   new    -> lent   `lease()` starts it for a test
 #   lent   -> idle   `Lease.end()`, if all ranks wait, are clean, and may run another test
-#   idle   -> lent   `lease()` for a test with the same `surroundings()`
+#   idle   -> lent   `lease()` for a test with the same `world_key()`
 #   lent   -> ended  `Lease.end()`, in any other case (a rank died, state leaked, test limit)
 #   idle   -> ended  a rank died meanwhile, too many idle ranks, or `WorldPool.close()`
 
@@ -69,7 +70,7 @@ class ReusableWorld:
 
     Attributes:
         world: the ranks.
-        key: its `surroundings()`, by which a test finds it.
+        key: its `world_key()`, by which a test finds it.
         store: the store of its process groups.
         tests: how many tests it has run, including the current one.
         last_test: the name of its last test.
@@ -92,7 +93,7 @@ class ReusableWorld:
         except BaseException:
             folders.remove(folder)
             raise
-        return cls(world, surroundings(spec), store)
+        return cls(world, world_key(spec), store)
 
     @property
     def may_run_another(self) -> bool:
@@ -159,7 +160,7 @@ class WorldPool:
 
     def _reusable_world(self, spec: LaunchSpec, start: Start, store_host: str) -> ReusableWorld:
         """Return an idle world with the right surroundings, or a new one."""
-        reusable = self._take(surroundings(spec))
+        reusable = self._take(world_key(spec))
         if reusable is None:
             reusable = ReusableWorld.start(spec, start, store_host)
             # atexit runs handlers in reverse order. Registered last, this one runs first, while the
@@ -206,12 +207,11 @@ class WorldPool:
         self._lent.clear()
 
 
-_pool: WorldPool | None = None
-
-
 def pool() -> WorldPool:
-    """Return the pool of this process; a fork gets its own."""
-    global _pool
-    if _pool is None or _pool.pid != os.getpid():
-        _pool = WorldPool()
-    return _pool
+    """Return the pool of this process; a fork gets one of its own."""
+    return _pool_of(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _pool_of(pid: int) -> WorldPool:
+    return WorldPool()

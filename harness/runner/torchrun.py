@@ -38,9 +38,9 @@ from harness.runner.torchrun_journal import Journal, TorchrunRun, code_of_finish
 from harness.runner.workers.worker_spec import Wanted
 
 if TYPE_CHECKING:
+    from harness.model.surroundings import Surroundings
     from harness.ranks.torchrun.cluster import TorchrunRanks
     from harness.ranks.torchrun.gathering import Gathering
-    from harness.ranks.torchrun.process_changes import Surroundings
 
 
 def place_for(options: Options) -> TorchrunPlace | None:
@@ -74,10 +74,10 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
         StartError: if the processes do not find each other.
         UsageError: if they differ in options or versions; on rank 0 also as `Execution.run` does.
     """
+    from harness.model.surroundings import Surroundings
     from harness.ranks.torchrun.agent import Agent
     from harness.ranks.torchrun.gathering import Gathering
     from harness.ranks.torchrun.join_request import join_request_of
-    from harness.ranks.torchrun.process_changes import Surroundings
     from harness.ranks.torchrun.rendezvous import AgentStore, Joining, board_of
     from harness.ranks.torchrun.world_secret import world_secret
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
+from harness.model.surroundings import Surroundings
 from harness.ranks.channel import FrameReader, encode
 from harness.ranks.descriptors import readable
 from harness.ranks.leftovers import Leftover
@@ -35,7 +36,6 @@ from harness.ranks.torchrun.join_request import JoinRequest, join_request_from, 
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.messages import ANSWERS, FROM_RANK_0, TO_RANK_0
 from harness.ranks.torchrun.peer import Peer, gather
-from harness.ranks.torchrun.process_changes import Surroundings
 from harness.ranks.torchrun.remote_rank import RemoteRank
 from harness.ranks.watch.watched_rank import WatchedRank
 from suites.selftest.secrets_of_worlds import SECRET, place_of

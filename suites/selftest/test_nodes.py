@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import SettingError, WorldSizeError, nodes
+from harness.model.surroundings import Surroundings
 from harness.model.topology import seat_of, spread, variables
 from harness.model.torchrun_environ import torchrun_place
-from harness.ranks.torchrun.process_changes import Surroundings
+from harness.ranks.torchrun.process_changes import changed_by, changes
 from suites.samples import nodes as samples
 from suites.selftest.support import InProcess, run_case
 
@@ -134,7 +135,7 @@ class TestSurroundings(unittest.TestCase):
     THERE = Surroundings({"A": "9", "C": "3", "RANK": "1"}, "/there", ("/usr/lib", "/there"))
 
     def follow(self, now: Surroundings) -> Surroundings:
-        return self.THERE.changed_by(self.HERE.changes_to(now))
+        return changed_by(changes(self.HERE, now), self.THERE)
 
     def test_nothing(self):
         self.assertEqual(self.follow(self.HERE), self.THERE)
@@ -154,8 +155,8 @@ class TestSurroundings(unittest.TestCase):
     def test_of_this_process(self):
         before = Surroundings.now()
         with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.dict(os.environ, X="1"):
-            changes = before.changes_to(Surroundings.now())
-            self.assertEqual((changes["set"], changes["unset"]), ({"X": "1"}, []))
+            found = changes(before, Surroundings.now())
+            self.assertEqual((found["set"], found["unset"]), ({"X": "1"}, []))
             self.assertTrue(Path(folder).exists())
 
 

@@ -13,12 +13,14 @@ from unittest import mock
 
 from harness.model.errors import WorldExitWarning
 from harness.model.spec import GROUP, NONE, PROCESS, LaunchSpec
+from harness.model.surroundings import Surroundings
 from harness.ranks import pool as pools
 from harness.ranks.pool import WorldPool
 from suites.selftest.fake_ranks import FakeWorld
 
 HOST = "127.0.0.7"
 
+HERE = Surroundings({"HOME": "/home/x", "TMPDIR": "/tmp/1"}, "/", ("",), ("x",))
 SPEC = LaunchSpec(
     test_id="test_x.TestX.test_it",
     module="test_x",
@@ -28,10 +30,7 @@ SPEC = LaunchSpec(
     file_name="",
     folder="/nonexistent/test",
     world_folder="",
-    environ={"HOME": "/home/x", "TMPDIR": "/tmp/1"},
-    cwd="/",
-    sys_path=("",),
-    argv=("x",),
+    surroundings=HERE,
     threads=1,
     timeout_s=5.0,
     isolation=GROUP,
@@ -132,9 +131,9 @@ class TestStayingWorlds(PoolTestCase):
         for changes in (
             {"world_size": 3},
             {"threads": 2},
-            {"argv": ("y",)},
-            {"sys_path": ("", "/lib")},
-            {"environ": {**SPEC.environ, "HOME": "/home/y"}},
+            {"surroundings": replace(HERE, argv=("y",))},
+            {"surroundings": replace(HERE, sys_path=("", "/lib"))},
+            {"surroundings": replace(HERE, environ={**HERE.environ, "HOME": "/home/y"})},
             {"node_sizes": (1, 1)},
         ):
             with self.subTest(changes=changes):
@@ -142,9 +141,10 @@ class TestStayingWorlds(PoolTestCase):
 
     def test_what_each_rank_applies_anew_does_not_matter(self):
         world = self.run_test()
-        environ = {**SPEC.environ, "TMPDIR": "/tmp/2", "PYTEST_CURRENT_TEST": "it"}
-        changes = {"environ": environ, "qualname": "TestY", "cwd": "/tmp", "timeout_s": 9.0}
-        self.assertIs(self.lease(**changes).world, world)
+        environ = {**HERE.environ, "TMPDIR": "/tmp/2", "PYTEST_CURRENT_TEST": "it"}
+        there = replace(HERE, environ=environ, cwd="/tmp")
+        lease = self.lease(surroundings=there, qualname="TestY", timeout_s=9.0)
+        self.assertIs(lease.world, world)
 
     def test_a_world_in_use_is_not_lent_again(self):
         self.assertIsNot(self.lease().world, self.lease().world)
@@ -247,11 +247,11 @@ class TestTheEnd(PoolTestCase):
         self.assertTrue(world.is_closed)
 
     def test_a_fork_has_a_pool_of_its_own(self):
-        with mock.patch.object(pools, "_pool", None):
-            mine = pools.pool()
-            self.assertIs(pools.pool(), mine)
-            with mock.patch.object(pools.os, "getpid", return_value=mine.pid + 1):
-                self.assertIsNot(pools.pool(), mine)
+        self.addCleanup(pools._pool_of.cache_clear)
+        mine = pools.pool()
+        self.assertIs(pools.pool(), mine)
+        with mock.patch.object(pools.os, "getpid", return_value=mine.pid + 1):
+            self.assertIsNot(pools.pool(), mine)
 
     def test_ranks_that_do_not_end_well_are_told(self):
         world = self.run_test()

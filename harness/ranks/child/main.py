@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from operator import attrgetter
 from typing import Any, NoReturn
@@ -64,7 +65,7 @@ def _run_rank(
 ) -> None:
     os.setpgid(0, 0)
     quit_key.unblock()
-    if settings.SCHEDULING in settings.TUNING.value(spec.environ):
+    if settings.SCHEDULING in settings.TUNING.value(spec.surroundings.environ):
         process.let_threads_finish()
     process.attach()
     mark = mark_forks(spec.world_folder)
@@ -166,12 +167,8 @@ def _redirect_output(spec: LaunchSpec, rank: int, outputs: Sequence[Connection])
 def _apply_spec(spec: LaunchSpec, rank: Rank) -> None:
     """Apply the parent's current environment, folder and arguments."""
     place = environ_of_place(spec, rank.number)
-    become(
-        environ={**spec.environ, **place, WORLD_VARIABLE: spec.world_folder},
-        cwd=spec.cwd,
-        sys_path=spec.sys_path,
-        argv=spec.argv,
-    )
+    environ = {**spec.surroundings.environ, **place, WORLD_VARIABLE: spec.world_folder}
+    become(replace(spec.surroundings, environ=environ))
     rank.local_rank = take_place(spec, rank.number)
 
 

@@ -28,7 +28,7 @@ def environ_of_place(spec: LaunchSpec, rank: int) -> dict[str, str]:
     told["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # every rank is a client of that store
     if spec.has_real_nodes:
         # Who started the processes may have given each a device that it calls its first.
-        told["LOCAL_RANK"] = spec.environ.get("LOCAL_RANK", told["LOCAL_RANK"])
+        told["LOCAL_RANK"] = spec.surroundings.environ.get("LOCAL_RANK", told["LOCAL_RANK"])
         return told
     told["TORCHELASTIC_RUN_ID"] = os.path.basename(spec.folder)
     told["TORCHELASTIC_RESTART_COUNT"] = told["TORCHELASTIC_MAX_RESTARTS"] = "0"

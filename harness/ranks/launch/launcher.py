@@ -5,6 +5,7 @@ otherwise spawned, with a warning that says why.
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import sys
 import warnings
@@ -15,6 +16,7 @@ from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import RanksSpawnedWarning
 from harness.model.module_sources import sources_of
+from harness.model.surroundings import Surroundings
 from harness.ranks import folders
 from harness.ranks.launch.adopted_server import AdoptedServer
 from harness.ranks.launch.fork_server import ForkServer
@@ -142,12 +144,13 @@ class Launcher:
         base = _BASE_MODULES if self._with_ranks else ()
         first = (DROPIN_MODULE,) if settings.DROPIN.value() else ()
         modules = dict.fromkeys((*first, *base, *foreseen(self._modules), *extra, *self._modules))
+        here = Surroundings.now()
         return PreloadPlan(
             modules=tuple(module for module in modules if module != "__main__"),
             main_path=path,
             main_name=name,
-            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
-            argv=tuple(sys.argv),
+            sys_path=here.sys_path,
+            argv=here.argv,
             pythonpath=os.environ.get("PYTHONPATH"),
             session=folders.folders_to_remove(),
             environ=import_time_environ(),
@@ -238,12 +241,11 @@ class Launcher:
             warnings.warn(text, category, stacklevel=2)
 
 
-_launcher: tuple[int, Launcher] | None = None
-
-
 def launcher() -> Launcher:
-    """The launcher of this process; a fork of the parent gets a new one of its own."""
-    global _launcher
-    if _launcher is None or _launcher[0] != os.getpid():
-        _launcher = (os.getpid(), Launcher())
-    return _launcher[1]
+    """Return the launcher of this process; a fork gets one of its own."""
+    return _launcher_of(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _launcher_of(pid: int) -> Launcher:
+    return Launcher()

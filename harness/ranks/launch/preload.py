@@ -21,8 +21,10 @@ from typing import Any
 
 from harness.model.importing import imports_uncollected
 from harness.model.module_sources import import_from
+from harness.model.surroundings import Surroundings
 from harness.ranks import folders
-from harness.ranks.launch import import_effects, open_files
+from harness.ranks.launch import open_files
+from harness.ranks.launch.import_effects import ImportEffects
 from harness.ranks.launch.preload_plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 from harness.ranks.process_exit import flush_output, leave_if_fork_of
 
@@ -35,51 +37,90 @@ _QUIET = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
-def preload(plan: PreloadPlan) -> PreloadReport:
-    """Import the plan's modules and say whether this process may be forked."""
-    sys.path[:] = plan.sys_path
-    sys.argv[:] = plan.argv
-    started_with = open_files.files_in_use()
-    errors: dict[str, str] = {}
-    unsafe = ""
-    server = os.getpid()
-    with _quietly(), import_effects.recorded(), imports_uncollected():
-        for name in ("", *plan.modules):
-            filters = tuple(warnings.filters)
-            try:
-                if name:
-                    import_from(name, plan.sources)
-                else:
-                    _import_main(plan)
-            except BaseException:
-                errors[name or "__main__"] = traceback.format_exc()
-            leave_if_fork_of(server, 1 if errors else 0)
-            _filters[name] = tuple(item for item in warnings.filters if item not in filters)
-            unsafe = unsafe or _why_unsafe(name or "__main__")
-    _keep_finalizers_to_this_process()
-    # Otherwise every rank would inherit the buffers and write their contents again.
-    flush_output()
-    open_files.record(started_with)
-    _errors.update(errors)
-    return PreloadReport(unsafe, errors, frozenset(sys.modules))
+class _Server:
+    """The fork server that this process is, or is a fork of.
 
+    Args:
+        plan: what it imports.
 
-# By module: why it could not be imported.
-_errors: dict[str, str] = {}
+    Attributes:
+        errors: by module, why it could not be imported, as a traceback.
+        filters: by module, the filters of warnings that importing it has added.
+        effects: what the imports have done to the process.
+    """
+
+    def __init__(self, plan: PreloadPlan) -> None:
+        self.plan = plan
+        self.errors: dict[str, str] = {}
+        self.filters: dict[str, tuple[Any, ...]] = {}
+        self.effects: ImportEffects | None = None
+
+    def run(self, answer_to: str) -> None:
+        """Import what the plan says, and write the report to the pipe at `answer_to`."""
+        plan = self.plan
+        if plan.pythonpath is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = plan.pythonpath
+        # If the parent is killed, the server is the last process: it removes the session's folders.
+        atexit.register(_remove_session, os.getpid(), os.getppid(), plan.session)
+        # Open from the start, so that the parent sees the end of the pipe if an import crashes.
+        # Without waiting for a reader: the parent has opened the pipe, unless it has ended.
+        fd = os.open(answer_to, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(fd, True)
+        with open(fd, "w", encoding="utf-8") as pipe:
+            pipe.write(self._preload().to_text())
+
+    def _preload(self) -> PreloadReport:
+        """Import the plan's modules and say whether this process may be forked."""
+        sys.path[:] = self.plan.sys_path
+        sys.argv[:] = self.plan.argv
+        started_with = open_files.files_in_use()
+        unsafe = ""
+        with _quietly(), imports_uncollected():
+            before = Surroundings.now()
+            for module in ("__main__", *self.plan.modules):
+                self._import(module)
+                unsafe = unsafe or _why_unsafe(module)
+            self.effects = ImportEffects(before, Surroundings.now())
+        _keep_finalizers_to_this_process()
+        # Otherwise every rank would inherit the buffers and write their contents again.
+        flush_output()
+        open_files.record(started_with)
+        return PreloadReport(unsafe, self.errors, frozenset(sys.modules))
+
+    def _import(self, module: str) -> None:
+        server, filters = os.getpid(), tuple(warnings.filters)
+        try:
+            if module == "__main__":
+                _import_main(self.plan)
+            else:
+                import_from(module, self.plan.sources)
+        except BaseException:
+            self.errors[module] = traceback.format_exc()
+        leave_if_fork_of(server, 1 if self.errors else 0)
+        self.filters[module] = tuple(item for item in warnings.filters if item not in filters)
 
 
 def error_of(module: str) -> str:
-    """Why this fork server could not import a module of its plan, as a traceback; else empty."""
-    return _errors.get(module, "")
-
-
-# By module: the filters of warnings that importing it has added.
-_filters: dict[str, tuple[Any, ...]] = {}
+    """Return why this fork server could not import a module, as a traceback; empty if it could."""
+    return "" if _server is None else _server.errors.get(module, "")
 
 
 def filters_of(module: str) -> tuple[Any, ...]:
-    """The filters of warnings that this fork server got by importing a module of its plan."""
-    return _filters.get(module, ())
+    """Return the filters of warnings that this fork server got by importing a module."""
+    return () if _server is None else _server.filters.get(module, ())
+
+
+def plan_of_this_server() -> PreloadPlan | None:
+    """Return what the fork server of this process has imported; None if there is no server."""
+    return None if _server is None else _server.plan
+
+
+def with_import_effects(surroundings: Surroundings) -> Surroundings:
+    """Return the surroundings with the changes that the fork server's imports have made."""
+    effects = None if _server is None else _server.effects
+    return surroundings if effects is None else effects.applied_to(surroundings)
 
 
 @contextlib.contextmanager
@@ -166,7 +207,7 @@ def _keep_finalizers_to_this_process() -> None:
 
 def forget_exit_handlers_of_the_server() -> None:
     """In a rank: leave the handlers that were registered before the fork to the server."""
-    if not _is_server:
+    if _server is None:
         return
     atexit._clear()
     atexit.register(logging.shutdown)
@@ -178,32 +219,8 @@ def _remove_session(pid: int, parent: int, session: Iterable[str]) -> None:
         folders.remove_folders(session)
 
 
-def plan_of_this_server() -> PreloadPlan | None:
-    """What the fork server has imported that this process is, or is a fork of; None if none."""
-    return _plan
-
-
-def _answer() -> None:
-    """Do what the plan in the environment says and write the report to its pipe."""
-    global _plan
-    plan, answer_to = PreloadPlan.from_text(os.environ.pop(PLAN_VARIABLE))
-    _plan = plan
-    if plan.pythonpath is None:
-        os.environ.pop("PYTHONPATH", None)
-    else:
-        os.environ["PYTHONPATH"] = plan.pythonpath
-    # If the parent is killed, the server is the last process, so it removes the session's folders.
-    atexit.register(_remove_session, os.getpid(), os.getppid(), plan.session)
-    # Open from the start, so that the parent sees the end of the pipe if an import crashes. Not
-    # waiting for a reader: the parent has opened the pipe, unless it has ended meanwhile.
-    fd = os.open(answer_to, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    os.set_blocking(fd, True)
-    with open(fd, "w", encoding="utf-8") as pipe:
-        pipe.write(preload(plan).to_text())
-
-
-# True in a fork server, and so in the ranks that it forks.
-_is_server = PLAN_VARIABLE in os.environ
-_plan: PreloadPlan | None = None
-if _is_server:
-    _answer()
+_server: _Server | None = None
+if PLAN_VARIABLE in os.environ:
+    _plan, _answer_to = PreloadPlan.from_text(os.environ.pop(PLAN_VARIABLE))
+    _server = _Server(_plan)
+    _server.run(_answer_to)

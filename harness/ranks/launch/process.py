@@ -12,26 +12,24 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from multiprocessing import process
 from multiprocessing.connection import wait
 
 from harness.model.own_thread import OwnThread
+from harness.model.surroundings import Surroundings
 
 
-def become(
-    *, environ: Mapping[str, str], cwd: str, sys_path: Sequence[str], argv: Sequence[str]
-) -> None:
+def become(surroundings: Surroundings) -> None:
     """Apply these to this process; a fork starts with those of its server."""
-    for name in os.environ.keys() - environ.keys():
+    for name in os.environ.keys() - surroundings.environ.keys():
         del os.environ[name]
-    for name, value in environ.items():
+    for name, value in surroundings.environ.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
     tempfile.tempdir = None  # the server may have looked for one in another environment
-    os.chdir(cwd)
-    sys.path[:] = sys_path
-    sys.argv[:] = argv
+    os.chdir(surroundings.cwd)
+    sys.path[:] = surroundings.sys_path
+    sys.argv[:] = surroundings.argv
 
 
 def write_to(stream: str, target: int) -> None:

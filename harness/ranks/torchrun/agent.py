@@ -20,6 +20,7 @@ import msgspec
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.spec import LaunchSpec
+from harness.model.surroundings import Surroundings
 from harness.model.topology import seat_of
 from harness.model.torchrun_environ import TorchrunPlace
 from harness.ranks import folders
@@ -33,7 +34,7 @@ from harness.ranks.outside_view import InspectionRequest
 from harness.ranks.torchrun.gathering import interface_of
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.messages import FROM_RANK_0, fault_of
-from harness.ranks.torchrun.process_changes import Surroundings
+from harness.ranks.torchrun.process_changes import changed_by
 from harness.ranks.torchrun.world import tails_of
 from harness.ranks.world import TERM_GRACE_S, World
 
@@ -226,17 +227,10 @@ class Agent:
     def _own(self, data: Message, hosted: _HostedWorld) -> LaunchSpec:
         """Return the spec of a test, adapted to this process."""
         changes = data.pop("changes")
-        surroundings = self._base.changed_by(changes)
+        own = changed_by(changes, self._base)
         temp = folders.temp_folder(hosted.folder)
-        spec = msgspec.convert(
-            {
-                **data,
-                "environ": launch_environ(temp, surroundings.environ, self._interface),
-                "cwd": surroundings.cwd,
-                "sys_path": surroundings.sys_path,
-            },
-            LaunchSpec,
-        )
+        own = replace(own, environ=launch_environ(temp, own.environ, self._interface))
+        spec = msgspec.convert({**data, "surroundings": asdict(own)}, LaunchSpec)
         on_this_host = spec.world_size
         if spec.has_real_nodes:
             on_this_host = seat_of(hosted.rank, spec.node_sizes).local_world_size

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.model.clock import Deadline
 from harness.model.spec import LaunchSpec
+from harness.model.surroundings import Surroundings
 from harness.model.topology import spread
 from harness.model.torchrun_environ import TorchrunPlace
 from harness.ranks.descriptors import readable
@@ -18,7 +19,7 @@ from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun.gathering import Member, interface_of
 from harness.ranks.torchrun.links import ANY_ADDRESS, Link
 from harness.ranks.torchrun.peer import Peer
-from harness.ranks.torchrun.process_changes import Surroundings
+from harness.ranks.torchrun.process_changes import changes
 from harness.ranks.torchrun.world import TorchrunWorld
 from harness.ranks.world import World
 
@@ -153,7 +154,7 @@ class TorchrunRanks:
         return chosen
 
     def _changes(self) -> dict[str, Any]:
-        return self._base.changes_to(Surroundings.now())
+        return changes(self._base, Surroundings.now())
 
     def _own_spec(self, spec: LaunchSpec) -> LaunchSpec:
         on_this_host = spec.node_sizes[0] if spec.has_real_nodes else spec.world_size

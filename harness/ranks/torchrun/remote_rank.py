@@ -157,7 +157,7 @@ class RemoteRank(RankHandle):
 def frame_of(spec: LaunchSpec, changes: Mapping[str, Any]) -> bytes:
     """Return a launch spec for other processes, with the changes to their surroundings."""
     data = msgspec.to_builtins(spec, enc_hook=repr)
-    del data["environ"], data["cwd"], data["sys_path"]
+    del data["surroundings"]
     return encode({**data, "changes": changes})
 
 

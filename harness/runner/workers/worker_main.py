@@ -51,9 +51,13 @@ from harness.ranks.descriptors import (
     lost_descriptors,
     lost_descriptors_message,
 )
-from harness.ranks.launch import import_effects, open_files, process, quit_key
+from harness.ranks.launch import open_files, process, quit_key
 from harness.ranks.launch.launcher import launcher
-from harness.ranks.launch.preload import forget_exit_handlers_of_the_server, plan_of_this_server
+from harness.ranks.launch.preload import (
+    forget_exit_handlers_of_the_server,
+    plan_of_this_server,
+    with_import_effects,
+)
 from harness.ranks.launch.preload_plan import DROPIN_MODULE
 from harness.ranks.launch.process import become
 from harness.ranks.launch.start_method import be_main_process
@@ -128,11 +132,8 @@ def _set_up_process(spec: WorkerSpec, is_script: bool) -> None:
 
 def _apply_runner_state(spec: WorkerSpec, is_script: bool) -> None:
     """Apply the runner's environment and paths, and what test modules changed at import."""
-    state = import_effects.ProcessState(spec.environ, spec.cwd, spec.sys_path, spec.argv)
     # A script is the runner itself, so the runner's state already contains the changes.
-    if not is_script:
-        state = import_effects.with_changes(state)
-    become(environ=state.environ, cwd=state.cwd, sys_path=state.sys_path, argv=state.argv)
+    become(spec.surroundings if is_script else with_import_effects(spec.surroundings))
 
 
 def _rename_main_module() -> None:

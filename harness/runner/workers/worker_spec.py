@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from harness.model.surroundings import Surroundings
 from harness.runner.selection.files import TestFile
 
 
@@ -19,7 +20,7 @@ class WorkerSpec:
         folder: the name of the worker's own folder in it.
         output: the folder for the captured output of tests; empty to print it at once.
         last_record: the file for the record of a test that closed the channel to the runner.
-        environ, cwd, sys_path, argv: the runner's.
+        surroundings: the runner's.
         threads: how many threads torch may use in the worker; 0 for torch's default.
         unsafe: why ranks cannot be forked; empty if they can.
         terminal: the runner's process group, which owns the terminal.
@@ -33,10 +34,7 @@ class WorkerSpec:
     folder: str
     output: str
     last_record: str
-    environ: dict[str, str]
-    cwd: str
-    sys_path: tuple[str, ...]
-    argv: tuple[str, ...]
+    surroundings: Surroundings
     threads: int
     unsafe: str
     terminal: int

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable
 
 from harness.model import invocation, settings
 from harness.model.clock import Deadline, now
 from harness.model.cores import core_count
+from harness.model.surroundings import Surroundings
 from harness.ranks import folders
 from harness.ranks.launch.launcher import launcher
 from harness.ranks.logs import STREAMS
@@ -62,10 +62,7 @@ class WorkerStarter:
             folder=f"w{self._count}",
             output=str(output) if self._capture else "",
             last_record=str(output / "last-record"),
-            environ=dict(os.environ),
-            cwd=os.getcwd(),
-            sys_path=tuple(entry or os.getcwd() for entry in sys.path),
-            argv=tuple(sys.argv),
+            surroundings=Surroundings.now(),
             # Otherwise the workers' torch threads together would be many times the cores.
             threads=max(1, core_count() // self._jobs) if self._jobs > 1 else 0,
             unsafe=launcher().why_not_to_fork(deadline),

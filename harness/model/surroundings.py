@@ -1,0 +1,36 @@
+"""What a process gets from its parent apart from its task: environment, folder, path, arguments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The surroundings of a process at one moment.
+
+    Attributes:
+        environ: its whole environment.
+        cwd: its current folder.
+        sys_path: its `sys.path`, with the current folder in place of "".
+        argv: its `sys.argv`.
+    """
+
+    environ: Mapping[str, str]
+    cwd: str
+    sys_path: tuple[str, ...]
+    argv: tuple[str, ...] = ()
+
+    @classmethod
+    def now(cls, environ: Mapping[str, str] | None = None) -> Surroundings:
+        """Return those of this process, with another environment if one is given."""
+        cwd = os.getcwd()
+        return cls(
+            dict(os.environ if environ is None else environ),
+            cwd,
+            tuple(entry or cwd for entry in sys.path),
+            tuple(sys.argv),
+        )
