@@ -17,9 +17,9 @@ from harness.cases.thread_ranks import ThreadRanks, wait_and_raise
 from harness.cases.world_mixin import DEFAULT_WORLD_SIZE, MAIN_RANK, WorldTestMixin
 from harness.model.errors import PropertyError
 from harness.model.outcome import Passed
+from harness.model.phase import Phase
 from harness.model.returned import check_returned
 from harness.model.spec import check_world_size
-from harness.model.timeline import BODY, TEAR_DOWN
 from harness.ranks import expectations
 from harness.ranks.body import run_body
 from harness.ranks.threads.rank import current_rank
@@ -185,9 +185,9 @@ def spawn_threads_and_init_comms(
             thread = current_rank()
             with thread.groups.joined(rank, world_size, group_timeout_s(limit_s)):
                 thread.seed()
-                thread.progress.enter(BODY)
+                thread.progress.enter(Phase.BODY)
                 check_returned(method(self, *args, **kwargs), method)
-                thread.progress.enter(TEAR_DOWN)
+                thread.progress.enter(Phase.TEAR_DOWN)
             thread.report(Passed())
 
         raise_errors_at_test(self, lambda: check_world_size(world_size, method.__qualname__))

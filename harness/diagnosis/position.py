@@ -13,7 +13,7 @@ from harness.diagnosis.stacks import shown_place
 from harness.model.clock import now
 from harness.model.evidence import Snapshot, Stack
 from harness.model.outcome import Place
-from harness.model.timeline import BODY, EXIT, SET_UP, START, TEAR_DOWN
+from harness.model.phase import Phase
 
 _COLUMN_GAP = "   "
 _CASE_FILE = inspect.getfile(unittest.TestCase)
@@ -47,12 +47,12 @@ def table(positions: Sequence[Position]) -> str:
     return "\n".join(_COLUMN_GAP.join(filter(None, line)) for line in lines)
 
 
-def position_of_rank(rank: int, phase: str, since_s: float, snapshot: Snapshot) -> Position:
+def position_of_rank(rank: int, phase: Phase, since_s: float, snapshot: Snapshot) -> Position:
     """Return the position of a running rank.
 
     Args:
         rank: the rank.
-        phase: its phase, one of `timeline.PHASES`.
+        phase: its phase.
         since_s: when the phase began, on `now()`'s clock.
         snapshot: the rank's latest snapshot.
     """
@@ -65,14 +65,19 @@ def position_of_rank(rank: int, phase: str, since_s: float, snapshot: Snapshot) 
     )
 
 
-def _doing(phase: str, snapshot: Snapshot) -> str:
+def _doing(phase: Phase, snapshot: Snapshot) -> str:
     waiting = f"waiting in {awaited(snapshot)}" if snapshot.waiting is not None else ""
-    if phase == BODY:
+    if phase is Phase.BODY:
         return waiting or "running"
     return f"{_VERBS[phase]}, {waiting}" if waiting else _VERBS[phase]
 
 
-_VERBS = {START: "starting", SET_UP: "setting up", TEAR_DOWN: "tearing down", EXIT: "exiting"}
+_VERBS = {
+    Phase.START: "starting",
+    Phase.SET_UP: "setting up",
+    Phase.TEAR_DOWN: "tearing down",
+    Phase.EXIT: "exiting",
+}
 
 
 def _has_waiting_time(snapshot: Snapshot) -> bool:

@@ -18,6 +18,7 @@ from harness.model.outcome import (
     Raised,
     TimedOut,
 )
+from harness.model.phase import Phase
 from harness.model.rank_report import RankReport, Tail
 from harness.model.rerun import MARK
 from harness.model.verdict import Verdict, VerdictKind
@@ -270,13 +271,13 @@ def _doing(report: RankReport) -> str:
     evidence, outcome = report.evidence, report.outcome
     if evidence.state == "stopped":
         return "stopped by a signal (SIGSTOP?)"
-    if isinstance(outcome, TimedOut) and outcome.phase == "start":
+    if isinstance(outcome, TimedOut) and outcome.phase is Phase.START:
         return f"still starting: the import of the test module has not returned ({evidence.state})"
     if not evidence.answered and not isinstance(outcome, Ended):
         # faulthandler's signal handler can write stacks while another thread holds the GIL.
         why = ": it is in native code and holds the GIL" if evidence.stacks else ""
         return f"does not answer{why} ({evidence.state or 'running'})"
-    if isinstance(outcome, TimedOut) and outcome.phase == "exit":
+    if isinstance(outcome, TimedOut) and outcome.phase is Phase.EXIT:
         return "its body passed, but its process does not exit"
     snapshot = evidence.snapshot
     if evidence.answered and snapshot is not None and snapshot.waiting is not None:

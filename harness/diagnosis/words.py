@@ -20,6 +20,7 @@ from harness.model.outcome import (
     Skipped,
     TimedOut,
 )
+from harness.model.phase import Phase
 
 # About 75 lines, enough for a traceback with its message. A longer text is cut in the middle.
 _MAX_TEXT = 6000
@@ -112,9 +113,9 @@ def _explain_exit(outcome: Exited) -> str:
 
 def _explain_timeout(outcome: TimedOut) -> str:
     what = {
-        "start": "did not start within",
-        "body": "timed out after",
-        "exit": "passed, but did not exit within",
+        Phase.START: "did not start within",
+        Phase.BODY: "timed out after",
+        Phase.EXIT: "passed, but did not exit within",
     }[outcome.phase]
     return f"{what} {outcome.limit_s:g} s"
 

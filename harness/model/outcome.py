@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from harness.model.phase import Phase
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -155,11 +157,11 @@ class TimedOut:
     """The process still ran when its time limit expired.
 
     Attributes:
-        phase: "start", "body" or "exit".
+        phase: START, BODY or EXIT.
         limit_s: how long the phase was allowed to take, in seconds.
     """
 
-    phase: str
+    phase: Phase
     limit_s: float
 
 
@@ -196,7 +198,7 @@ class Sabotaged:
 class Ended:
     """Still running, no fault known, when the harness ended it because of another rank."""
 
-    phase: str = "body"
+    phase: Phase = Phase.BODY
 
 
 Outcome = (

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-#: The phases of a rank, in the order in which it goes through them. `START` is from the moment at
-#: which the process is asked for until it runs the harness's code; `EXIT` until the process has
-#: ended, or waits for another test.
-START, SET_UP, BODY, TEAR_DOWN, EXIT = "start", "set-up", "body", "tear-down", "exit"
-PHASES = (START, SET_UP, BODY, TEAR_DOWN, EXIT)
-
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """One phase of a rank.
+class PhaseSpan:
+    """One phase of a rank over time.
 
     Attributes:
-        name: one of `PHASES`.
+        name: one of `harness.model.phase.PHASES`.
         began_s, ended_s: on the clock; a phase that was cut short ends where the rank did.
     """
 
@@ -71,7 +65,7 @@ class RankTrack:
 
     rank: int
     pid: int | None
-    phases: tuple[Phase, ...] = ()
+    phases: tuple[PhaseSpan, ...] = ()
     collectives: tuple[CollectiveSpan, ...] = ()
     outcome: str = ""
     reason: str = ""
@@ -88,7 +82,7 @@ class RankTrack:
         return replace(
             self,
             phases=tuple(
-                Phase(phase.name, phase.began_s + seconds, phase.ended_s + seconds)
+                PhaseSpan(phase.name, phase.began_s + seconds, phase.ended_s + seconds)
                 for phase in self.phases
             ),
             collectives=tuple(

@@ -16,9 +16,9 @@ from harness.model.outcome import (
     SubTest,
     outcome_of_problems,
 )
+from harness.model.phase import Phase
 from harness.model.pytest_outcomes import skip_of
 from harness.model.returned import checked
-from harness.model.timeline import BODY, TEAR_DOWN
 from harness.ranks.problems import ExcInfo, problem_of, subtest_of
 
 
@@ -26,7 +26,7 @@ def run_body(
     test: unittest.TestCase,
     set_up: Callable[[], None],
     tear_down: Callable[[], None],
-    enter: Callable[[str], object],
+    enter: Callable[[Phase], object],
     on_problem: Callable[[Problem], None] | None = None,
 ) -> ReportedOutcome:
     """Run the test's method once, as unittest runs a test; return its outcome.
@@ -48,8 +48,8 @@ def run_body(
         KeyboardInterrupt: if the body was interrupted.
     """
 
-    test.setUp = _Fixture(set_up, after=partial(enter, BODY))  # type: ignore[method-assign]
-    test.tearDown = _Fixture(tear_down, before=partial(enter, TEAR_DOWN))  # type: ignore[method-assign]
+    test.setUp = _Fixture(set_up, after=partial(enter, Phase.BODY))  # type: ignore[method-assign]
+    test.tearDown = _Fixture(tear_down, before=partial(enter, Phase.TEAR_DOWN))  # type: ignore[method-assign]
     _judge_expected_failures_in_the_parent(test)
     result = _Collector(on_problem)
     unittest.TestCase.run(test, result)

@@ -20,6 +20,7 @@ from harness.model.evidence import Snapshot
 from harness.model.example import Remarks
 from harness.model.expectation import Expectation
 from harness.model.outcome import Place, ReportedOutcome
+from harness.model.phase import Phase
 from harness.model.spec import LaunchSpec
 from harness.model.timeline import CollectiveSpan
 from harness.model.warning_data import IssuedWarning
@@ -44,7 +45,7 @@ class PhaseBegun(TypedMessage, frozen=True):
         at_s: when, on the rank's clock.
     """
 
-    name: str
+    name: Phase
     at_s: float
 
 
@@ -152,7 +153,7 @@ class WhereAnswer(TypedMessage, frozen=True):
         snapshot: what it is doing.
     """
 
-    phase: str
+    phase: Phase
     since_s: float
     snapshot: Snapshot
 

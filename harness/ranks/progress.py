@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from harness.model.clock import now
-from harness.model.timeline import PHASES, START, Phase
+from harness.model.phase import PHASES, Phase
+from harness.model.timeline import PhaseSpan
 
 
 class Progress:
@@ -16,11 +17,13 @@ class Progress:
     """
 
     def __init__(self, asked_s: float | None = None) -> None:
-        self._entered = [(START, now() if asked_s is None else asked_s)]
+        self._entered: list[tuple[Phase, float]] = [
+            (Phase.START, now() if asked_s is None else asked_s)
+        ]
 
     @property
-    def phase(self) -> str:
-        """The current phase, one of `timeline.PHASES`."""
+    def phase(self) -> Phase:
+        """The current phase."""
         return self._entered[-1][0]
 
     @property
@@ -28,18 +31,20 @@ class Progress:
         """When the current phase began, on `now()`'s clock."""
         return self._entered[-1][1]
 
-    def enter(self, phase: str, at_s: float | None = None) -> bool:
+    def enter(self, phase: Phase, at_s: float | None = None) -> bool:
         """Enter a phase; return False if the rank is in that phase or a later one already."""
         if PHASES.index(phase) <= PHASES.index(self.phase):
             return False
         self._entered.append((phase, now() if at_s is None else at_s))
         return True
 
-    def phases(self, ended_s: float) -> tuple[Phase, ...]:
+    def phases(self, ended_s: float) -> tuple[PhaseSpan, ...]:
         """All of them, without gaps; the present one is cut at `ended_s`."""
         names, times = zip(*self._entered, strict=True)
         # On a system where processes have clocks of their own, nothing may run backwards.
         bounds = [times[0]]
         for at_s in (*times[1:], ended_s):
             bounds.append(max(at_s, bounds[-1]))
-        return tuple(Phase(name, *pair) for name, pair in zip(names, pairwise(bounds), strict=True))
+        return tuple(
+            PhaseSpan(name, *pair) for name, pair in zip(names, pairwise(bounds), strict=True)
+        )

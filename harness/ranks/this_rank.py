@@ -10,6 +10,7 @@ from typing import Protocol
 from harness.model.example import Example
 from harness.model.expectation import Expectation
 from harness.model.outcome import ReportedOutcome
+from harness.model.phase import Phase
 from harness.ranks.rank_store import RankStore
 
 
@@ -46,7 +47,7 @@ class ProcessRank(ThisRank, Protocol):
     def goes_on(self) -> bool:
         """Whether this process runs another test or example after the current body."""
 
-    def enter(self, phase: str) -> None:
+    def enter(self, phase: Phase) -> None:
         """Enter the next phase of the test."""
 
     def note_environment(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.model.notes import Note
-from harness.model.timeline import BODY, EXIT, PHASES, START, CollectiveSpan, Phase, RankTrack
+from harness.model.phase import PHASES, Phase
+from harness.model.timeline import CollectiveSpan, PhaseSpan, RankTrack
 from harness.runner.results import RunResult, Status, TestRecord, Trouble
 
 STARTED_AT = 1_767_225_600.0  # 2026-01-01T00:00:00Z
@@ -53,7 +54,7 @@ def collectives(began_s: float, ended_s: float, count: int) -> tuple[CollectiveS
 def track(rank: int, began_s: float, seconds: float, count: int = 4, **more) -> RankTrack:
     """A rank that passed, with all phases."""
     cuts = [began_s + seconds * share for share in (0.0, 0.3, 0.35, 0.85, 0.93, 1.0)]
-    phases = tuple(Phase(name, cuts[n], cuts[n + 1]) for n, name in enumerate(PHASES))
+    phases = tuple(PhaseSpan(name, cuts[n], cuts[n + 1]) for n, name in enumerate(PHASES))
     spans = collectives(cuts[2] + rank * seconds / 100, cuts[3], count)
     return RankTrack(rank, 4000 + rank, phases, spans, **{"outcome": "passed", **more})
 
@@ -145,7 +146,7 @@ def _parting(rank: int, began_s: float, limit_s: float) -> RankTrack:
     return RankTrack(
         rank,
         4000 + rank,
-        (*early.phases[:2], Phase(BODY, early.phases[1].ended_s, end_s)),
+        (*early.phases[:2], PhaseSpan(Phase.BODY, early.phases[1].ended_s, end_s)),
         (*collectives(body_s, body_s + 0.1, 6), last),
         outcome="timed out",
         reason=f"its body was to take 5 s at most; it waited in {op} of group default_pg",
@@ -185,7 +186,10 @@ def nasty() -> RunResult:
         stderr=NASTY,
     )
     spans = (CollectiveSpan(NASTY, NASTY, 1, NASTY, STARTED_S, None, True),)
-    phases = (Phase(START, STARTED_S, STARTED_S + 0.01), Phase(EXIT, STARTED_S + 0.01, STARTED_S))
+    phases = (
+        PhaseSpan(Phase.START, STARTED_S, STARTED_S + 0.01),
+        PhaseSpan(Phase.EXIT, STARTED_S + 0.01, STARTED_S),
+    )
     texts = {"stdout": NASTY, "stderr": NASTY, "stacks": NASTY}
     record.ranks = (RankTrack(0, None, phases, spans, NASTY, NASTY, **texts),)
     record.earlier = [TestRecord(record.test_id, Status.FAILED, reason=NASTY, stdout=NASTY)]

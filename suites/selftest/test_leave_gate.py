@@ -3,22 +3,22 @@
 from dataclasses import dataclass, field
 
 from harness.model.clock import NEVER
+from harness.model.phase import Phase
 from harness.ranks.messages import MayLeave
 from harness.ranks.watch.leave_gate import LeaveGate
-from harness.ranks.watch.watched_rank import Phase
 from suites.selftest.fake_ranks import FakeRank, FakeTimeTestCase
 
 
 @dataclass
 class Rank:
-    phase: Phase = Phase.RUNNING
+    phase: Phase = Phase.BODY
     sabotage: str = ""
     waits_to_leave: bool = False
     is_connecting: tuple | None = None
     handle: FakeRank = field(default_factory=lambda: FakeRank(0))
 
     def passes(self):
-        self.phase, self.waits_to_leave = Phase.LEAVING, True
+        self.phase, self.waits_to_leave = Phase.EXIT, True
 
     def answers(self, is_connecting):
         self.is_connecting = (self.handle.asked[-1].number, is_connecting)
@@ -74,7 +74,7 @@ class TestLeaveGate(FakeTimeTestCase):
         self.assertTrue(self.may_leave(0))
 
     def test_a_rank_without_groups_is_told_nothing(self):
-        self.ranks[0].phase = Phase.LEAVING
+        self.ranks[0].phase = Phase.EXIT
         self.advance()
         self.assertFalse(self.may_leave(0))
         self.assertIs(self.gate.deadline, NEVER)

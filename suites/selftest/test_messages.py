@@ -18,7 +18,7 @@ from harness.model.expectation import Expectation
 from harness.model.notes import Note
 from harness.model.outcome import Failed, Passed, Place, Problem, Raised, Skipped, SubTest
 from harness.model.spec import LaunchSpec
-from harness.model.timeline import CollectiveSpan, Phase, RankTrack
+from harness.model.timeline import CollectiveSpan, PhaseSpan, RankTrack
 from harness.model.warning_data import IssuedWarning
 from harness.ranks import messages
 from harness.ranks.channel import FrameReader, encode
@@ -92,7 +92,7 @@ _track = st.builds(
     RankTrack,
     rank=st.integers(),
     pid=st.none() | st.integers(),
-    phases=st.lists(st.builds(Phase, _text, _number, _number), max_size=2).map(tuple),
+    phases=st.lists(st.builds(PhaseSpan, _text, _number, _number), max_size=2).map(tuple),
     collectives=st.lists(_span, max_size=2).map(tuple),
     outcome=_text,
 )

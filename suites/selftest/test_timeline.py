@@ -25,15 +25,8 @@ from harness.model.outcome import (
     Skipped,
     TimedOut,
 )
-from harness.model.timeline import (
-    BODY,
-    EXIT,
-    PHASES,
-    SET_UP,
-    START,
-    CollectiveSpan,
-    RankTrack,
-)
+from harness.model.phase import PHASES, Phase
+from harness.model.timeline import CollectiveSpan, RankTrack
 from harness.ranks.pool import pool
 from harness.ranks.progress import Progress
 from harness.ranks.watch.tracks import _with_completions
@@ -49,22 +42,27 @@ CLOCKS_S = 0.05
 class TestProgress(unittest.TestCase):
     def test_phases_without_gaps(self):
         progress = Progress(1.0)
-        for at_s, phase in enumerate((SET_UP, BODY, EXIT), start=2):
+        for at_s, phase in enumerate((Phase.SET_UP, Phase.BODY, Phase.EXIT), start=2):
             self.assertTrue(progress.enter(phase, float(at_s)))
         found = [(p.name, p.began_s, p.ended_s) for p in progress.phases(9.0)]
-        expected = [(START, 1.0, 2.0), (SET_UP, 2.0, 3.0), (BODY, 3.0, 4.0), (EXIT, 4.0, 9.0)]
+        expected = [
+            (Phase.START, 1.0, 2.0),
+            (Phase.SET_UP, 2.0, 3.0),
+            (Phase.BODY, 3.0, 4.0),
+            (Phase.EXIT, 4.0, 9.0),
+        ]
         self.assertEqual(found, expected)
 
     def test_never_back(self):
         progress = Progress(1.0)
-        progress.enter(BODY, 2.0)
-        for phase in (BODY, SET_UP):
+        progress.enter(Phase.BODY, 2.0)
+        for phase in (Phase.BODY, Phase.SET_UP):
             self.assertFalse(progress.enter(phase, 3.0))
-        self.assertEqual((progress.phase, progress.since_s), (BODY, 2.0))
+        self.assertEqual((progress.phase, progress.since_s), (Phase.BODY, 2.0))
 
     def test_a_clock_of_another_process_that_is_behind(self):
         progress = Progress(5.0)
-        progress.enter(SET_UP, 4.0)
+        progress.enter(Phase.SET_UP, 4.0)
         found = [(p.began_s, p.ended_s) for p in progress.phases(4.5)]
         self.assertEqual(found, [(5.0, 5.0), (5.0, 5.0)])
 
@@ -133,7 +131,7 @@ class Timelines(unittest.TestCase):
     def check(self, track, began_s, ended_s):
         names = [phase.name for phase in track.phases]
         self.assertEqual(names, sorted(names, key=PHASES.index))
-        self.assertEqual(names[0], START)
+        self.assertEqual(names[0], Phase.START)
         times = [began_s, track.phases[0].began_s, *(p.ended_s for p in track.phases), ended_s]
         self.assertEqual(times, sorted(times))
         for before, after in zip(track.phases, track.phases[1:], strict=False):
@@ -177,7 +175,7 @@ class TestProcesses(Timelines):
             )
             self.assertEqual(track.stdout, f"said by {track.rank}\n")
             self.assertIn(f"complained of by {track.rank}\n", track.stderr)
-            body = track.phases[PHASES.index(BODY)]
+            body = track.phases[PHASES.index(Phase.BODY)]
             for span in track.collectives:
                 self.assertGreater(span.began_s, body.began_s - CLOCKS_S)
                 self.assertLess(span.began_s, body.ended_s + CLOCKS_S)
@@ -202,7 +200,7 @@ class TestProcesses(Timelines):
                 ops = ["all_reduce"] * (size - 1) + ["broadcast"]
                 for track, op in zip(tracks, ops, strict=True):
                     self.assertEqual(track.outcome, "deadlocked")
-                    self.assertEqual(self.names(track)[-1], BODY)
+                    self.assertEqual(self.names(track)[-1], Phase.BODY)
                     self.assertEqual([c.op for c in track.collectives], ["barrier", op])
                     self.assertEqual([c.pending for c in track.collectives], [False, True])
                     self.assertIsNone(track.collectives[-1].ended_s)
@@ -216,7 +214,7 @@ class TestProcesses(Timelines):
                 self.check_all_pass(others)
                 self.assertEqual(late.outcome, "timed out")
                 self.assertEqual(late.reason, "timed out after 1 s")
-                self.assertEqual(self.names(late)[-1], BODY)
+                self.assertEqual(self.names(late)[-1], Phase.BODY)
                 self.assertGreaterEqual(late.phases[-1].ended_s - late.phases[-1].began_s, 0.9)
                 self.assertIn("in test_hangs  (the test)", late.stacks)
 
@@ -226,14 +224,14 @@ class TestProcesses(Timelines):
                 *others, killed = self.tracks(timed.Timed, "test_killed", "error", size)
                 self.assertEqual(killed.outcome, "killed")
                 self.assertEqual(killed.reason, "killed by SIGKILL before its body finished")
-                self.assertEqual(self.names(killed), [START, SET_UP, BODY])
+                self.assertEqual(self.names(killed), [Phase.START, Phase.SET_UP, Phase.BODY])
                 for track in others:
                     self.assertIn(track.outcome, {"lost its peer", "ended"})
                     self.assertEqual([c.op for c in track.collectives], ["barrier", "barrier"])
 
     def test_a_rank_that_dies_in_its_set_up(self):
         *_, killed = self.tracks(timed.Timed, "test_dies_in_set_up", "error")
-        self.assertEqual(self.names(killed), [START, SET_UP])
+        self.assertEqual(self.names(killed), [Phase.START, Phase.SET_UP])
 
     def test_a_failure(self):
         for size in SIZES:
@@ -278,7 +276,7 @@ class TestProcesses(Timelines):
         tracks = timeline.take()
         self.assertEqual([track.outcome for track in tracks], ["ended", "ended"])
         for track in tracks:
-            self.assertLessEqual(len(track.phases), PHASES.index(BODY) + 1)
+            self.assertLessEqual(len(track.phases), PHASES.index(Phase.BODY) + 1)
 
     def test_output_that_is_shown_while_ranks_run(self):
         with (
@@ -342,7 +340,7 @@ class TestRanksThatStay(Timelines):
             self.check_all_pass(self.tracks(timed.Timed, "test_collectives", "passed"))
             *_, killed = self.tracks(timed.Timed, "test_killed", "error")
             self.assertEqual(killed.outcome, "killed")
-            self.assertEqual(self.names(killed), [START, SET_UP, BODY])
+            self.assertEqual(self.names(killed), [Phase.START, Phase.SET_UP, Phase.BODY])
 
 
 class TestThreads(Timelines):

@@ -6,26 +6,21 @@ import signal
 
 from harness.model.example import Remarks
 from harness.model.outcome import Ended, Exited, Killed, Lost, Passed, Sabotaged, Skipped, TimedOut
+from harness.model.phase import Phase
 from harness.model.skips import TEST_SKIPS
 from harness.ranks.messages import Exits, Goodbye, Ready, Report, Sabotage, Waits, WaitsForExample
-from harness.ranks.watch.watched_rank import (
-    Phase,
-    WatchedRank,
-    are_in_sync,
-    imported_by,
-    leftovers_text,
-)
+from harness.ranks.watch.watched_rank import WatchedRank, are_in_sync, imported_by, leftovers_text
 from suites.selftest.fake_ranks import FakeRank
 from suites.selftest.watched_ranks import FAILED, PLACE, RAISED, SIGNALS, RankTestCase
 
 
 class TestPhases(RankTestCase):
     def test_a_rank_that_runs_one_test(self):
-        self.assertIs(self.rank.phase, Phase.STARTING)
+        self.assertIs(self.rank.phase, Phase.START)
         self.hear(Ready())
-        self.assertIs(self.rank.phase, Phase.RUNNING)
+        self.assertIs(self.rank.phase, Phase.BODY)
         self.hear(Report(Passed()))
-        self.assertIs(self.rank.phase, Phase.LEAVING)
+        self.assertIs(self.rank.phase, Phase.EXIT)
         self.clock.time += 2
         self.exit(0)
         self.assertIs(self.rank.phase, Phase.GONE)
@@ -33,13 +28,13 @@ class TestPhases(RankTestCase):
 
     def test_a_rank_that_has_run_a_test_before_is_up(self):
         self.begin(is_new=False)
-        self.assertIs(self.rank.phase, Phase.RUNNING)
+        self.assertIs(self.rank.phase, Phase.BODY)
 
     def test_a_rank_that_waits_for_another_test(self):
         self.hear(Ready(), Report(Passed()))
         self.clock.time += 2
         self.hear(Waits(("a thread",), False, {"default": 4}, ("json",)))
-        self.assertIs(self.rank.phase, Phase.PARKED)
+        self.assertIs(self.rank.phase, Phase.BETWEEN_TESTS)
         self.assertEqual(self.rank.ended_s, self.clock.time)
         self.assertEqual(self.rank.outcome, Passed())
         self.assertEqual(self.rank.at_s, self.clock.time - 2)  # of the report
@@ -180,7 +175,7 @@ class TestReports(RankTestCase):
         self.hear(Ready(), Report(Passed()), Waits((), True, {}, ()))
         self.assertEqual(self.rank.outcome, Passed())
         self.hear(Report(FAILED))
-        self.assertIs(self.rank.phase, Phase.LEAVING)
+        self.assertIs(self.rank.phase, Phase.EXIT)
         self.assertEqual(self.rank.reported, FAILED)
 
     def test_whether_it_waits_for_leave(self):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from harness.model.evidence import Collective, Group, Snapshot, ThreadStack, Waiting
 from harness.model.expectation import Expectation
 from harness.model.outcome import Lost, Passed
-from harness.model.timeline import BODY, CollectiveSpan
+from harness.model.phase import Phase
+from harness.model.timeline import CollectiveSpan
 from harness.model.warning_data import IssuedWarning
 from harness.ranks.messages import (
     AtMeeting,
@@ -21,7 +22,6 @@ from harness.ranks.messages import (
     WarningShown,
     WhereAnswer,
 )
-from harness.ranks.watch.watched_rank import Phase
 from suites.selftest.watched_ranks import FAILED, PLACE, RankTestCase
 
 
@@ -49,7 +49,7 @@ class TestUnreadable(RankTestCase):
         self.handle.say_data({"kind": "Nonsense"})
         self.assertTrue(self.hear(Ready(), Report(Passed())))
         self.assertUnreadable("Nonsense")
-        self.assertIs(self.rank.phase, Phase.STARTING)
+        self.assertIs(self.rank.phase, Phase.START)
         self.assertIsNone(self.rank.reported)
         self.assertIsInstance(self.exit(0), Lost)
 
@@ -57,7 +57,7 @@ class TestUnreadable(RankTestCase):
         self.handle.say(Ready())
         self.handle.say_data({"kind": "Nonsense"})
         self.rank.handle_messages()
-        self.assertIs(self.rank.phase, Phase.RUNNING)
+        self.assertIs(self.rank.phase, Phase.BODY)
         self.assertUnreadable()
 
     def test_a_long_one_is_cut(self):
@@ -146,7 +146,7 @@ class TestOtherMessages(RankTestCase):
             TextProduced(text),
             WarningShown(warning),
             ConnectingAnswer(7, True),
-            PhaseBegun(BODY, 12.5),
+            PhaseBegun(Phase.BODY, 12.5),
             Sabotage("stop"),
             Goodbye(("json",)),
         )
@@ -156,21 +156,21 @@ class TestOtherMessages(RankTestCase):
         self.assertEqual(rank.expectations, [text])
         self.assertEqual(rank.warnings, [warning])
         self.assertEqual(rank.is_connecting, (7, True))
-        self.assertEqual((rank.progress.phase, rank.progress.since_s), (BODY, 12.5))
+        self.assertEqual((rank.progress.phase, rank.progress.since_s), (Phase.BODY, 12.5))
         self.assertEqual(rank.sabotage, "stop")
         self.assertEqual(rank.imported, ("json",))
         self.assertTrue(rank.said_goodbye)
 
     def test_an_answer_to_where_it_is_ends_the_search(self):
         self.rank.is_asked_where = True
-        self.hear(answer := WhereAnswer(BODY, 12.5, BEFORE))
+        self.hear(answer := WhereAnswer(Phase.BODY, 12.5, BEFORE))
         self.assertEqual(self.rank.position, answer)
         self.assertFalse(self.rank.is_asked_where)
 
     def test_answers_are_no_news_of_the_test(self):
         answers = [
             SnapshotAnswer(1, None),
-            WhereAnswer(BODY, 12.5, BEFORE),
+            WhereAnswer(Phase.BODY, 12.5, BEFORE),
             ConnectingAnswer(1, False),
         ]
         self.assertFalse(self.hear())

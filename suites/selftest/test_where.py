@@ -13,7 +13,7 @@ from harness.diagnosis.position import Position, position_of_process, position_o
 from harness.model.clock import now
 from harness.model.evidence import Collective, Snapshot, ThreadStack, Waiting
 from harness.model.outcome import Place
-from harness.model.timeline import BODY, TEAR_DOWN
+from harness.model.phase import Phase
 from harness.ranks.watch import where
 from suites.samples import faults, timed
 from suites.selftest.where_runs import Asking
@@ -33,24 +33,26 @@ class TestLines(unittest.TestCase):
     def test_in_a_collective(self):
         call = Collective("0", 1, "all_reduce", "gloo", (), (), True, 3.21, 330.0)
         self.assertEqual(
-            self.line(BODY, snapshot(Waiting("collective", "all_reduce"), call)),
+            self.line(Phase.BODY, snapshot(Waiting("collective", "all_reduce"), call)),
             "  rank 0  waiting in all_reduce (gloo) for 3.2 s   /x/test_model.py:41 in test_sync",
         )
 
     def test_in_recv(self):
         self.assertEqual(
-            self.line(BODY, snapshot(Waiting("recv", "recv", (1,)))),
+            self.line(Phase.BODY, snapshot(Waiting("recv", "recv", (1,)))),
             "  rank 0  waiting in recv from rank 1   /x/test_model.py:41 in test_sync"
             "   (body for 0.0 s)",
         )
 
     def test_in_none(self):
-        self.assertIn("rank 0  running   /x/test_model.py:41", self.line(BODY, snapshot()))
+        self.assertIn("rank 0  running   /x/test_model.py:41", self.line(Phase.BODY, snapshot()))
 
     def test_in_another_phase(self):
-        self.assertIn("rank 0  tearing down   /x", self.line(TEAR_DOWN, snapshot()))
+        self.assertIn("rank 0  tearing down   /x", self.line(Phase.TEAR_DOWN, snapshot()))
         taken = snapshot(Waiting("meeting", "assertRanksAgree"))
-        self.assertIn("tearing down, waiting in assertRanksAgree", self.line(TEAR_DOWN, taken))
+        self.assertIn(
+            "tearing down, waiting in assertRanksAgree", self.line(Phase.TEAR_DOWN, taken)
+        )
 
     def test_columns(self):
         rows = [

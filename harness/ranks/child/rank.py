@@ -18,8 +18,8 @@ from harness.model.evidence import Snapshot, Waiting
 from harness.model.example import Example, Remarks
 from harness.model.expectation import Expectation
 from harness.model.outcome import Passed, Problem, Raised, ReportedOutcome, Skipped, is_worse
+from harness.model.phase import Phase
 from harness.model.spec import LaunchSpec
-from harness.model.timeline import EXIT, SET_UP
 from harness.ranks.child import listener
 from harness.ranks.child.between_tests import StateCheck
 from harness.ranks.child.kept_group import RankGroups, positions
@@ -97,14 +97,14 @@ class Rank:
     def begin_test(self, spec: LaunchSpec) -> None:
         """Forget the last test, since another one begins."""
         self._reset(stays=spec.stays)
-        self.enter(SET_UP)
+        self.enter(Phase.SET_UP)
 
     def keep_time(self) -> None:
         """Report every phase when it begins from now on, since a rank may die in any of them."""
         self._keeps_time = True
         self._send_phase()
 
-    def enter(self, phase: str) -> None:
+    def enter(self, phase: Phase) -> None:
         """Enter the next phase of the test."""
         if self.progress.enter(phase) and self._keeps_time:
             self._send_phase()
@@ -127,7 +127,7 @@ class Rank:
         leave_if_fork_of(self._pid, 0 if isinstance(outcome, Passed | Skipped) else 1)
         if self.outcome is None or is_worse(outcome, self.outcome):
             self.outcome = outcome
-            self.enter(EXIT)
+            self.enter(Phase.EXIT)
             is_good = isinstance(outcome, Passed | Skipped)
             self._waits_to_leave = is_good and self._has_groups_to_destroy()
             message = self._report(outcome, is_good)
@@ -153,7 +153,7 @@ class Rank:
     def report_exit(self, request: SystemExit) -> None:
         """Report where sys.exit() was called, unless an outcome has been reported."""
         if self.outcome is None:
-            self.enter(EXIT)
+            self.enter(Phase.EXIT)
             place = problem_of((SystemExit, request, request.__traceback__)).where
             self.pipe.send(Exits(place))
 

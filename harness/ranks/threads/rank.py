@@ -24,9 +24,9 @@ from harness.model.outcome import (
     TimedOut,
     outcome_of_problems,
 )
+from harness.model.phase import Phase
 from harness.model.pytest_outcomes import skip_of
 from harness.model.skips import skip_reason_of_exit
-from harness.model.timeline import EXIT, SET_UP
 from harness.ranks import this_rank
 from harness.ranks.problems import problem_of
 from harness.ranks.process_exit import exit_code_of
@@ -103,7 +103,7 @@ class RankThread(threading.Thread):
 
     def report(self, outcome: Outcome) -> None:
         """Report the outcome of the body. A later failure still counts."""
-        self.progress.enter(EXIT)
+        self.progress.enter(Phase.EXIT)
         with self._lock:
             self._take(outcome)
             self._is_preliminary = False
@@ -142,7 +142,7 @@ class RankThread(threading.Thread):
 
     def run(self) -> None:
         this_rank.set_for_thread(self)
-        self.progress.enter(SET_UP)
+        self.progress.enter(Phase.SET_UP)
         try:
             with self._generators.in_use():
                 self._body(self.rank)

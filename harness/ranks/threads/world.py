@@ -24,6 +24,7 @@ from harness.model.clock import NEVER, Deadline, Suspensions, now
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Evidence, Snapshot, Waiting
 from harness.model.outcome import Deadlocked, Ended, TimedOut
+from harness.model.phase import Phase
 from harness.model.rank_report import RankReport
 from harness.ranks.messages import MeetingAnswer
 from harness.ranks.threads.rank import RankEnded, RankThread
@@ -97,7 +98,7 @@ class ThreadWorld:
             elif not is_due:
                 continue
             elif body.expired:
-                self._blame(TimedOut("body", limit_s))
+                self._blame(TimedOut(Phase.BODY, limit_s))
             elif watch.is_stuck(body.remaining_s() or 0.0):
                 self._blame(Deadlocked(now() - self._began_s))
         self.end()

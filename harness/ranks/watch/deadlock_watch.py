@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from harness.diagnosis import deadlock
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.evidence import Snapshot
+from harness.model.phase import Phase
 from harness.ranks.watch.evidence import EvidenceCollector
-from harness.ranks.watch.watched_rank import Phase, WatchedRank
+from harness.ranks.watch.watched_rank import WatchedRank
 
 # A rank that holds the GIL does not answer in time; the watch then asks again later.
 _ANSWER_S = 1.0
@@ -84,15 +85,15 @@ class DeadlockWatch:
 
     def _ask(self) -> None:
         # A rank that is starting imports modules and may not answer for seconds.
-        if any(rank.phase is Phase.STARTING for rank in self._ranks):
+        if any(rank.phase is Phase.START for rank in self._ranks):
             self._wait(stuck=False)
             return
         self._round = self._evidence.ask(full=False)
         self.deadline = Deadline.after(_ANSWER_S)
 
     def _compare(self, remaining_s: float) -> bool:
-        living = _snapshots(r for r in self._ranks if r.phase is Phase.RUNNING)
-        finished = _snapshots(r for r in self._ranks if r.phase is not Phase.RUNNING)
+        living = _snapshots(r for r in self._ranks if r.phase is Phase.BODY)
+        finished = _snapshots(r for r in self._ranks if r.phase is not Phase.BODY)
         # Two conditions: no call can complete (is_stuck), and no rank has moved or used CPU
         # since the last look (has_not_moved). At a single look, a rank may be about to leave.
         stuck = deadlock.is_stuck(living, finished, len(self._ranks), remaining_s)

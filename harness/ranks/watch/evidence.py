@@ -14,10 +14,11 @@ from harness.diagnosis.stacks import fatal_dump, parse_faulthandler
 from harness.model import settings
 from harness.model.evidence import Evidence, ThreadStack
 from harness.model.outcome import Ended, Killed, Passed
+from harness.model.phase import Phase
 from harness.model.rank_report import RankReport
 from harness.ranks.messages import SnapshotRequest
 from harness.ranks.outside_view import InspectionRequest
-from harness.ranks.watch.watched_rank import Phase, WatchedRank
+from harness.ranks.watch.watched_rank import WatchedRank
 from harness.ranks.world import World
 
 # py-spy takes half a second per process with torch loaded, and stops the process meanwhile.
@@ -70,7 +71,7 @@ class EvidenceCollector:
         below = [*mute, *answering][:_MAX_NATIVE] if deep else []
         requests = {
             rank.rank: InspectionRequest(
-                stacks=rank in mute and rank.phase_before_end is not Phase.STARTING,
+                stacks=rank in mute and rank.phase_before_end is not Phase.START,
                 native=rank in below,
             )
             for rank in living

@@ -13,9 +13,10 @@ import itertools
 from collections.abc import Sequence
 
 from harness.model.clock import NEVER, Deadline
+from harness.model.phase import Phase
 from harness.ranks.messages import ConnectingRequest, MayLeave
 from harness.ranks.typed_message import frame
-from harness.ranks.watch.watched_rank import Phase, WatchedRank
+from harness.ranks.watch.watched_rank import WatchedRank
 
 # Most ranks end together, so a short delay before the first question usually avoids it.
 _FIRST_S = 0.01
@@ -67,7 +68,7 @@ class LeaveGate:
     def _running(self) -> list[WatchedRank]:
         """Return the ranks whose body may still connect a group."""
         # A rank that the test kills or stops on purpose answers no question.
-        phases = {Phase.STARTING, Phase.RUNNING}
+        phases = {Phase.START, Phase.BODY}
         return [rank for rank in self._ranks if rank.phase in phases and not rank.sabotage]
 
     @property

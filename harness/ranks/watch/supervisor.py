@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from harness.model.clock import NEVER, Deadline, Suspensions, now
 from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
+from harness.model.phase import WAITING, Phase
 from harness.model.rank_report import RankReport
 from harness.model.verdict import ExitRule, is_echo
 from harness.ranks.descriptors import readable
@@ -25,7 +26,7 @@ from harness.ranks.watch.evidence import EvidenceCollector
 from harness.ranks.watch.leave_gate import LeaveGate
 from harness.ranks.watch.meetings import Meetings
 from harness.ranks.watch.terminal import Terminal
-from harness.ranks.watch.watched_rank import WAITING, Phase, WatchedRank, are_in_sync
+from harness.ranks.watch.watched_rank import WatchedRank, are_in_sync
 from harness.ranks.watch.where_answers import StatusRequests
 from harness.ranks.world import TERM_GRACE_S, World
 
@@ -41,7 +42,7 @@ ANSWER_GRACE_S = 2.0
 
 
 _SETTLED = (Phase.GONE, *WAITING)
-_BEFORE_THE_END = (Phase.STARTING, Phase.RUNNING)
+_BEFORE_THE_END = (Phase.START, Phase.BODY)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Supervisor:
             for rank in self.ranks:
                 self._terminal.leave(rank.rank)
             awaited = self._what_all_await()
-            self._world.is_idle = awaited is Phase.PARKED
+            self._world.is_idle = awaited is Phase.BETWEEN_TESTS
             self._world.awaits_example = awaited is Phase.BETWEEN_EXAMPLES
             stuck = self._world.end(TERM_GRACE_S) if awaited is None else []
             self._world.end_output()  # so that the reports include the last output
@@ -251,13 +252,13 @@ class Supervisor:
         if any(self._is_fault(rank) for rank in self.ranks):
             self._begin_grace()
         elif self._start.expired:
-            self._settle_phase(Phase.STARTING, TimedOut("start", self._limits.start_s))
+            self._settle_phase(Phase.START, TimedOut(Phase.START, self._limits.start_s))
         elif self._body.expired:
-            self._settle_phase(Phase.RUNNING, TimedOut("body", self._limits.body_s))
+            self._settle_phase(Phase.BODY, TimedOut(Phase.BODY, self._limits.body_s))
         elif self._exit.expired:
-            self._settle_phase(Phase.LEAVING, TimedOut("exit", self._limits.exit_s))
+            self._settle_phase(Phase.EXIT, TimedOut(Phase.EXIT, self._limits.exit_s))
         elif self._watch.is_stuck(self._body.remaining_s() or 0.0):
-            self._settle_phase(Phase.RUNNING, Deadlocked(now() - self._body_began_s))
+            self._settle_phase(Phase.BODY, Deadlocked(now() - self._body_began_s))
 
     def _update_terminal(self, rank: WatchedRank) -> None:
         """Handle the rank's terminal requests; the body's deadline pauses while a rank has it."""
@@ -267,7 +268,7 @@ class Supervisor:
             else:
                 self._terminal.leave(rank.rank)
         rank.terminal_requests.clear()
-        if rank.phase is not Phase.RUNNING:
+        if rank.phase is not Phase.BODY:
             self._terminal.leave(rank.rank)
         while (lent := self._terminal.lend()) is not None:
             told, error = lent
@@ -288,10 +289,10 @@ class Supervisor:
 
     def _set_deadlines(self) -> None:
         phases = {rank.phase for rank in self._unsettled()}
-        if Phase.STARTING not in phases and self._start is not NEVER:
+        if Phase.START not in phases and self._start is not NEVER:
             self._start, self._body = NEVER, Deadline.after(self._limits.body_s)
             self._body_began_s = now()
-        if phases == {Phase.LEAVING} and self._exit is NEVER:
+        if phases == {Phase.EXIT} and self._exit is NEVER:
             self._body, self._exit = NEVER, Deadline.after(self._limits.exit_s)
 
     def _is_fault(self, rank: WatchedRank) -> bool:
@@ -346,7 +347,7 @@ class Supervisor:
             elif rank.reported is not None:
                 rank.settle(rank.reported, rank.reported_at_s)
             else:
-                rank.settle(Ended(rank.phase.value))
+                rank.settle(Ended(rank.phase))
             rank.phase_before_end, rank.phase = rank.phase, Phase.GONE
 
     def _settle_survivors(self, stuck: list[RankHandle]) -> None:

@@ -1,18 +1,17 @@
 """One rank as the supervisor sees it: its phase, its messages, its outcome.
 
-    STARTING -Ready-> RUNNING -Report-> LEAVING -exit-> GONE
-                         ^                 |
-                         |               Waits, WaitsForExample
-                      next test            v
-                      or example <- PARKED, BETWEEN_EXAMPLES
+    START -Ready-> BODY -Report-> EXIT -exit-> GONE
+                    ^               |
+                    |             Waits, WaitsForExample
+                 next test          v
+                 or example <- BETWEEN_TESTS, BETWEEN_EXAMPLES
 
 A process that exits is GONE, whatever its phase was. The first settled outcome stands, with one
-exception: a process that dies while PARKED or BETWEEN_EXAMPLES gets the outcome of its exit.
+exception: a process that dies while BETWEEN_TESTS or BETWEEN_EXAMPLES gets the outcome of its exit.
 """
 
 from __future__ import annotations
 
-import enum
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,6 +34,7 @@ from harness.model.outcome import (
     Skipped,
     is_worse,
 )
+from harness.model.phase import WAITING, Phase
 from harness.model.skips import skip_reason_of_exit
 from harness.model.timeline import CollectiveSpan
 from harness.model.warning_data import IssuedWarning
@@ -60,22 +60,6 @@ from harness.ranks.messages import (
 )
 from harness.ranks.progress import Progress
 
-
-class Phase(enum.Enum):
-    """The phase that a rank is in."""
-
-    STARTING = "start"
-    RUNNING = "body"
-    LEAVING = "exit"
-    GONE = "gone"
-    PARKED = "between tests"
-    BETWEEN_EXAMPLES = "between examples"
-
-
-#: The rank waits for its parent: for another test, or for another example of a property test.
-WAITING = (Phase.PARKED, Phase.BETWEEN_EXAMPLES)
-
-
 # The rank's listener thread sends these even while the test hangs, so they show no progress.
 _NOT_PROGRESS = (SnapshotAnswer, WhereAnswer, ConnectingAnswer)
 
@@ -86,7 +70,7 @@ class WatchedRank:
     def __init__(self, handle: RankHandle) -> None:
         self.handle = handle
         # A reused rank sends Ready only before its first test.
-        self.phase = Phase.STARTING if handle.is_new else Phase.RUNNING
+        self.phase = Phase.START if handle.is_new else Phase.BODY
         self.phase_before_end = self.phase
         self.reported: ReportedOutcome | None = None
         self.reported_at_s = 0.0
@@ -153,7 +137,7 @@ class WatchedRank:
     def _handle_message(self, message: FromRank) -> None:
         match message:
             case Ready():
-                self.phase = Phase.RUNNING
+                self.phase = Phase.BODY
             case Report():
                 self._take_report(message)
             case SnapshotAnswer():
@@ -173,7 +157,7 @@ class WatchedRank:
             case Waits():
                 self.left, self.is_clean = message.left, message.is_clean
                 self.imported = message.imported
-                self._wait(Phase.PARKED, message.positions)
+                self._wait(Phase.BETWEEN_TESTS, message.positions)
             case WaitsForExample():
                 self.left, self.is_clean, self.imported = (), True, ()
                 self.remarks = message.remarks
@@ -192,7 +176,7 @@ class WatchedRank:
                 assert_never(message)
 
     def _take_report(self, report: Report) -> None:
-        self.phase = Phase.LEAVING
+        self.phase = Phase.EXIT
         self.waits_to_leave = report.waits
         if self.reported is None or is_worse(report.outcome, self.reported):
             self.reported, self.reported_at_s = report.outcome, now()

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from harness.diagnosis.position import Position, position_of_rank, table
 from harness.diagnosis.words import state
 from harness.model.clock import NEVER, Deadline, now
+from harness.model.phase import Phase
 from harness.ranks.messages import WhereRequest
 from harness.ranks.watch import where
-from harness.ranks.watch.watched_rank import Phase, WatchedRank
+from harness.ranks.watch.watched_rank import WatchedRank
 
 # A rank that has not answered by then holds the GIL in native code, or is stopped.
 _RANKS_ANSWER_S = 1.0
@@ -91,7 +92,7 @@ def _all_in(asked: queue.SimpleQueue[_Answer]) -> list[_Answer]:
 
 
 def _can_answer(rank: WatchedRank) -> bool:
-    return rank.phase in {Phase.RUNNING, Phase.LEAVING}
+    return rank.phase in {Phase.BODY, Phase.EXIT}
 
 
 def _is_awaited(rank: WatchedRank) -> bool:
@@ -101,7 +102,7 @@ def _is_awaited(rank: WatchedRank) -> bool:
 def _position(rank: WatchedRank) -> Position:
     who = f"rank {rank.rank}"
     if not _can_answer(rank):
-        if rank.phase is Phase.STARTING:
+        if rank.phase is Phase.START:
             age_s = now() - rank.handle.asked_s
             return Position(who, "starting", since=f"(start for {age_s:.1f} s)")
         return Position(who, state(rank.outcome) if rank.outcome is not None else "ended")
