@@ -175,7 +175,7 @@ def tried(leave: Callable[[], object]) -> tuple[bool, list[str]]:
         before = RankState(PROBES)
         leave()
         left = before.differences()
-        os.write(writing, json_of([bool(left), left.told()]))
+        os.write(writing, json_of([bool(left), left.texts()]))
         os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:

@@ -131,7 +131,7 @@ class _Closing:
 
 
 def let_go(references: list[Any]) -> None:
-    """Drop the last references to process groups; torch releases the GIL while it closes them."""
+    """Drop the last references to process groups. torch releases the GIL while it closes them."""
     references.clear()
 
 

@@ -1,4 +1,26 @@
-"""The entry point of a rank: apply the launch spec, run the test, report the outcome."""
+"""The entry point of a rank: apply the launch spec, run the test, report the outcome.
+
+The life of the process, with the messages of `harness.ranks.messages`:
+
+    forked or spawned
+        |                   own process group, output, signals, lifeline; `Rank` is made
+        v
+    begin_test  <---------------------------------------------+
+        |                   apply the spec, find the class    |
+        v                                                     |
+    begin_body              -> Ready (first test only)        |
+        |                   run the body                      |
+        v                                                     |
+    report                  -> Report                         |
+        |                   <- MayLeave, if it waits for it   |
+        v                                                     |
+    next_spec               -> Waits  (if may_stay)           |
+        |                   <- RunTest -----------------------+
+        v                   <- Leave
+    goodbye                 -> Goodbye, then exit; 0 only if the body passed
+
+In a property test, `examples.serve` runs the body once for each RunExample.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +62,10 @@ from harness.ranks.process_exit import end_as_an_interpreter_does, exit_code_of,
 def rank_main(
     spec: LaunchSpec, rank: int, connection: Connection, outputs: Sequence[Connection]
 ) -> NoReturn:
-    """Run one test as one rank, and exit the process; with 0 only if the body passed.
+    """Run tests as one rank, and exit the process; with 0 only if the last body passed.
 
     Args:
-        spec: the launch spec.
+        spec: the launch spec of the first test.
         rank: the rank.
         connection: the channel to the parent.
         outputs: where to send stdout and stderr; if empty, to their log files.
@@ -140,8 +162,8 @@ def _reporting(rank: Rank) -> Iterator[None]:
     try:
         yield
     except SystemExit as leaving:
-        # run_test() has reported and leaves with PyTorch's code, or a hook means to exit: then
-        # the exit code is the outcome.
+        # Either run_test() has reported the outcome and exits with PyTorch's code for it, or the
+        # test has called sys.exit(), and the exit code is the outcome.
         if rank.may_stay and isinstance(rank.outcome, Skipped):
             return
         rank.report_exit(leaving)
@@ -173,16 +195,16 @@ def _apply_spec(spec: LaunchSpec, rank: Rank) -> None:
 
 
 def _find_class(spec: LaunchSpec) -> Any:
-    # A process that was spawned imports torch here; a fork of a server has it, and may have garbage
-    # of tests before this one, which is not to stay.
+    # Only a spawned process imports torch here. Elsewhere the context would make the garbage of
+    # earlier tests permanent: it ends with gc.freeze().
     with contextlib.nullcontext() if "torch" in sys.modules else imports_uncollected():
         if settings.DROPIN.value():
             importlib.import_module(DROPIN_MODULE)
         module = import_from(spec.module, spec.sources)
     if spec.module == "__main__" and (why := preload.error_of("__main__")):
         raise RuntimeError(
-            f"ranks cannot import class {spec.qualname}: they are other processes, in which the "
-            f"script is not the main program, and there it fails:\n{why}"
+            f"ranks cannot import class {spec.qualname}: in their processes, the script is not the "
+            f"main program, and importing it fails:\n{why}"
         )
     try:
         return attrgetter(spec.qualname)(module)
@@ -196,8 +218,8 @@ def _find_class(spec: LaunchSpec) -> Any:
 def _fix_what_was_launched(cls: Any, spec: LaunchSpec) -> None:
     """Set the class's world size and timeout to those of the launch spec.
 
-    A class attribute may be computed from the command line or the environment, which were other
-    when this process (or the server that it is a fork of) imported the module.
+    A class attribute may be computed from the command line or the environment. These may have been
+    different when this process, or its fork server, imported the module.
     """
     for name in ("world_size", "timeout_s", "isolation"):
         if not isinstance(inspect.getattr_static(cls, name, None), property):
@@ -210,7 +232,8 @@ def _configure_torch(spec: LaunchSpec) -> None:
 
     torch.set_num_threads(spec.threads)
     if torch.distributed.is_available():
-        # torch reads this when it is loaded, which for a fork was in another environment.
+        # torch reads TORCH_DISTRIBUTED_DEBUG when it is loaded (torch 2.13). A fork server loads it
+        # in its own environment, so without this a fork would ignore the variable.
         from torch._C._distributed_c10d import set_debug_level_from_env
 
         set_debug_level_from_env()

@@ -23,17 +23,17 @@ def environ_of_place(spec: LaunchSpec, rank: int) -> dict[str, str]:
     """Return torchrun's variables for a rank; none if the test does not use nodes."""
     if not spec.node_sizes:
         return {}
-    told = variables(rank, spec.node_sizes)
-    told["MASTER_ADDR"], told["MASTER_PORT"] = spec.store_host, str(spec.master_port)
-    told["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # every rank is a client of that store
+    values = variables(rank, spec.node_sizes)
+    values["MASTER_ADDR"], values["MASTER_PORT"] = spec.store_host, str(spec.master_port)
+    values["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # every rank is a client of that store
     if spec.has_real_nodes:
-        # Who started the processes may have given each a device that it calls its first.
-        told["LOCAL_RANK"] = spec.surroundings.environ.get("LOCAL_RANK", told["LOCAL_RANK"])
-        return told
-    told["TORCHELASTIC_RUN_ID"] = os.path.basename(spec.folder)
-    told["TORCHELASTIC_RESTART_COUNT"] = told["TORCHELASTIC_MAX_RESTARTS"] = "0"
-    told["HOSTNAME"] = _host_name(spec, rank)
-    return told
+        # srun may give each process one device, which the process calls its first.
+        values["LOCAL_RANK"] = spec.surroundings.environ.get("LOCAL_RANK", values["LOCAL_RANK"])
+        return values
+    values["TORCHELASTIC_RUN_ID"] = os.path.basename(spec.folder)
+    values["TORCHELASTIC_RESTART_COUNT"] = values["TORCHELASTIC_MAX_RESTARTS"] = "0"
+    values["HOSTNAME"] = _host_name(spec, rank)
+    return values
 
 
 def _host_name(spec: LaunchSpec, rank: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from harness.model.own_thread import is_own
 from harness.ranks.descriptors import open_files
 
-# Libraries open these at first use and keep them open (/dev/urandom, GPU devices), so no leak.
+# Libraries open these at first use and keep them open (/dev/urandom, GPU devices): not a leak.
 _KEPT_FILES = ("/dev/", "anon_inode:", "/proc/", "/sys/")
 
 _SIGNALS = tuple((number.name, int(number)) for number in signal.Signals)
@@ -36,7 +36,7 @@ _SMALLEST = sys.float_info.min
 
 
 def process() -> Mapping[str, Any]:
-    """Return the kernel's state of this process that no other function here returns."""
+    """Return the rest of the kernel's state: what no other function here returns."""
     root = os.stat("/")
     return {
         "umask": _umask(),
@@ -78,7 +78,7 @@ def _scheduling() -> Mapping[str, Any]:
 
 
 def _arithmetic() -> Mapping[str, str]:
-    """Return how the processor rounds: torch.set_flush_denormal() has no getter, nor has libm."""
+    """Return how the processor rounds, by computing: torch.set_flush_denormal() has no getter."""
     tiny = _SMALLEST
     return {
         "denormal numbers": "kept" if tiny / 2 else "flushed to zero",

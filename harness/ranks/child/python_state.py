@@ -150,7 +150,7 @@ def _is_of_hypothesis(callback: object) -> bool:
 
 
 def built_ins() -> Mapping[str, Any]:
-    """Return the built-in names; the interactive `_` is nobody's state."""
+    """Return the built-in names, without `_`, which the interactive interpreter sets."""
     found = dict(vars(builtins))
     found.pop("_", None)
     return found
@@ -166,7 +166,7 @@ def registries() -> Mapping[str, int]:
 
 
 class Same:
-    """A value that is equal to itself alone, since `==` of what users keep may be anything."""
+    """A value that is equal only to itself: the `==` of a user's object may do anything."""
 
     def __init__(self, value: object) -> None:
         self.value = value
@@ -183,8 +183,8 @@ class Same:
 def context_variables() -> Mapping[str, Any]:
     """Return the context variables that are set in the thread of the test.
 
-    Without the decimal context, which is made when first asked for, and torch's configuration,
-    which a variable may hold as well (torch 2.13).
+    Without the decimal context, which Python creates at the first use, and without torch's
+    settings, which `torch_state.configs` compares (torch 2.13 keeps them in such variables).
     """
     return {
         repr(variable.name): Same(value)
@@ -194,7 +194,7 @@ def context_variables() -> Mapping[str, Any]:
 
 
 def patches() -> Mapping[str, bool]:
-    """Return what `unittest.mock` has patched and not put back."""
+    """Return the patches of `unittest.mock` that are still active."""
     active = mock._patch._active_patches  # type: ignore[attr-defined]
     return {f"of {getattr(patch, 'attribute', 'a dict')!r}": True for patch in active}
 

@@ -183,7 +183,7 @@ class Rank:
             imported: the modules that the test has imported.
         """
         left = self.state.end_test()
-        self.pipe.send(Waits(tuple(left.told()), not left, positions(), imported))
+        self.pipe.send(Waits(tuple(left.texts()), not left, positions(), imported))
         while (order := self.pipe.next_order()) is not None and not isinstance(order, Leave):
             if isinstance(order, RunTest):
                 return order.spec

@@ -1,7 +1,7 @@
-"""What a test may leave behind in a rank that stays: noted before its body, compared after it.
+"""Compare the state of a reused rank before and after a test.
 
-A rank is handed to the next test only if nothing differs. `_LOOKS` is the table of what is
-compared. docs/isolation.md has it in words, and what cannot be seen from here.
+Only a rank without differences runs another test. `probes` is the table of what is compared;
+docs/isolation.md describes it, and what Python cannot see.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.model.clock import Deadline
 from harness.ranks.child import process_state, python_state, torch_state
 from harness.ranks.child.kept_group import RankGroups
 
-# Threads that have been told to end, and sockets that are being closed, need a moment for it.
+# Threads that have been asked to end, and sockets that are closing, need a moment.
 _SETTLING_S = 0.5
 _PAUSE_S = 0.002
 
@@ -34,11 +34,11 @@ class Probe:
         take: returns the part, by name.
         is_set_by_us: whether the harness changes it between two tests.
         is_none_before: whether a test must leave nothing at all, whatever was there before it.
-        settles: whether a difference may go by itself in a moment.
-        may_be_imports: whether importing a module may change it: if the test has imported one, the
-            world is replaced without a word.
-        grows_by_imports: whether importing a module changes it as if the module had been imported
-            before the test: if the test has imported one, nothing differs.
+        settles: whether a difference may disappear by itself in a moment.
+        may_be_imports: whether importing a module may change it. If the test has imported one, a
+            difference replaces the world, but is not reported as the test's.
+        grows_by_imports: whether importing a module only adds to it, as it would have before the
+            test. If the test has imported one, differences are ignored.
     """
 
     kind: str
@@ -104,8 +104,8 @@ class RankState:
 
     Args:
         probes: the table of what is compared.
-        known: a state that this process has been in, and out of which only the harness has taken
-            it since; what that changes is looked at anew, and nothing else.
+        known: an earlier state of this process, if only the harness has changed it since. Only
+            the parts that the harness changes are taken again.
     """
 
     def __init__(self, probes: tuple[Probe, ...], known: RankState | None = None) -> None:
@@ -115,7 +115,7 @@ class RankState:
             probe: probe.take() if probe.is_set_by_us or known is None else known.parts[probe]
             for probe in probes
         }
-        # After the probes: torch imports a module to tell its default device.
+        # After the probes: torch.get_default_device() imports a module (torch 2.13).
         self._modules: _Modules = _Modules() if known is None else known._modules
         self._has_environment = False
 
@@ -125,17 +125,17 @@ class RankState:
         return not self._modules.has_more_now
 
     def take_environment(self) -> None:
-        """Take the environment as it is now for how it was, unless that has been done."""
+        """Take the current environment as the one before the test; only the first call counts."""
         if not self._has_environment:
             self.parts[_ENVIRONMENT] = _ENVIRONMENT.take()
         self._has_environment = True
 
     def differences(self) -> Differences:
-        """Return what is different now."""
+        """Return what is different now; wait a moment for differences that may disappear."""
         found = self._compare()
         give_up = Deadline.after(_SETTLING_S)
         while found.may_settle and not give_up.expired:
-            gc.collect()  # a file or a process group may hang in a cycle
+            gc.collect()  # a reference cycle may keep a file or a process group
             time.sleep(_PAUSE_S)
             found = self._compare()
         return found
@@ -149,12 +149,12 @@ class RankState:
             if not (probe.grows_by_imports and has_imported)
             for text in _changes(probe.kind, {} if probe.is_none_before else was, now[probe])
         ]
-        found += [(_MODULES, text) for text in self._modules.exchanged()]
+        found += [(_MODULES, text) for text in self._modules.replaced()]
         return Differences(found, has_imported)
 
 
 class _Modules:
-    """The modules of one moment. New ones are no difference; others in the place of these are."""
+    """The modules at one moment. New modules are no difference; replaced or removed ones are."""
 
     def __init__(self) -> None:
         self._names = tuple(sys.modules)
@@ -165,9 +165,9 @@ class _Modules:
         """Whether modules have been imported since."""
         return len(sys.modules) != len(self._names)
 
-    def exchanged(self) -> Iterator[str]:
-        """Yield, in words, which modules are others now or have gone."""
-        # Modules are listed in the order of their import, so new ones come last.
+    def replaced(self) -> Iterator[str]:
+        """Yield, as text, the modules that have been replaced or removed."""
+        # sys.modules is in import order, so new modules come last.
         if tuple(islice(sys.modules.values(), len(self._modules))) == self._modules:
             return
         for name, module in zip(self._names, self._modules, strict=True):
@@ -181,7 +181,7 @@ class Differences:
     """What a test has left in its rank.
 
     Args:
-        found: each difference in words, and the look that found it.
+        found: each difference as text, and the probe that found it.
         has_imported: whether the test has imported modules.
     """
 
@@ -194,21 +194,21 @@ class Differences:
 
     @property
     def may_settle(self) -> bool:
-        """Whether some of it may go by itself in a moment."""
-        return any(look.settles for look, _ in self._found)
+        """Whether a difference may disappear by itself in a moment."""
+        return any(probe.settles for probe, _ in self._found)
 
-    def told(self) -> list[str]:
-        """Return those that the test itself has certainly left; of many of a kind the first few."""
+    def texts(self) -> list[str]:
+        """Return the differences that are certainly the test's, the first few of each kind."""
         texts: dict[str, list[str]] = {}
-        for look, text in self._found:
-            if not (self._has_imported and look.may_be_imports):
-                texts.setdefault(look.kind, []).append(text)
+        for probe, text in self._found:
+            if not (self._has_imported and probe.may_be_imports):
+                texts.setdefault(probe.kind, []).append(text)
         return [text for kind, found in texts.items() for text in _first_few(kind, found)]
 
 
 def _first_few(kind: str, texts: list[str]) -> list[str]:
-    more = len(texts) - _TOLD
-    return texts if more <= 1 else [*texts[:_TOLD], f"{kind}: {more} more"]
+    more = len(texts) - _MAX_OF_A_KIND
+    return texts if more <= 1 else [*texts[:_MAX_OF_A_KIND], f"{kind}: {more} more"]
 
 
 def _changes(kind: str, before: Mapping[Any, Any], now: Mapping[Any, Any]) -> Iterator[str]:
@@ -228,14 +228,14 @@ def _changes(kind: str, before: Mapping[Any, Any], now: Mapping[Any, Any]) -> It
 
 
 _ABSENT = object()
-_SHOWN = 80
-_TOLD = 5
+_MAX_TEXT = 80
+_MAX_OF_A_KIND = 5
 
 
 def _short(value: object) -> str:
-    # Ranks that left the same at other addresses are told of together.
+    # Without addresses, which differ between ranks: equal texts of several ranks are shown once.
     if isinstance(value, str | bytes):
         text = os.fsdecode(value)
     else:
         text = re.sub(r"( at)? 0x[0-9a-f]+", "", repr(value))
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"

@@ -1,4 +1,4 @@
-"""The part of a rank's state that torch keeps; looked at only where torch has been imported."""
+"""Collect the part of a rank's state that torch keeps; nothing if torch is not imported."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextvars import ContextVar, copy_context
 from functools import cache, partial
 from typing import Any
 
-# Name in messages -> where torch keeps it: a function to call, or a value. Those of torch._C are
-# what the public properties read. Some are missing in torch 2.6 or in some builds.
+# Name in messages -> where torch keeps the value: a function to call, or an attribute. The public
+# properties (torch.backends.*) call the same functions of torch._C, but take longer. Some are
+# missing in torch 2.6 or in some builds.
 _SWITCHES = {
     "default dtype": "get_default_dtype()",
     "default device": "get_default_device()",
@@ -124,7 +125,7 @@ _CONFIGS = (
 
 
 def _getters(places: Mapping[str, str]) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Resolve where torch keeps values; what this torch does not have is left out."""
+    """Yield a getter for each name; without those that this version of torch does not have."""
     for name, place in places.items():
         path, _, last = f"torch.{place.removesuffix('()')}".rpartition(".")
         owner = _find(path)
@@ -134,8 +135,8 @@ def _getters(places: Mapping[str, str]) -> Iterator[tuple[str, Callable[[], Any]
 
 
 def _find(path: str) -> Any:
-    """Return a module or what is in one; None if there is no such thing."""
-    if path in sys.modules:  # torch.optim has no attribute for its module `optimizer`
+    """Return a module or an attribute of one; None if there is none."""
+    if path in sys.modules:  # `torch.optim` has no attribute for its module `optimizer`
         return sys.modules[path]
     owner, _, last = path.rpartition(".")
     return getattr(_find(owner), last, None) if owner else None
@@ -160,7 +161,7 @@ def _saved_tensor_hooks() -> Any:
 
 
 def switches() -> Mapping[str, Any]:
-    """Return torch's switches for this thread and this process."""
+    """Return the values of torch's switches, of this thread and of this process."""
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
@@ -180,7 +181,7 @@ def _value_of(get: Callable[[], Any]) -> Any:
     try:
         return get()
     except RuntimeError:
-        # torch 2.9 and later refuse to sum up precisions that were set for single operators.
+        # torch 2.9 and later have no overall precision once operators have different ones.
         return "(mixed)"
 
 
@@ -207,10 +208,11 @@ def registries() -> Mapping[str, int]:
 
 
 def configs() -> Mapping[str, str]:
-    """Return what differs from its default in the configuration of the compiler and others."""
+    """Return the settings of the compiler and other parts of torch that differ from the default."""
     found = {}
     for name, entry, value in _overrides(_loaded_configs()):
-        # Unset is a plain object(). Reading a list or dict makes a copy of its default an override.
+        # An unset value is a plain object(). Reading a list or dict makes a copy of the default an
+        # override, which is equal to it (torch 2.13).
         if type(value) is not object and value != entry.default:
             found[name] = repr(value)
     stance = getattr(sys.modules.get("torch._dynamo.eval_frame"), "_stance", None)
@@ -224,7 +226,10 @@ def _loaded_configs() -> tuple[str, ...]:
 
 
 def _overrides(loaded: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield what was set: a context variable per setting in torch 2.13, a plain value before."""
+    """Yield the settings that are set.
+
+    torch 2.13 keeps each in a context variable, earlier versions in a plain attribute.
+    """
     entries, variables = _entries(loaded)
     for name, entry in entries:
         yield name, entry, entry.user_override
@@ -237,7 +242,7 @@ def _overrides(loaded: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
 def _entries(
     loaded: tuple[str, ...],
 ) -> tuple[list[tuple[str, Any]], dict[ContextVar[Any], tuple[str, Any]]]:
-    """Return all settings with plain values, and those that a context variable holds."""
+    """Return the settings in plain attributes, and those in context variables."""
     found = [
         (f"{module}.{name}", entry)
         for module in loaded
@@ -258,5 +263,5 @@ def is_config(variable: ContextVar[Any]) -> bool:
 
 
 def is_own_hook(hook: object) -> bool:
-    """Whether torch has put it there when a process group came up; it never takes it away."""
+    """Whether torch has installed this sys.excepthook, as it does for each new process group."""
     return getattr(hook, "__module__", "") == "torch.distributed.distributed_c10d"

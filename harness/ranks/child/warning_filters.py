@@ -1,7 +1,7 @@
-"""Warnings in a rank: the parent's filters decide about them, and the parent shows them.
+"""Apply the parent's warning filters in a rank, and let the parent show the rank's warnings.
 
-A filter that makes errors of warnings does so here, at the line that warns. What is shown would go
-to the rank's stderr, which nobody reads of a test that passes; it goes to the parent instead.
+The filter "error" raises in the rank, at the line that warns. Other warnings would go to the rank's
+stderr, which nobody reads if the test passes. So they go to the parent, which shows them.
 """
 
 from __future__ import annotations
@@ -16,34 +16,36 @@ from harness.model.warning_data import IssuedWarning, category_name, set_filters
 from harness.ranks.child.rank_pipe import RankPipe
 from harness.ranks.launch import preload
 
-# How many different warnings of one test a rank tells of, and how long their texts may be.
-_MOST = 100
-_LONGEST = 10_000
+# Limits for the warnings of one test. A test that warns without end, each time with another text,
+# must not fill the memory of its parent.
+_MAX_WARNINGS = 100
+_MAX_TEXT = 10_000
 
-_plain_show = warnings.showwarning
+_original_showwarning = warnings.showwarning
 
 
 def begin(pipe: RankPipe, data: Mapping[str, Any]) -> None:
-    """A test begins: take over the parent's filters, and have it told of what they show.
+    """Apply the parent's filters before a test, and report the warnings that they show.
 
     Args:
         pipe: the channel to the parent.
-        data: what `harness.ranks.watch.rank_warnings.launch_data` has returned there.
+        data: the result of `harness.ranks.watch.rank_warnings.launch_data` in the parent.
     """
     sys.warnoptions[:] = data["options"]
-    # What the fork server has imported, and the parent has not, is as if the test imported it.
+    # If the fork server has imported a module that the parent has not, its filters count as added
+    # by the test, which would import the module in a fresh process.
     added = [preload.filters_of(name) for name in data["not_imported"]]
     set_filters(data["filters"], [item for filters in reversed(added) for item in filters])
     warnings.showwarning = _WarningReporter(pipe)
 
 
 class _WarningReporter:
-    """Stands for `warnings.showwarning` in a rank."""
+    """Replaces `warnings.showwarning` in a rank."""
 
     def __init__(self, pipe: RankPipe) -> None:
         self._pipe = pipe
         self._pid = os.getpid()
-        self._told: set[IssuedWarning] = set()
+        self._reported: set[IssuedWarning] = set()
 
     def __call__(
         self,
@@ -55,22 +57,25 @@ class _WarningReporter:
         line: str | None = None,
     ) -> None:
         if file is not None or os.getpid() != self._pid:
-            # The caller says where to; or a process that the test has forked has warned.
-            _plain_show(message, category, filename, lineno, file, line)
+            # The caller has chosen a file, or this is a process that the test has forked.
+            _original_showwarning(message, category, filename, lineno, file, line)
             return
         text = str(message)
-        if len(text) > _LONGEST:
-            text = f"{text[:_LONGEST]}… ({len(text)} characters)"
+        if len(text) > _MAX_TEXT:
+            text = f"{text[:_MAX_TEXT]}… ({len(text)} characters)"
         issued = IssuedWarning(category_name(category), text, filename, lineno)
-        if issued in self._told:
+        if issued in self._reported:
             return
-        self._told.add(issued)
-        if len(self._told) <= _MOST:
+        self._reported.add(issued)
+        if len(self._reported) <= _MAX_WARNINGS:
             self._pipe.send_warning(issued)
-        elif len(self._told) == _MOST + 1:
+        elif len(self._reported) == _MAX_WARNINGS + 1:
             text = (
-                f"this rank issues more than {_MOST} different warnings; the others are not shown"
+                f"this rank issues more than {_MAX_WARNINGS} different warnings; the others are "
+                "not shown"
             )
             self._pipe.send_warning(IssuedWarning("builtins:UserWarning", text, filename, lineno))
         else:
-            self._told.discard(issued)  # a test that warns without end must not use up the memory
+            self._reported.discard(
+                issued
+            )  # a test that warns without end must not use up the memory
