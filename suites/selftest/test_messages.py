@@ -17,7 +17,9 @@ from harness.model.example import Remarks
 from harness.model.expectation import Expectation
 from harness.model.notes import Note
 from harness.model.outcome import Failed, Passed, Place, Problem, Raised, Skipped, SubTest
+from harness.model.phase import Phase
 from harness.model.spec import LaunchSpec
+from harness.model.surroundings import Surroundings
 from harness.model.timeline import CollectiveSpan, PhaseSpan, RankTrack
 from harness.model.warning_data import IssuedWarning
 from harness.ranks import messages
@@ -129,6 +131,7 @@ _planned = st.builds(
 )
 _known = {
     str: _text,
+    Phase: st.sampled_from(Phase),
     int: st.integers(),
     float: _number,
     bool: st.booleans(),
@@ -160,10 +163,9 @@ _known = {
         file_name=_text,
         folder=_text,
         world_folder=_text,
-        environ=st.dictionaries(_text, _text, max_size=2),
-        cwd=_text,
-        sys_path=_texts,
-        argv=_texts,
+        surroundings=st.builds(
+            Surroundings, st.dictionaries(_text, _text, max_size=2), _text, _texts, _texts
+        ),
         threads=st.integers(),
         timeout_s=_number,
         extras=st.just({"fake_pg": False}),
