@@ -32,6 +32,9 @@ class Console:
         slow_s: report a test that takes longer as slow; 0 for never.
         stream: where to print.
         errors: where to print warnings.
+
+    Attributes:
+        problem: why output is missing, so that the run must fail; empty if none is.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Console:
         self._slow_s = slow_s
         self._stream = stream if stream is not None else sys.stdout
         self._errors = errors if errors is not None else sys.stderr
+        self.problem = ""
         # For each class, the marks of its tests by (round, number). A fixture has round 0, so its
         # mark comes before them.
         self._marks: dict[str, dict[tuple[int, int], str]] = {}
@@ -110,10 +114,21 @@ class Console:
 
     def say(self, text: str = "") -> None:
         self._heartbeat = Deadline.after(_HEARTBEAT_S)
-        print(text, file=self._stream, flush=True)
+        self._print(text + "\n", self._stream)
 
     def warn(self, text: str) -> None:
-        print(text, end="" if text.endswith("\n") else "\n", file=self._errors, flush=True)
+        self._print(text if text.endswith("\n") else text + "\n", self._errors)
+
+    def _print(self, text: str, stream: _Writable) -> None:
+        """Print a text; if that fails, note why, so that the run goes on and writes its reports."""
+        try:
+            print(text, end="", file=stream, flush=True)
+        except BrokenPipeError:
+            raise  # the reader wants no more: the run ends
+        except OSError as error:
+            if not self.problem:
+                self.problem = f"the output could not be written: {error.strerror or error}"
+                self.warn(self.problem)
 
     def tick(self) -> None:
         for item, (began_s, _) in self.running.items():

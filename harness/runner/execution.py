@@ -40,7 +40,7 @@ from harness.runner.options import (
     max_ranks_for,
 )
 from harness.runner.reports.text import one_line
-from harness.runner.results import RunResult, Status, TestRecord, Trouble, write_results
+from harness.runner.results import RunResult, Status, TestRecord, Trouble
 from harness.runner.selection import discovery
 from harness.runner.selection.choice import Choice, choose, rounds
 from harness.runner.selection.planned_test import Found, Place
@@ -95,7 +95,7 @@ class Execution:
             UsageError: before the first test, if the options are wrong.
         """
         # Report paths are checked first: a run of an hour must not end with "cannot write".
-        reports, self._results = _checked_reports(self._options)
+        reports = _checked_reports(self._options)
         lists = TestLists.from_environ()
         history = self._open_history()
         for problem in (*lists.problems, *([history.problem] if history else [])):
@@ -152,7 +152,7 @@ class Execution:
             self._console.warn(remark)
         for module, text in found.broken.items():
             print(f"{module} cannot be imported:\n{text}", file=sys.stderr)
-        if found.broken:
+        if found.broken or self._console.problem:
             return EXIT_FAILED
         return EXIT_PASSED if choice.tests else EXIT_NOTHING_RAN
 
@@ -265,7 +265,7 @@ class Execution:
             yield [item for item in each if item not in done]
 
     def _finish(self, history: History | None, reports: Mapping[str, Any]) -> None:
-        """Write history, reports and results, then print the summary."""
+        """Write history and reports, then print the summary."""
         if history is not None:
             before = history.problem
             history.record(self._resumed.without(self._run))
@@ -276,33 +276,30 @@ class Execution:
             from harness.runner.reports.writing import write_reports
 
             self._report_problems = write_reports(self._run, **reports)
-        if self._results is not None:
-            write_results(self._run, self._results)
         self._run.remarks += self._report_problems
         self._console.summary(self._run)
 
     def _exit_code(self) -> int:
-        return EXIT_FAILED if self._report_problems else self._run.exit_code
+        is_incomplete = self._report_problems or self._console.problem
+        return EXIT_FAILED if is_incomplete else self._run.exit_code
 
 
-def _checked_reports(options: Options) -> tuple[Mapping[str, Path], Path | None]:
-    """Return the paths of the reports and of the results file; absolute, since tests may chdir.
+def _checked_reports(options: Options) -> Mapping[str, Path]:
+    """Return the paths of the requested reports; absolute, since tests may chdir.
 
     Raises:
         UsageError: if a file cannot be written, or would overwrite another file of the run.
     """
-    asked = {name: getattr(options, name) for name in ("junit", "html", "trace", "records")}
+    names = ("junit", "html", "trace", "records", "results")
+    asked = {name: getattr(options, name) for name in names}
     if options.history is not None:
         check_history(options.history)
-    if not any(asked.values()) and options.results is None:
-        return {}, None
-    from harness.runner.reports.paths import check_writable
+    if not any(asked.values()):
+        return {}
     from harness.runner.reports.writing import check_reports
 
     reports = check_reports(**asked)
-    results = options.results and check_writable(options.results, "--results")
     for name, path in reports.items():
-        for other, taken in (("results", results), ("history", options.history)):
-            if taken and Path(taken).resolve() == path:
-                raise UsageError(f"--{name} and --{other} both name {getattr(options, name)}")
-    return reports, results or None
+        if options.history is not None and Path(options.history).resolve() == path:
+            raise UsageError(f"--{name} and --history both name {asked[name]}")
+    return reports

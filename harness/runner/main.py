@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -74,10 +75,14 @@ def _exit_code_of(run: Callable[[], int], prog: str) -> int:
         code = run()
         _flush_stdout()
     except BrokenPipeError:
-        # The reader has closed the pipe, as `| head` does. Without the redirection, Python fails
-        # again when it flushes stdout at exit.
-        with contextlib.suppress(*_UNUSABLE):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()  # the reader has closed the pipe, as `| head` does
+        code = EXIT_FAILED
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        what = error.filename or "the output"
+        _print_error(f"{prog}: {what} could not be written: {error.strerror}")
+        _discard_stdout()
         code = EXIT_FAILED
     except KeyboardInterrupt:
         _print_error("interrupted")
@@ -133,15 +138,22 @@ def _is_for_rank_0(options: Options | None = None) -> bool:
 
 # What a stream raises if a test has closed it or replaced it with None.
 _UNUSABLE = (AttributeError, OSError, ValueError)
+# The errors of a disk that is full or broken, or of a file that may not grow.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _flush_stdout() -> None:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except _UNUSABLE:
-        return
+    except _UNUSABLE as error:
+        if isinstance(error, OSError) and error.errno != errno.EBADF:
+            raise
+
+
+def _discard_stdout() -> None:
+    """Redirect stdout to nowhere: Python flushes it at exit, and would fail again."""
+    with contextlib.suppress(*_UNUSABLE):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_error(text: str) -> None:

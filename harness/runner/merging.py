@@ -49,8 +49,9 @@ def run_merge(argv: Sequence[str], prog: str) -> int:
     run.remarks += wrong
     unwritten = write_reports(run, **reports)
     run.remarks += unwritten
-    Console().summary(run)
-    return EXIT_FAILED if wrong or unwritten else run.exit_code
+    console = Console()
+    console.summary(run)
+    return EXIT_FAILED if wrong or unwritten or console.problem else run.exit_code
 
 
 def build_parser(prog: str) -> Parser:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import enum
-import json
 import re
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -243,13 +241,3 @@ class RunResult:
     def counts(self) -> str:
         """The last line of every run."""
         return ", ".join(f"{self.count(status)} {status.value}" for status in Status)
-
-
-def write_results(run: RunResult, path: Path) -> None:
-    """Write a line of JSON about each test: name, status, why it did not pass, seconds."""
-    with open(path, "w", encoding="utf-8") as file:
-        for record in run.records:
-            status = record.status.value if record.status else ""
-            line: dict[str, object] = {"test": record.key, "status": status, "why": record.why}
-            line["seconds"] = record.seconds
-            print(json.dumps(line), file=file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from harness.runner.reports import paths
 from harness.runner.reports.paths import check_writable, replace
 from harness.runner.reports.writing import check_reports, write_reports
 from suites.selftest import report_runs as runs
+from suites.selftest.support import CommandTestCase
 
 
 class InFolder(unittest.TestCase):
@@ -149,3 +151,69 @@ print([name for name in ("jinja2", "junitparser", "torch") if name in sys.module
         command = [sys.executable, "-W", "error", "-c", script]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         self.assertEqual(done.stdout.strip(), "[]", done.stderr)
+
+
+QUICK = """
+import unittest
+
+
+class TestQuick(unittest.TestCase):
+    def test_a(self):
+        pass
+"""
+
+
+class TestFullDisk(CommandTestCase):
+    """The tests have passed, but something cannot be written: one sentence, and the run fails."""
+
+    FULL = "could not be written: No space left on device"
+
+    def setUp(self):
+        super().setUp()
+        self.write("test_quick.py", QUICK)
+
+    @unittest.skipUnless(os.getuid() == 0 and shutil.which("unshare"), "mounts need root")
+    def test_the_other_files_are_written(self):
+        (self.folder / "disk").mkdir()
+        script = "mount -t tmpfs -o size=4k none disk && head -c 4096 /dev/zero >disk/rest"
+        reports = ("junit", "html", "records", "trace", "results")
+        for full in reports:
+            with self.subTest(full):
+                options = [f"--{n}={'disk/' * (n == full)}{full}-{n}" for n in reports]
+                command = [sys.executable, "-m", "harness", "test_quick.py", "-j1", *options]
+                done = self.run_command(
+                    *("unshare", "-m", "sh", "-c", f'{script} || exit 99; exec "$@"', "sh"),
+                    *(*command, f"--history={full}-history"),
+                )
+                if done.code == 99:
+                    self.skipTest("this process may not mount")
+                told = f"--{full}: {self.folder}/disk/{full}-{full} {self.FULL}"
+                self.assertEqual(
+                    done.out.splitlines()[-2:], [told, "1 passed, 0 failed, 0 skipped"]
+                )
+                self.assertEqual((done.code, done.err), (1, ""))
+                written = {path.name for path in self.folder.glob(f"{full}-*")}
+                others = {f"{full}-{name}" for name in ("history", *reports) if name != full}
+                self.assertEqual(written, others)
+
+    def test_where_the_output_goes(self):
+        for words in ("-j 1 --junit j.xml", "-j 0 --junit j.xml", "--list"):
+            with self.subTest(words):
+                (self.folder / "j.xml").unlink(missing_ok=True)
+                done = self.to_full_disk(f"test_quick.py --no-history {words}")
+                self.assertEqual((done.code, done.err.count(self.FULL)), (1, 1), done.err)
+                self.assertEqual(done.err.count("\n"), 1, done.err)
+                self.assertEqual((self.folder / "j.xml").exists(), "--junit" in words)
+
+    def test_where_a_merged_summary_goes(self):
+        self.assertEqual(self.harness("test_quick.py", "--records", "r.json").code, 0)
+        done = self.to_full_disk("merge-reports r.json --junit j.xml")
+        self.assertEqual((done.code, done.err), (1, f"the output {self.FULL}\n"))
+        self.assertTrue((self.folder / "j.xml").exists())
+
+    def to_full_disk(self, words):
+        return self.run_command("sh", "-c", f"'{sys.executable}' -m harness {words} >/dev/full")
+
+
+if __name__ == "__main__":
+    unittest.main()

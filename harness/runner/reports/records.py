@@ -59,3 +59,17 @@ def read_records(path: Path) -> RunResult:
     if not 1 <= number <= count:
         raise ValueError(f"its run.shard is {number} of {count}, which is not a valid shard")
     return RunResult(records, shard=(number, count), **data)
+
+
+def write_results(run: RunResult, path: str | os.PathLike[str]) -> None:
+    """Write a line of JSON about each test: name, status, why it did not pass, seconds.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    lines = []
+    for record in run.records:
+        status = record.status.value if record.status else ""
+        line = {"test": record.key, "status": status, "why": record.why, "seconds": record.seconds}
+        lines.append(json.dumps(line) + "\n")
+    replace(path, "".join(lines).encode())

@@ -10,7 +10,7 @@ from harness.model.errors import UsageError
 from harness.runner.reports.junit import write_junit
 from harness.runner.reports.page import write_html
 from harness.runner.reports.paths import check_writable
-from harness.runner.reports.records import write_records
+from harness.runner.reports.records import write_records, write_results
 from harness.runner.reports.trace import write_trace
 from harness.runner.results import RunResult
 
@@ -20,6 +20,7 @@ _WRITERS: dict[str, Callable[[RunResult, _Path], None]] = {
     "--html": write_html,
     "--trace": write_trace,
     "--records": write_records,
+    "--results": write_results,
 }
 
 
@@ -28,6 +29,7 @@ def check_reports(
     html: str | None = None,
     trace: str | None = None,
     records: str | None = None,
+    results: str | None = None,
 ) -> dict[str, Path]:
     """Check all report paths before anything runs.
 
@@ -37,7 +39,13 @@ def check_reports(
     Raises:
         UsageError: if a path cannot be written, or two options name the same file.
     """
-    asked = {"junit": junit, "html": html, "trace": trace, "records": records}
+    asked = {
+        "junit": junit,
+        "html": html,
+        "trace": trace,
+        "records": records,
+        "results": results,
+    }
     found: dict[str, Path] = {}
     for name, path in asked.items():
         if path is None:
@@ -56,13 +64,20 @@ def write_reports(
     html: _Path | None = None,
     trace: _Path | None = None,
     records: _Path | None = None,
+    results: _Path | None = None,
 ) -> list[str]:
     """Write the requested reports.
 
     Returns:
         a line for each report that could not be written; the run must then not exit with 0.
     """
-    asked = {"--junit": junit, "--html": html, "--trace": trace, "--records": records}
+    asked = {
+        "--junit": junit,
+        "--html": html,
+        "--trace": trace,
+        "--records": records,
+        "--results": results,
+    }
     lines = [_complaint(run, option, path) for option, path in asked.items() if path is not None]
     return [line for line in lines if line]
 
