@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing import Pipe
+from select import PIPE_BUF
 from typing import TextIO
 
 from harness.ranks.logs import STREAMS, log_path
@@ -65,12 +66,23 @@ class LiveStream:
             self._say(lines)
 
     def _say(self, lines: list[bytes]) -> None:
+        """Print whole lines, in parts that one write to a pipe can take.
+
+        The runner and its workers share stdout. A pipe may interleave larger writes of several
+        processes, so a line of the runner (SLOW) would land in the middle of a rank's.
+        """
         out: TextIO = getattr(sys, self._stream)
         encoding = getattr(out, "encoding", None) or "utf-8"
-        texts = (line.decode("utf-8", "backslashreplace") for line in lines)
-        whole = "".join(f"{self._prefix}{text}\n" for text in texts)
-        out.write(whole.encode(encoding, "backslashreplace").decode(encoding))
-        out.flush()
+        part, size = "", 0
+        for line in lines:
+            text = f"{self._prefix}{line.decode('utf-8', 'backslashreplace')}\n"
+            data = text.encode(encoding, "backslashreplace")
+            if part and size + len(data) > PIPE_BUF:
+                _print(part, out)
+                part, size = "", 0
+            part += data.decode(encoding)
+            size += len(data)
+        _print(part, out)
 
     def end_of_test(self) -> None:
         """Pass on what the rank has written by now, an unfinished last line included."""
@@ -84,6 +96,11 @@ class LiveStream:
         self.end_of_test()
         self._from_rank.close()
         self._log.close()
+
+
+def _print(text: str, out: TextIO) -> None:
+    out.write(text)
+    out.flush()
 
 
 def live_streams(folder: str, rank: int) -> list[LiveStream]:

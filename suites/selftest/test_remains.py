@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import ipaddress
 import os
 import re
@@ -13,12 +14,14 @@ import threading
 import unittest
 import warnings
 from pathlib import Path
+from select import PIPE_BUF
 from unittest import mock
 
 import psutil
 
 from harness.ranks import folders
 from harness.ranks.leftovers import LeftoverWatch
+from harness.ranks.live_output import LiveStream
 from suites.samples import faults, sound
 from suites.selftest.support import ROOT, CommandTestCase, run_case
 
@@ -206,6 +209,33 @@ class TestLiveOutput(CommandTestCase):
             sys.executable, "-m", "unittest", "test_live", HARNESS_LIVE_OUTPUT="1"
         )
         self.assertIn("[rank 1] python 1\n", finished.out)
+
+    def test_each_write_is_of_whole_lines_that_a_pipe_takes_at_once(self):
+        """So nothing that another process prints to the same pipe lands in a line."""
+        writes = []
+
+        class Raw(io.RawIOBase):
+            def writable(self):
+                return True
+
+            def write(self, data):
+                writes.append(bytes(data))
+                return len(data)
+
+        out = io.TextIOWrapper(io.BufferedWriter(Raw()), encoding="latin-1", write_through=True)
+        lines = [f"{n} é ☃".encode() * (n % 50) for n in range(2000)]
+        with tempfile.TemporaryDirectory() as folder, mock.patch("sys.stdout", out):
+            stream = LiveStream(folder, 0, "stdout")
+            for n in range(0, len(lines), 20):
+                os.write(stream.for_rank.fileno(), b"\n".join(lines[n : n + 20]) + b"\n")
+                stream.pump()
+            stream.end_of_test()
+            stream.for_rank.close()
+            stream.close()
+        shown = [line.decode().replace("☃", "\\u2603").encode("latin-1") for line in lines]
+        self.assertEqual(b"".join(writes), b"".join(b"[rank 0] %s\n" % line for line in shown))
+        self.assertLessEqual(max(map(len, writes)), PIPE_BUF)
+        self.assertEqual({data[-1:] for data in writes}, {b"\n"})
 
     def test_a_flood(self):
         """Slow: 200 MB from each of two ranks."""
