@@ -42,7 +42,8 @@ def _changed(data: Any, changes: list[tuple[int, str, Any]]) -> Any:
             if kind == "delete":
                 del inner[key]
             elif kind == "replace":
-                inner[key] = value
+                # A copy: the value may be one of ODD, and the next change would change that.
+                inner[key] = copy.deepcopy(value)
             elif kind == "double" and isinstance(inner, list):
                 inner.insert(key, copy.deepcopy(inner[key]))
             elif isinstance(inner, dict):
