@@ -28,9 +28,9 @@ import functools  # noqa: E402
 import warnings  # noqa: E402
 
 from harness.cases.properties import profiles  # noqa: E402
-from harness.model.misspelt_settings import tell_misspelt  # noqa: E402
+from harness.model.misspelt_settings import warn_of_misspelt_settings  # noqa: E402
 
 # Must run before the first test module: `@settings` on a test copies the defaults of the profile
 # that is active when the module is imported.
 profiles.load_where_used()
-tell_misspelt(functools.partial(warnings.warn, stacklevel=2))
+warn_of_misspelt_settings(functools.partial(warnings.warn, stacklevel=2))

@@ -1,8 +1,18 @@
-"""Plain data that all other packages agree on.
+"""Plain data that all other packages share.
 
-It holds what a rank is launched with (`spec`), what becomes of it (`outcome`), what the outcomes of
-all ranks add up to (`verdict`), every setting (`settings`), every error (`errors`), and the clock.
-Nothing here starts a process, imports torch, or imports another package of the harness.
+    spec.LaunchSpec      what the parent asks of the ranks of one test
+          │  (the ranks run)
+    outcome.Outcome      how one rank ended         evidence.Evidence    what it was doing then
+          └────────────────┬─────────────────────────────┘
+    rank_report.RankReport   one for each rank
+          │  verdict.judge()
+    verdict.Verdict      passed, skipped, failed, raised, died, timed out, deadlocked, disagreed
+
+Beside these: every setting (`settings`), every error and warning (`errors`), the clock (`clock`),
+and the marks and notes that tests leave for the runner (`marks`, `notes`, `timeline`).
+
+Nothing here starts a process, imports torch, or imports another package of the harness. So the
+runner can use all of it without the second that it takes to import torch.
 
 Read `outcome` and `verdict` first: the verdict of a test is one pure function of its outcomes.
 """

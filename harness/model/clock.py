@@ -1,4 +1,9 @@
-"""The clock of all deadlines and evidence."""
+"""The one clock for deadlines and times in reports, and deadlines on it.
+
+It is monotonic: a wall clock jumps when the machine synchronizes it, and a deadline would expire
+early or never. On Linux all processes of a host read the same clock, so times that ranks send can
+be compared. On other hosts they cannot, and `RankTrack.later` shifts them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,7 @@ class Deadline:
         return NEVER if seconds is None else cls(now() + seconds)
 
     def remaining_s(self) -> float | None:
-        """Seconds left, never below zero; None if there is no deadline."""
+        """Return the seconds left, at least 0; None if there is no deadline."""
         return None if math.isinf(self.at) else max(0.0, self.at - now())
 
     @property
@@ -36,34 +41,39 @@ class Deadline:
         return now() >= self.at
 
     def later(self, seconds: float) -> Deadline:
-        """Return the deadline postponed by so many seconds."""
-        # Callers ask whether a deadline `is NEVER`.
+        """Return a deadline that is `seconds` later."""
+        # Callers test `deadline is NEVER`, so NEVER must stay the same object.
         return self if self is NEVER else Deadline(self.at + seconds)
 
     def sooner(self, other: Deadline) -> Deadline:
+        """Return whichever of the two deadlines comes first."""
         return self if self.at <= other.at else other
 
 
 NEVER = Deadline(math.inf)
 
 
-class Suspensions:
-    """Detects in a loop that this process was stopped (by Ctrl-Z, say).
+class SuspensionDetector:
+    """Detects in a loop that this process was stopped, for example by Ctrl-Z.
 
-    Time limits are for what runs. A loop that comes round at least once a second, and has not for
-    several, was stopped, or as good as that.
+    Time limits must not count the time in which neither the process nor its ranks ran. No signal
+    tells a process that it was stopped by SIGSTOP. But a loop that never waits longer than `TICK_S`
+    and takes several seconds for one turn was stopped, or got no processor, which counts the same.
     """
 
-    #: How long the loop may wait at most.
+    #: The longest time for which the loop may wait.
     TICK_S = 1.0
-    # A busy machine delays a loop, too; the limits are then postponed by the delay as well.
+    # How much longer one turn may take on a busy machine before it counts as a suspension.
     _SLACK_S = 2.0
 
     def __init__(self) -> None:
         self._last_s = now()
 
-    def come_round(self) -> float:
-        """Call this after each wait of the loop; return for how many seconds it was stopped."""
+    def suspended_s(self) -> float:
+        """Return how many seconds this process was stopped since the last call; usually 0.
+
+        The loop calls this after each wait.
+        """
         before, self._last_s = self._last_s, now()
         late_s = self._last_s - before - self.TICK_S
         return late_s if late_s > self._SLACK_S else 0.0

@@ -9,82 +9,82 @@ from __future__ import annotations
 
 
 class HarnessError(Exception):
-    """Base of everything the harness raises on its own account."""
+    """Base class of all exceptions that the harness raises."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__module__ = "harness"  # where users import it from; tracebacks print it
+        cls.__module__ = "harness"  # users import it from there, so tracebacks name that
 
 
 class UsageError(HarnessError):
-    """A command line that cannot be carried out. Raised by the runner; it exits with 2."""
+    """The command line is not valid. The runner prints the message and exits with 2."""
 
 
 class TorchMissingError(HarnessError, ImportError):
-    """torch is missing or too old. Raised by importing `harness.cases`; install what it says."""
+    """torch is not installed, or too old. Raised on import; install what the message says."""
 
 
 class HypothesisMissingError(HarnessError, ImportError):
-    """Strategies or property tests are asked for, and hypothesis is not installed."""
+    """A test uses strategies or property tests, and hypothesis is not installed."""
 
 
 class WorldSizeError(HarnessError, ValueError):
-    """A world size that is not a positive integer. Raised before any process exists."""
+    """The world size is not a positive integer. Raised before a rank starts."""
 
 
 class HookSignatureError(HarnessError, TypeError):
-    """A subclass overrides a hook with parameters that the harness cannot call it with."""
+    """A subclass overrides a hook with parameters that the harness cannot pass."""
 
 
 class FolderError(HarnessError, RuntimeError):
-    """The folder for a test's files could not be made, which is raised before any process exists.
+    """A folder for the files of a test cannot be made. Raised before a rank starts.
 
-    Also if the harness is to remove a folder that is not its own: report that as a bug.
+    Also raised if the harness would remove a folder that is not its own: please report that bug.
     """
 
 
 class StartError(HarnessError, RuntimeError):
-    """Ranks could not be started at all. The message says which step failed and why."""
+    """The ranks could not start. The message says which step failed, and why."""
 
 
 class SettingError(HarnessError, ValueError):
-    """A setting (environment variable, option, attribute) has a value that it cannot have."""
+    """A setting (environment variable, option, class attribute) has a value that is not valid."""
 
 
 class RanksFailedError(HarnessError, AssertionError, RuntimeError):
-    """An assertion of the test failed on at least one rank, and no rank did anything worse."""
+    """An assertion of the test failed on at least one rank, and nothing worse happened."""
 
 
 class RanksError(HarnessError, RuntimeError):
-    """Base of the verdicts that are errors rather than failed assertions."""
+    """Base class of the verdicts that are errors, not failed assertions."""
 
 
 class RanksRaisedError(RanksError):
-    """The test raised something other than an assertion on at least one rank."""
+    """At least one rank raised an exception other than an AssertionError."""
 
 
 class RanksDiedError(RanksError):
-    """A rank exited, was killed by a signal or was lost before it had said that it was done."""
+    """A rank exited early, was killed by a signal, or was lost."""
 
 
 class RanksTimedOutError(RanksError):
-    """The deadline of the test passed while at least one rank was still at work."""
+    """At least one rank did not start, finish or exit within its time limit."""
 
 
 class RanksDeadlockedError(RanksTimedOutError):
-    """Ranks waited for each other, or for ranks that had finished, and none could go on."""
+    """All running ranks waited for each other, or for ranks that had finished."""
 
 
 class RanksDisagreeError(RanksError):
-    """The ranks ended differently in a way that no test means, such as a skip on one rank alone."""
+    """The ranks ended in different ways that do not make a result: some skipped, some passed."""
 
 
 class MismatchedCollectivesError(RanksError):
-    """Thread ranks called different collectives on a group. Raised in the rank that came later."""
+    """Thread ranks called different collectives on a group. Raised in the rank that called last."""
 
 
 class BodyNotRunError(HarnessError, TypeError):
-    """A test, or its set-up, returned a coroutine or a generator, so that its body did not run."""
+    """A test or its set-up returned a coroutine or a generator, so its body did not run."""
 
 
 class ProcessLeakError(RanksError):
@@ -92,31 +92,37 @@ class ProcessLeakError(RanksError):
 
 
 class StateLeakError(RanksError):
-    """A test left ranks that stay other than it found them, and HARNESS_LEAKS=error is set."""
+    """A test changed the state of ranks that later tests share, and HARNESS_LEAKS=error is set."""
 
 
 class PeerLeftError(RanksError):
-    """Ranks were to meet, but one had ended its test or came elsewhere. Raised in the others."""
+    """A rank ended its test, or called something else, where all ranks meet.
+
+    Raised in the ranks that wait for it in `assertRanksAgree` or `init_process_group`.
+    """
 
 
 class ChaosError(RanksError):
-    """What was to be done to a rank at one of its collectives was not. Raised in that rank."""
+    """A rank never reached the collective at which the test would kill, stop or delay it.
+
+    Raised in that rank.
+    """
 
 
 class PropertyError(HarnessError, RuntimeError):
-    """A test under Hypothesis's `@given` that ranks cannot run. The message says why."""
+    """Ranks cannot run this test under Hypothesis's `@given`. The message says why."""
 
 
 class ExampleValueError(PropertyError, TypeError):
-    """A value that Hypothesis has drawn cannot be given to ranks. Raised before they see it."""
+    """A value that Hypothesis has drawn cannot be sent to the ranks. Raised before they start."""
 
 
 class FlakyExampleError(RanksError):
-    """An example of a property test failed, and did not fail when it was run again."""
+    """An example of a property test failed, and passed when Hypothesis ran it again."""
 
 
 class WorldExitWarning(UserWarning):
-    """Ranks that stayed for several tests did not end as they should, or left something running."""
+    """Reused ranks did not exit with 0, or left processes running."""
 
 
 class ThreadLeakWarning(UserWarning):
@@ -124,12 +130,12 @@ class ThreadLeakWarning(UserWarning):
 
 
 class StateLeakWarning(UserWarning):
-    """A test has left its ranks other than it found them, so they do not stay for another test."""
+    """A test has changed the state of its ranks, so no other test reuses them."""
 
 
 class ProcessLeakWarning(UserWarning):
-    """A test has passed, but a process that it started was still running."""
+    """A test has passed, but a process that it started is still running."""
 
 
 class RanksSpawnedWarning(UserWarning):
-    """Ranks are started as fresh interpreters, seconds each, because forking is not safe."""
+    """Each rank starts a new interpreter, which takes seconds, because a fork is not safe."""

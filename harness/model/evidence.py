@@ -1,4 +1,8 @@
-"""What a rank was doing at one moment: stacks, collectives, the call that it waits in."""
+"""What a rank was doing at one moment: its stacks, its collectives, the call that it waited in.
+
+A rank sends a `Snapshot` of itself. `Evidence` adds what the parent found out from outside, for
+ranks that could not send one.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +39,10 @@ class Collective:
         backend: the backend's name: `gloo`.
         sizes: shape of each input tensor.
         dtypes: dtype of each input tensor, as torch spells it without `torch.`.
-        pending: not yet completed on this rank.
-        waited_s: seconds since it was issued.
-        timeout_s: how long the backend lets it wait before it raises.
-        frames: the Python frames that issued it, innermost first; empty in summaries.
+        pending: whether it has not completed on this rank.
+        waited_s: seconds since the rank issued it.
+        timeout_s: the backend's timeout for it, in seconds.
+        frames: the Python frames that issued it, innermost first; empty in brief snapshots.
     """
 
     group: str
@@ -54,13 +58,14 @@ class Collective:
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """Return what must be equal on every rank of the group for the collective to work."""
-        # Groups of threads take what fits, and are told apart when they are called.
+        """Return what must be equal on all ranks of the group for the collective to work."""
+        # For thread ranks, the ledger has compared the sizes already, when they made the call.
         fixed = self.op in _SAME_SIZES and self.backend != "threaded"
         return (self.op, self.sizes if fixed else (), self.dtypes)
 
 
-# The others may bring tensors of different shapes (all_to_all with splits), or none (scatter).
+# In other collectives, ranks may pass tensors of different shapes (all_to_all with splits) or none
+# (scatter).
 _SAME_SIZES = frozenset({"all_reduce", "broadcast", "reduce", "all_gather", "reduce_scatter"})
 
 
@@ -69,9 +74,9 @@ class Group:
     """A process group as one of its members knows it.
 
     Attributes:
-        ranks: its members, by their rank in the world.
-        description: what torch or the user calls it.
-        timeout_s: how long its operations wait by default; None if the backend does not say.
+        ranks: the global ranks of its members.
+        description: the `group_desc` that torch or the user gave it.
+        timeout_s: the default timeout of its operations; None if the backend does not say.
     """
 
     ranks: tuple[int, ...]
@@ -81,14 +86,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The call, on the main thread, in which a rank waits for other ranks.
+    """The call in which a rank's main thread waits for other ranks.
 
     Attributes:
-        kind: "collective", "send", "recv" or "rendezvous"; "meeting" for one of the harness's own.
+        kind: "collective", "send", "recv", "rendezvous" (of a new process group), or "meeting" (an
+            exchange through the parent, as in `assertRanksAgree`).
         call: name of the function of torch, or of the harness, that the user's code called.
-        peers: for send and recv, the other side by its rank in the world, empty for any; for a
-            rendezvous, all who have to come, empty for the whole world.
-        timeout_s: how long the call itself says that it waits; None if it does not say.
+        peers: the global ranks that it waits for. Empty means any rank for send and recv, and all
+            ranks for a rendezvous.
+        timeout_s: the timeout that was passed to the call; None if there was none.
     """
 
     kind: str
@@ -99,16 +105,16 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A rank at one moment, seen from inside.
+    """A rank at one moment, as it sees itself.
 
     Attributes:
-        threads: Python threads, the main thread first, the harness's own left out.
-        collectives: the last ones recorded, in the order in which they were issued.
-        groups: process groups by name.
+        threads: its Python threads, the main thread first, without the harness's own.
+        collectives: its last collectives, in the order in which it issued them.
+        groups: its process groups by name.
         waiting: the call that the main thread waits in; None if it does something else.
         cpu_s: CPU time of the whole process so far, in seconds.
-        is_runnable: whether the main thread has a processor or waits for one, as it may for long
-            where many processes do; False where that cannot be told.
+        is_runnable: whether the main thread runs or waits for a processor, which can take long on
+            a busy machine; False if the system does not say.
     """
 
     threads: tuple[ThreadStack, ...] = ()
@@ -129,15 +135,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of what a rank was doing when its test ended.
+    """Everything known about what a rank was doing when its test ended.
 
     Attributes:
-        snapshot: the rank's own account; None if it could not give one.
-        stacks: its threads' stacks as faulthandler wrote them, for a rank that gave no account.
-        state: the operating system's word for the process: "running", "sleeping", "stopped", …
-        native: native frames inside the innermost Python frame of the main thread, innermost
-            first; empty without py-spy.
-        answered: whether the rank answered when it was asked last; if not, its snapshot is old.
+        snapshot: the rank's last snapshot; None if it never sent one.
+        stacks: the stacks that faulthandler wrote, for a rank that sent no snapshot or crashed.
+        state: the process state, as psutil names it: "running", "sleeping", "stopped", …
+        native: the native frames that the main thread's innermost Python frame has called,
+            innermost first; empty without py-spy.
+        answered: whether the rank answered the last request; if not, its snapshot is older.
     """
 
     snapshot: Snapshot | None = None

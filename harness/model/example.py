@@ -1,4 +1,8 @@
-"""One example of a property test, and what its body reports to Hypothesis in a rank."""
+"""One example of a property test, and what the body tells Hypothesis while it runs in a rank.
+
+Hypothesis runs in the parent. The ranks collect calls of `assume()`, `note()`, `event()` and
+`target()` as `Remarks`, and the parent repeats them (`cases/properties/property_tests.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,14 @@ from typing import Any
 
 @dataclass
 class Remarks:
-    """What the body told Hypothesis in one rank.
+    """The calls of Hypothesis's functions in one rank.
 
     Attributes:
-        rejected: the assumption that did not hold, in words; empty if all held.
-        location: where it was made, as `file:line`.
-        notes: what `note()` was told, as text.
-        events: what `event()` was told, to its payload.
-        targets: label to what `target()` was told.
+        rejected: the assumption that failed, as text; empty if none failed.
+        location: the `file:line` of that assumption.
+        notes: the arguments of `note()`, as text.
+        events: the arguments of `event()`: value to payload.
+        targets: the arguments of `target()`: label to observation.
         returned: what the body returned, as text; empty for None.
     """
 
@@ -29,12 +33,12 @@ class Remarks:
 
 @dataclass
 class Example:
-    """One example as a rank gets it.
+    """One example that a rank runs.
 
     Attributes:
         values: the arguments by name, pickled.
-        wants_notes: whether notes will be shown.
-        remarks: what the body reports.
+        wants_notes: whether Hypothesis will print notes, so that the rank must collect them.
+        remarks: the calls of Hypothesis's functions in the body so far.
     """
 
     values: bytes

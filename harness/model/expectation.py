@@ -1,4 +1,4 @@
-"""The text that a test in accept mode has produced where it expects one."""
+"""The text that a test has produced in accept mode, to replace the text that it expects."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ ACCEPT_VARIABLE = "EXPECTTEST_ACCEPT"
 
 
 def is_accepting() -> bool:
-    """Whether what tests produce is to be accepted."""
+    """Whether tests update the texts that they expect."""
     return bool(os.environ.get(ACCEPT_VARIABLE))
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One text that is expected.
+    """One text that a test expects, and the one that it has produced.
 
     Attributes:
-        file: where the text is.
-        line: the line of the call that has the text as a literal; 0 if the text is the whole file.
+        file: the file that contains the expected text.
+        line: the line of the call whose argument it is; 0 if it is the content of the whole file.
         function: the name of the function with this line.
-        expected: the text that is there now; None if there is no file yet.
+        expected: the expected text; None if there is no file yet.
         actual: the text that the test has produced.
     """
 
@@ -34,5 +34,5 @@ class Expectation:
 
     @property
     def place(self) -> tuple[str, int]:
-        """What identifies this expectation."""
+        """Return file and line, which identify the expectation."""
         return self.file, self.line

@@ -1,6 +1,7 @@
-"""In the folder of a PyTorch checkout, its sources hide the installed torch: look past them.
+"""Find the installed torch in the folder of a PyTorch checkout, whose sources hide it.
 
-Python looks for modules in the current folder first, and there a checkout has a folder `torch`.
+Python looks for modules in the current folder first. In a checkout, that has a folder `torch`,
+which cannot be imported unless it is built.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from harness.model.errors import TorchMissingError
 
 
 def use_installed_torch() -> str:
-    """Have Python find a torch that is built; to be called before any is imported.
+    """Move folders of `sys.path` with an unbuilt torch to its end.
 
-    Folders of `sys.path` whose torch is not built are put behind the others.
+    Must be called before torch is imported.
 
     Returns:
-        the folder of the sources that were passed over; empty if there was no need.
+        the folder of the unbuilt sources that were in the way; empty if there were none.
 
     Raises:
-        TorchMissingError: if there is no torch but unbuilt sources.
+        TorchMissingError: if there is no other torch than unbuilt sources.
     """
     if "torch" in sys.modules:
         return ""
@@ -46,10 +47,10 @@ def use_installed_torch() -> str:
 
 
 def torch_version() -> str:
-    """Return the version of the torch that is imported here, without importing it.
+    """Return the version of torch without importing it; empty if there is no torch.
 
-    The package's own file says it. An installer's record may be of another torch, which the one
-    that is first on the path hides. Empty if there is none.
+    It is read from the package itself. `importlib.metadata` may know another torch, which is
+    installed but hidden by one that comes first on `sys.path`.
     """
     imported = getattr(sys.modules.get("torch"), "__version__", "")
     if imported:

@@ -1,4 +1,7 @@
-"""Remember how the user started the tests, for the command that reruns one of them."""
+"""Remember the command and the folder with which the user started the tests.
+
+Reports print the command that reruns a test (`rerun`), and paths relative to that folder.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,32 @@ def _current_folder() -> str:
         return ""
 
 
-_told: list[str] | None = None
+# In a worker process, the command that started the runner; None in the user's own process.
+_command: list[str] | None = None
+# Tests may change the current folder, so it is read on import.
 _folder = _current_folder()
 
 
-def tell(command: list[str], folder: str) -> None:
-    """Set the command and folder in a process that the user has not started directly.
+def set_invocation(command: list[str], folder: str) -> None:
+    """Set the command and the folder in a worker, which the user has not started directly.
 
     Args:
-        command: the value of `runner()` in the user's process.
-        folder: the value of `folder()` in the user's process.
+        command: the result of `runner()` in the user's process.
+        folder: the result of `folder()` in the user's process.
     """
-    global _told, _folder
-    _told, _folder = list(command), folder
+    global _command, _folder
+    _command, _folder = list(command), folder
 
 
 def folder() -> str:
-    """Return the folder in which the user started the tests; a test may change the current one."""
+    """Return the folder in which the user started the tests."""
     return _folder or os.getcwd()
 
 
 def runner() -> list[str]:
     """Return the command without test names: `python run_tests.py`, `python -m unittest`."""
-    if _told is not None:
-        return list(_told)
+    if _command is not None:
+        return list(_command)
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name == "harness.__main__":
@@ -48,7 +53,12 @@ def runner() -> list[str]:
 
 
 def short_path(file: str, base: str = "") -> str:
-    """The path as seen from a folder (by default the user's), or the whole one if it is shorter."""
+    """Return a path relative to a folder, or the absolute path if that is shorter.
+
+    Args:
+        file: the path.
+        base: the folder; by default the one in which the user started the tests.
+    """
     file = os.path.abspath(file)
     relative = os.path.relpath(file, base or folder())
     return relative if len(relative) < len(file) else file

@@ -1,6 +1,7 @@
-"""What a test says about running beside others: decorators that leave a mark for the runner.
+"""Decorators that mark tests for the parallel runner: serial tests, shared resources, devices.
 
-Without a runner that runs several tests at once, they change nothing.
+They set an attribute on the test or its class. The runner reads it when it schedules tests; under
+unittest and pytest the marks have no effect.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
 
-#: The one name that the harness keeps on test classes with ranks and on their instances, beside
-#: PyTorch's names and the documented ones. On a class: the type of the object that runs a test.
-#: On an instance: that object, with all state of the running test.
+#: The only attribute that the harness adds to test classes with ranks and to their instances,
+#: beside PyTorch's names and the documented ones, so that users may use any other name. On a class,
+#: it is the type of the object that runs a test. On an instance, it is that object, which has all
+#: the state of the running test.
 RANKS = "__harness_ranks__"
 
 _SERIAL = "__harness_serial__"
@@ -22,22 +24,22 @@ _PER_RANK = "__harness_device_for_each_rank__"
 
 
 def serial(test: T) -> T:
-    """A test, or class of tests, that no other test may run beside.
+    """Mark a test or a test class that must run alone; the runner runs it after all others.
 
-    For tests that measure time, or use all of the machine's memory. They run after all others.
+    For tests that measure time, or use most of the machine's memory.
     """
     setattr(test, _SERIAL, True)
     return test
 
 
 def uses_resources(*names: str) -> Callable[[T], T]:
-    """A test, or class of tests, that must not run beside another that uses the same resource.
+    """Mark a test or a test class that must not run at the same time as a user of its resources.
 
     Args:
-        names: what they share: a port, a file, a service. Any words, compared as they are.
+        names: names of your choice for what tests share: a port, a file, a service.
 
     Raises:
-        TypeError: if there is no name, or one is no text.
+        TypeError: if there are no names, or one is not a string.
     """
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"uses_resources() takes names of resources, not {names!r}")
@@ -50,29 +52,34 @@ def uses_resources(*names: str) -> Callable[[T], T]:
 
 
 def note_devices(test: T, count: int) -> T:
-    """Mark a test as one that uses so many devices (GPUs), if it is not marked with more."""
+    """Mark a test that uses `count` devices (GPUs), unless it is marked with more."""
     setattr(test, _DEVICES, max(count, getattr(test, _DEVICES, 0)))
     return test
 
 
 def note_device_for_each_rank(test: T) -> T:
-    """Mark a test as one whose ranks use a device each."""
+    """Mark a test each of whose ranks uses one device."""
     setattr(test, _PER_RANK, True)
     return test
 
 
 def is_serial(*marked: object) -> bool:
-    """Whether the test method, or its class, is marked so."""
+    """Whether a test method or its class is marked as serial."""
     return any(getattr(each, _SERIAL, False) for each in marked)
 
 
 def resources_of(*marked: object) -> frozenset[str]:
-    """All resources with which the test method and its class are marked."""
+    """Return all resources with which a test method and its class are marked."""
     return frozenset().union(*(getattr(each, _RESOURCES, frozenset()) for each in marked))
 
 
 def devices_of(ranks: int, *marked: object) -> int:
-    """How many devices a test with so many ranks uses, going by its method and its class."""
+    """Return how many devices a test uses.
+
+    Args:
+        ranks: the number of its ranks.
+        marked: its method and its class.
+    """
     counts = [getattr(each, _DEVICES, 0) for each in marked]
     per_rank = any(getattr(each, _PER_RANK, False) for each in marked)
     return max([*counts, ranks if per_rank else 0])

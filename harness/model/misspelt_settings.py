@@ -1,8 +1,8 @@
-"""Variables of the environment that look like settings of the harness and are none.
+"""Warn about environment variables that look like misspelt settings.
 
-A setting that is silently ignored leaves the user with a false belief. But other products name
-variables HARNESS_… too (the CI service Harness, Perl's test harness), so only close misspellings of
-a setting are told.
+The environment is not checked as a command line is: a misspelt variable would have no effect, and
+nobody would notice. But other products use variables named HARNESS_… too (the CI service Harness,
+Perl's test harness), so the harness warns about close misspellings only.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Callable, Mapping
 
 from harness.model import settings
 
-#: Set once the user has been told, so that the processes of the run do not tell it again.
-TOLD_VARIABLE = "HARNESS_MISSPELT_TOLD"
+#: Set once the warnings have been shown, so that workers and ranks do not repeat them.
+WARNED_VARIABLE = "HARNESS_MISSPELT_TOLD"
 
 _PREFIXES = ("HARNESS_", "DISTRIBUTED_TESTS_")
-# How alike two names must be, without their prefix: one letter in five may be wrong.
+# How similar two names must be, without their prefix: one letter in five may differ.
 _CUTOFF = 0.8
 
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
-    """A sentence for each variable whose name is nearly that of a setting."""
+    """Return a warning for each variable whose name is similar to that of a setting."""
     spellings = _spellings()
     known = set(spellings.values())
     texts = []
@@ -30,9 +30,9 @@ def misspelt(environ: Mapping[str, str]) -> list[str]:
         rest = _without_prefix(name)
         if rest is None or name in known:
             continue
-        near = difflib.get_close_matches(rest, spellings, n=3, cutoff=_CUTOFF)
-        if near:
-            meant = " or ".join(dict.fromkeys(spellings[other] for other in near))
+        similar = difflib.get_close_matches(rest, spellings, n=3, cutoff=_CUTOFF)
+        if similar:
+            meant = " or ".join(dict.fromkeys(spellings[other] for other in similar))
             texts.append(
                 f"{name}={environ[name]} has no effect, since no setting has that name: did you "
                 f"mean {meant}? docs/settings.md lists all settings"
@@ -40,19 +40,27 @@ def misspelt(environ: Mapping[str, str]) -> list[str]:
     return texts
 
 
-def tell_misspelt(tell: Callable[[str], object]) -> None:
-    """Tell of the misspelt settings of this process's environment, once for it and its children."""
-    if TOLD_VARIABLE in os.environ:
+def warn_of_misspelt_settings(warn: Callable[[str], object]) -> None:
+    """Warn about the misspelt settings in this process's environment, once per run.
+
+    Args:
+        warn: shows one warning.
+    """
+    if WARNED_VARIABLE in os.environ:
         return
     texts = misspelt(os.environ)
     if texts:
-        os.environ[TOLD_VARIABLE] = "1"
+        os.environ[WARNED_VARIABLE] = "1"
     for text in texts:
-        tell(text)
+        warn(text)
 
 
 def _spellings() -> dict[str, str]:
-    """What a user may call each setting: as its variable, and as the code does (`TIMEOUT_S`)."""
+    """Return the names that a user may have meant, each with the variable of its setting.
+
+    These are the variables, and the names in the code: some are guessed from the option, as
+    HARNESS_TIMEOUT for DISTRIBUTED_TESTS_DEFAULT_TIMEOUT (`TIMEOUT_S`).
+    """
     spellings: dict[str, str] = {}
     for name, value in vars(settings).items():
         if isinstance(value, settings.Setting):

@@ -1,7 +1,8 @@
-"""Import in a new process what the parent has imported, also where the name alone will not do.
+"""Import in a new process the modules of the parent, even if their names alone do not suffice.
 
 pytest's `--import-mode=importlib` loads test files without their folders on `sys.path`, under names
-that it makes up from their paths. Such a module is loaded from the same file under the same name.
+that it derives from their paths. A new process loads such a module from the same file, under the
+same name.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ ModuleSource = tuple[str, str, tuple[str, ...] | None]
 
 
 def sources_of(name: str) -> tuple[ModuleSource, ...]:
-    """Where this process has a module from, and the packages that it is in, outermost first.
+    """Return the sources of a module of this process and of its packages, outermost first.
 
-    Nothing for the script: run once more as `__main__`, it would run its tests.
+    Returns nothing for `__main__`: a rank that executed the script would run its tests.
     """
     if name == "__main__":
         return ()
@@ -36,23 +37,23 @@ def _source(name: str) -> ModuleSource:
 
 
 def import_from(name: str, sources: Iterable[ModuleSource]) -> ModuleType:
-    """Import a module by its name, or else from the file that the parent has it from.
+    """Import a module by its name; if that finds another file than the parent's, from that file.
 
     Args:
-        name: of the module.
-        sources: of this module and its packages; others do not matter.
+        name: the module's name.
+        sources: the sources of the module and its packages; others are ignored.
 
     Raises:
-        ImportError, or whatever the module raises.
+        ImportError: if there is no such module; also whatever the module itself raises.
     """
     for source in sources:
-        if f"{name}.".startswith(f"{source[0]}.") and not _is_had(source):
+        if f"{name}.".startswith(f"{source[0]}.") and not _is_found_by_name(source):
             _load(source)
     return importlib.import_module(name)
 
 
-def _is_had(source: ModuleSource) -> bool:
-    """Whether the import system has the module from where the parent has it, or will find it."""
+def _is_found_by_name(source: ModuleSource) -> bool:
+    """Whether importing the module by its name gives the parent's file."""
     name, file, _ = source
     if name in sys.modules:
         return not file or _is_same(getattr(sys.modules[name], "__file__", None), file)
@@ -66,12 +67,12 @@ def _is_had(source: ModuleSource) -> bool:
 def _is_same(file: str | None, other: str) -> bool:
     try:
         return file is not None and os.path.samefile(file, other)
-    except OSError:  # in an archive, or gone: there is nothing to load instead
+    except OSError:  # it is in an archive, or removed: there is no other file to load
         return True
 
 
 def _load(source: ModuleSource) -> None:
-    """Load a module from its file; a package without one is made empty, as pytest makes it."""
+    """Load a module from its file; make an empty package if it has no file, as pytest does."""
     name, file, folders = source
     if not file:
         module = ModuleType(name)

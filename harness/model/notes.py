@@ -1,6 +1,7 @@
-"""Remarks that a test leaves for the summary, such as a skip that Sandcastle turned into a pass.
+"""Collect notes of tests for the runner's summary: a skip that Sandcastle turned into a pass.
 
-A runner empties the list after each test; without a runner nobody reads it, and it stays short.
+The runner takes the notes after each test. Under unittest and pytest nobody does, so the list has a
+maximum length.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One remark.
+    """One note.
 
     Attributes:
-        kind: what kind of remark; the summary counts by it.
-        text: the remark.
+        kind: the kind of note; the summary counts the notes of each kind.
+        text: the note.
     """
 
     kind: str
@@ -24,17 +25,17 @@ class Note:
 
 SANDCASTLE_PASS = "passed instead of skipped (Sandcastle)"
 
-_MANY = 1000
-_notes: deque[Note] = deque(maxlen=_MANY)
+_MAX_NOTES = 1000
+_notes: deque[Note] = deque(maxlen=_MAX_NOTES)
 
 
-def leave(kind: str, text: str) -> None:
-    """Leave a remark."""
+def add(kind: str, text: str) -> None:
+    """Add a note."""
     _notes.append(Note(kind, text))
 
 
 def take() -> list[Note]:
-    """All remarks since the last call."""
+    """Return the notes since the last call, and forget them."""
     taken = list(_notes)
     _notes.clear()
     return taken

@@ -1,8 +1,8 @@
-"""The outcomes of one rank: a closed set, each with its evidence.
+"""The outcomes of one rank: a closed set of types, each with its details.
 
-A rank itself reports only `Passed`, `Skipped`, `Failed` or `Raised`; the parent determines the
-others. Everything is plain text and numbers, so that an outcome always arrives, whatever the
-exception behind it was made of.
+The rank itself reports `Passed`, `Skipped`, `Failed` or `Raised`. The parent determines the others,
+from the exit code or because it ended the rank. All details are text and numbers: an outcome must
+arrive even if the exception behind it cannot be pickled.
 """
 
 from __future__ import annotations
@@ -14,10 +14,21 @@ import msgspec
 
 from harness.model.phase import Phase
 
+# Which outcome a rank gets, and from where:
+#
+#   reported by the rank      Passed, Skipped, Failed, Raised
+#   exit of the process       Exited (early, or with a code after its body), Killed, Lost, Skipped
+#                             (by one of PyTorch's exit codes), Sabotaged("killed")
+#   ended by the supervisor   TimedOut, Deadlocked, Ended, Sabotaged("stopped")
+#
+# `assert_never` at the end of a chain over `Outcome` makes mypy find the code that forgets one. The
+# four types that a rank reports are msgspec structs with a tag: msgspec cannot tell apart the
+# dataclasses of a union.
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of somebody's code, and the function that it is in, which begins at `first_line`."""
+    """A line of code, and the function that contains it, which begins at `first_line`."""
 
     file: str
     line: int
@@ -30,18 +41,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SubTest:
-    """What distinguishes one sub-test of a test, as `subTest(message, **params)` was told.
+    """One sub-test, identified by the arguments of `subTest(message, **params)`.
 
     Attributes:
-        message: the message, as text; None if none was given.
-        params: each parameter's name and `repr()`.
+        message: the message, as text; None if there is none.
+        params: the name and the `repr()` of each parameter.
     """
 
     message: str | None
     params: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        """As unittest prints it."""
+        """Return the text that unittest prints for the sub-test."""
         parts = [] if self.message is None else [f"[{self.message}]"]
         if self.params:
             parts.append("(" + ", ".join(f"{name}={value}" for name, value in self.params) + ")")
@@ -50,12 +61,14 @@ class SubTest:
 
 @dataclass(frozen=True, slots=True)
 class MissingName:
-    """A name that a rank looked up in vain, for the parent to see whether it has it.
+    """A name that a rank did not find.
+
+    If the parent has it, the test has set it in the parent only, and a hint says so.
 
     Attributes:
-        name: the attribute, or the global variable.
-        owner: where it was looked up: "self", "class" or "module".
-        owner_name: of the class (qualified) or the module; empty for "self".
+        name: the attribute or the global variable.
+        owner: where the rank looked: "self", "class" or "module".
+        owner_name: the qualified name of the class, or the name of the module; empty for "self".
     """
 
     name: str
@@ -65,16 +78,16 @@ class MissingName:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that went wrong in the body of a rank, as text.
+    """One exception in the body of a rank, as text.
 
     Attributes:
-        type_name: the exception's type as a reader would write it, `ValueError` or `pkg.MyError`.
-        message: what `str()` of the exception gave, or why it gave nothing.
-        traceback: the formatted traceback, ready to print, ending in type and message.
-        is_assertion: whether unittest calls this a failure rather than an error.
-        where: the innermost line of the user's own code; None if no frame is.
-        subtest: the sub-test that it happened in; None outside sub-tests.
-        missing: the name that an AttributeError or a NameError is about, if it is one of the
+        type_name: the exception's type as users write it: `ValueError`, `pkg.MyError`.
+        message: `str()` of the exception, or a note if that raised.
+        traceback: the formatted traceback, with type and message at its end.
+        is_assertion: whether unittest counts it as a failure, not as an error.
+        where: the innermost line of the user's own code; None if the traceback has none.
+        subtest: the sub-test in which it happened; None outside sub-tests.
+        missing: the name that an AttributeError or NameError did not find, if it belongs to the
             test's instance, class or module.
     """
 
@@ -88,21 +101,21 @@ class Problem:
 
     @property
     def headline(self) -> str:
-        """Type and the first line of the message."""
+        """Return the type and the first line of the message."""
         first = self.message.strip().splitlines()[:1]
         return f"{self.type_name}: {first[0]}" if first else self.type_name
 
 
 class Passed(msgspec.Struct, frozen=True, tag=True):
-    """The body ran to its end and reported that, and the process then exited with 0."""
+    """The body ran to its end and reported that it passed, and the process exited with 0."""
 
 
 class Skipped(msgspec.Struct, frozen=True, tag=True):
-    """The body asked to be skipped.
+    """The body skipped the test.
 
     Attributes:
-        reason: why.
-        is_xfail: whether it did so by `pytest.xfail()`.
+        reason: the reason.
+        is_xfail: whether it called `pytest.xfail()`.
     """
 
     reason: str
@@ -110,26 +123,26 @@ class Skipped(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """Assertions failed, and nothing worse happened."""
+    """All problems are failed assertions."""
 
     problems: tuple[Problem, ...]
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True):
-    """At least one of the problems is not an assertion."""
+    """At least one problem is not a failed assertion."""
 
     problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process ended with an exit code nobody expects.
+    """The process exited before its body had reported, or with another code than 0 afterwards.
 
     Attributes:
         code: the exit code.
-        after_body: whether the body had already passed, so that an exit handler or a destructor
-            is to blame.
-        where: for sys.exit() in the body, the line that called it.
+        after_body: whether the body had already passed; then an exit handler or a destructor has
+            probably failed.
+        where: the line that called `sys.exit()` in the body; None if none did.
     """
 
     code: int
@@ -139,7 +152,7 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """The process was ended by a signal that the harness did not send."""
+    """A signal that the harness did not send killed the process."""
 
     signal: int
     after_body: bool = False
@@ -154,11 +167,11 @@ class Killed:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The process still ran when its time limit expired.
+    """The rank was still in a phase when the time limit of the phase expired.
 
     Attributes:
         phase: START, BODY or EXIT.
-        limit_s: how long the phase was allowed to take, in seconds.
+        limit_s: the time limit, in seconds.
     """
 
     phase: Phase
@@ -167,10 +180,10 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Deadlocked:
-    """The process waited for ranks that could never come.
+    """The rank waited for something that could no longer happen.
 
     Attributes:
-        after_s: seconds from the start of the body until that was certain.
+        after_s: seconds from the start of the body until the harness was certain of that.
     """
 
     after_s: float
@@ -178,17 +191,17 @@ class Deadlocked:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """It is unknown how the process ended; `reason` says why."""
+    """The harness cannot find out how the process ended; `reason` says why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sabotaged:
-    """Killed or stopped by the harness at a collective, as the test requested.
+    """The harness killed or stopped the rank at a collective, because the test requested it.
 
     Attributes:
-        deed: "killed" or "stopped".
+        deed: "killed" (by `@kill_rank`) or "stopped" (by `@stop_rank`).
     """
 
     deed: str
@@ -196,7 +209,7 @@ class Sabotaged:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Still running, no fault known, when the harness ended it because of another rank."""
+    """The harness ended the rank, which still ran, because of a fault in another rank."""
 
     phase: Phase = Phase.BODY
 
@@ -215,15 +228,15 @@ Outcome = (
     | Sabotaged
 )
 
-#: Outcomes that the test's own code can produce without its process being in danger.
+#: The outcomes that a rank reports itself.
 ReportedOutcome = Passed | Skipped | Failed | Raised
 
 
 def is_worse(outcome: ReportedOutcome, than: ReportedOutcome) -> bool:
-    """Whether something has gone wrong that had not before."""
+    """Whether `outcome` is a failure and `than` is none, so that it must replace that."""
     return isinstance(than, Passed | Skipped) and isinstance(outcome, Failed | Raised)
 
 
 def outcome_of_problems(problems: tuple[Problem, ...]) -> Failed | Raised:
-    """What a body with these problems, at least one, adds up to."""
+    """Return the outcome of a body with these problems; there must be at least one."""
     return (Failed if all(p.is_assertion for p in problems) else Raised)(problems)

@@ -1,4 +1,8 @@
-"""The harness's own threads, recognizable by their class, and in a stack dump by their file."""
+"""Threads of the harness in the processes of tests.
+
+Reports leave them out. Inside a process they are recognized by their class. A dump of faulthandler
+has files and lines only, so the file of their outermost frame identifies them there.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,23 @@ from typing import Any
 
 
 class OwnThread(threading.Thread):
-    """A thread of the harness itself, which reports leave out and which never delays an exit.
+    """A daemon thread of the harness itself; it never delays the exit of its process.
 
     Args:
-        target: what it runs.
-        args: the arguments of that.
-        name: shown by debuggers.
+        target: the function that it runs.
+        args: the function's arguments.
+        name: the thread's name, which debuggers show.
     """
 
     def __init__(self, target: Callable[..., Any], args: tuple[Any, ...], name: str) -> None:
         super().__init__(target=target, args=args, name=name, daemon=True)
 
     def run(self) -> None:
-        """Put a frame of this file into the stack of the thread."""
+        """Run the target, with a frame of this file below it in the stack."""
         super().run()
 
 
-#: The file of a frame that is in the stack of each of these threads, and in no other stack.
+#: The file of a frame that the stacks of these threads have, and no other stack.
 FILE = OwnThread.run.__code__.co_filename
 
 

@@ -1,7 +1,7 @@
-"""pytest's exceptions for outcomes, where pytest is imported; nothing here imports it.
+"""Recognize the exceptions of `pytest.skip()`, `xfail()`, `fail()` and `exit()`.
 
-They derive from BaseException (pytest 9), and are by identity what `pytest.skip()`, `xfail()`,
-`fail()` and `exit()` raise, and a `raises()` whose body did not raise.
+They derive from BaseException (pytest 9), so `except Exception` does not catch them. Nothing here
+imports pytest: if it is not imported, no exception is one of its.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any
 
 from harness.model.outcome import Skipped
 
-#: The name by which a problem of a rank tells of `pytest.exit()`.
+#: The `Problem.type_name` of a rank that called `pytest.exit()`.
 EXIT = "_pytest.outcomes.Exit"
 
 
 def outcomes() -> Any:
-    """Return pytest's module of outcomes; None if it is not imported."""
+    """Return the module `_pytest.outcomes`; None if it is not imported."""
     return sys.modules.get("_pytest.outcomes")
 
 
 def runs_here() -> bool:
-    """Whether pytest runs the present test of this process."""
+    """Whether pytest runs the current test of this process."""
     return "PYTEST_CURRENT_TEST" in os.environ and outcomes() is not None
 
 
 def skip_of(error: BaseException) -> Skipped | None:
-    """What `pytest.skip()`, `importorskip()` or `xfail()` have raised; None for anything else."""
+    """Return the outcome for `pytest.skip()`, `importorskip()` or `xfail()`; None for others."""
     module = outcomes()
     if module is None or not isinstance(error, (module.Skipped, module.XFailed)):
         return None
@@ -35,6 +35,6 @@ def skip_of(error: BaseException) -> Skipped | None:
 
 
 def is_failure(kind: type[BaseException]) -> bool:
-    """Whether it is what `pytest.fail()` raises, or a `raises()` whose body did not raise."""
+    """Whether `pytest.fail()` raises this type, or a `raises()` whose body did not raise."""
     module = outcomes()
     return module is not None and issubclass(kind, module.Failed)

@@ -24,11 +24,11 @@ class Tail:
     size: int = 0
 
     def last(self, limit: int) -> Tail:
-        """The same, with no more than `limit` of the lines."""
+        """Return a copy with at most the last `limit` lines."""
         return replace(self, lines=self.lines[-limit:])
 
     def with_lines(self, lines: Sequence[str]) -> Tail:
-        """The same, with only these of its lines."""
+        """Return a copy with only these of its lines."""
         left_out = len(self.lines) - len(lines)
         total = None if self.total_lines is None else self.total_lines - left_out
         return replace(self, lines=tuple(lines), total_lines=total)
@@ -36,17 +36,18 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class RankReport:
-    """The outcome of one rank, and what is known about it.
+    """The outcome of one rank, with its evidence.
 
     Attributes:
         rank: the rank, from 0.
         outcome: its outcome.
-        at_s: when the parent learned of it, on the parent's monotonic clock.
-        pid: the process; None if there never was one.
-        stdout, stderr: the last lines of the rank's own output.
+        at_s: when the parent learned of the outcome, on the parent's clock. The rank at fault with
+            the earliest time is the root cause.
+        pid: its process id; None if it had no process.
+        stdout, stderr: the last lines of its output.
         evidence: what it was doing when the test ended.
-        host: the host that it ran on, where there are several; else empty.
-        local_rank: its number among the ranks of that host; None where there is one host.
+        host: its host if there are several; else empty.
+        local_rank: its local rank if there are several hosts; else None.
     """
 
     rank: int

@@ -1,4 +1,7 @@
-"""Build the command that reruns one test the way this process runs it."""
+"""Build the shell command that reruns a test in the way in which this process ran it.
+
+The command depends on the way: the runner, unittest, pytest, a script, or a drop-in run.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +39,15 @@ def command_for_name(name: str) -> str:
 
 
 def command(module: str, name: str, file: str | None = None, method: str = "") -> str:
-    """The same for anything that a module contains.
+    """Return the command for a test, a class or a module.
 
     Args:
-        module: its name.
-        name: of the class or the test in it; empty for all that is in it.
-        file: the module's file, if it is not of this process.
-        method: of the class that `name` is then; it may have any characters, dots included.
+        module: the module's name.
+        name: the qualified name of a class or a test in the module; empty for the whole module.
+        file: the module's file, if this process has not imported the module.
+        method: a method of the class `name`. It may contain any characters, dots included.
     """
-    if module.startswith("unittest."):  # what unittest makes of a name that it cannot load
+    if module.startswith("unittest."):  # unittest's _FailedTest, for a name that it cannot load
         return ""
     if file is None:
         file = file_of(module)
@@ -59,6 +62,7 @@ def command(module: str, name: str, file: str | None = None, method: str = "") -
     if settings.DROPIN.value():
         tests = short_path(os.path.dirname(file))
         return _as_now([*runner(), "--torch-checkout", tests, short_path(file), *names])
+    # A module name works only in the folder that the module is imported from, so `cd` there.
     root = _import_root(module, file)
     words = [short_path(word, root) if word.endswith(".py") else word for word in runner()]
     line = _as_now([*words, ".".join([module, *names])])
@@ -66,7 +70,7 @@ def command(module: str, name: str, file: str | None = None, method: str = "") -
 
 
 def file_of(module: str) -> str:
-    """The file of a module of this process; empty if it has none."""
+    """Return the file of a module that this process has imported; empty if it has none."""
     return getattr(sys.modules.get(module), "__file__", None) or ""
 
 
@@ -88,7 +92,7 @@ _VARIABLES = ("BACKEND", "WORLD_SIZE")
 
 
 def _import_root(module: str, file: str) -> str:
-    """The folder from which the module is imported by its name."""
+    """Return the folder in which `import module` finds the file."""
     root = Path(file).parent
     for _ in range(module.count(".") + (Path(file).name == "__init__.py")):
         root = root.parent

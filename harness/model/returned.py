@@ -1,4 +1,7 @@
-"""Detect bodies that did not run, since they returned a coroutine or a generator, for example."""
+"""Detect tests whose body did not run: they returned a coroutine, a generator or an awaitable.
+
+unittest only warns about these (Python 3.11), so such a test would pass without having run.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,22 @@ from harness.model.errors import BodyNotRunError
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
-_PLAIN = "make it a plain function, with asyncio.run(...) inside for what has to be awaited"
-_NO_YIELD = "take the 'yield' out of it"
+_PLAIN = "make it a plain function, and call asyncio.run(...) in it for what must be awaited"
+_NO_YIELD = "remove the 'yield'"
 
 
 def check_returned(value: object, function: object) -> None:
-    """Raise if a function has returned something that has yet to be run.
+    """Raise if a function has returned a coroutine, a generator or an awaitable.
 
     Args:
         value: what it has returned. Coroutines and generators are closed, so that Python does not
-            warn of them besides.
-        function: the function, which the message names.
+            also warn that they were never awaited.
+        function: the function, for the message.
 
     Raises:
         BodyNotRunError: if the value is a coroutine, a generator or any other awaitable.
     """
-    found = _unrun(value)
+    found = _kind_and_advice(value)
     if found is None:
         return
     if inspect.iscoroutine(value) or inspect.isgenerator(value):
@@ -35,8 +38,8 @@ def check_returned(value: object, function: object) -> None:
     raise _error(function, *found)
 
 
-def _unrun(value: object) -> tuple[str, str] | None:
-    """What a value is that has yet to be run, and what to do about it; None if it is no such."""
+def _kind_and_advice(value: object) -> tuple[str, str] | None:
+    """Return what kind of unfinished value this is, and what to do; None for other values."""
     if value is None:
         return None
     if inspect.iscoroutine(value):
@@ -56,9 +59,9 @@ def _error(function: object, what: str, advice: str) -> BodyNotRunError:
 
 
 def checked(function: Callable[[], Any]) -> Callable[[], Any]:
-    """The function, raising BodyNotRunError if it returns something that has yet to be run.
+    """Return the function with a check of what it returns (`check_returned`).
 
-    A bound method stays one: unittest shows it in a warning.
+    A bound method stays a bound method, since unittest shows it in warnings.
     """
 
     @functools.wraps(function)
@@ -72,14 +75,16 @@ def checked(function: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def check_wrapped(function: Any, drops: Callable[[str], bool]) -> None:
-    """Raise if a wrapper drops what a function returns that does not run when it is called.
+    """Raise if a decorator drops what a coroutine function or a generator function returns.
+
+    `check_returned` cannot see such a value.
 
     Args:
         function: a test method with all its decorators.
-        drops: whether wrappers that are defined in this file drop what the wrapped one returns.
+        drops: whether the decorators defined in a file drop what the decorated function returns.
 
     Raises:
-        BodyNotRunError: if such a wrapper is around a coroutine function or a generator function.
+        BodyNotRunError: if such a decorator wraps a coroutine function or a generator function.
     """
     while (inner := getattr(function, "__wrapped__", None)) is not None:
         code = getattr(getattr(function, "__func__", function), "__code__", None)
@@ -101,7 +106,7 @@ def check_parametrized(function: object) -> None:
     """Raise if pytest.mark.parametrize decorates a method of a TestCase, where pytest ignores it.
 
     Raises:
-        BodyNotRunError: which names the decorators that work.
+        BodyNotRunError: with the names of the decorators that work.
     """
     if is_parametrized_by_pytest(function):
         name = getattr(function, "__qualname__", None) or repr(function)

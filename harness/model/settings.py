@@ -1,7 +1,8 @@
-"""Every setting that the environment carries: one name, one default, one sentence of docs.
+"""Define every setting: its environment variable, its default, and its sentence in the manual.
 
-An option of the command line is passed on by setting the variable, so that ranks and workers see
-the same value as their parent. Values are read when they are asked for, never at import.
+An option of the command line sets the variable, so that ranks and workers, which inherit the
+environment, have the same value as their parent. Each use reads the variable again: a value read at
+import would miss what the command line, or a test, sets later.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from harness.model.spec import ISOLATIONS, PROCESS
 
 T = TypeVar("T")
 
-#: The kernel's poll() takes milliseconds as a C int, which ends after 24 days.
+#: The kernel's poll() takes its timeout as milliseconds in a C int, which is at most 24 days. This
+#: is 11 days.
 MAX_SECONDS = 1_000_000
-#: Numbers beyond are typing errors: nobody has so many tests, ranks or repetitions.
+#: A higher number is a typing error: nobody has so many tests, ranks or repetitions.
 MAX_COUNT = 1_000_000
+# Messages show at most so many characters of a value that is not valid.
 _MAX_QUOTED = 100
 
 
@@ -32,8 +35,8 @@ class Setting(Generic[T]):
     Attributes:
         env: the variable's name.
         default: the value when the variable is unset or empty.
-        parse: text to value; raises ValueError with the rule that the text breaks.
-        doc: what it does, for the manual.
+        parse: converts text to the value; raises ValueError with the rule that the text breaks.
+        doc: what the setting does, for the manual.
         old_env: a former name of the variable, which still works; empty if there is none.
     """
 
@@ -44,13 +47,13 @@ class Setting(Generic[T]):
     old_env: str = ""
 
     def value(self, environ: Mapping[str, str] | None = None) -> T:
-        """Return the value now.
+        """Return the current value.
 
         Args:
-            environ: where to read it; by default the environment of this process.
+            environ: the environment to read; by default that of this process.
 
         Raises:
-            SettingError: naming the variable, its text and the rule that it breaks.
+            SettingError: with the variable, its text and the rule that it breaks.
         """
         environ = os.environ if environ is None else environ
         name = self._name_in(environ)
@@ -69,7 +72,7 @@ class Setting(Generic[T]):
         return next((name for name in (self.env, self.old_env) if environ.get(name)), "")
 
     def set(self, value: T) -> None:
-        """Give the setting a value for this process and all that it starts."""
+        """Set the value for this process and all processes that it starts."""
         os.environ[self.env] = _text_of(value)
 
 
@@ -88,12 +91,12 @@ def _text_of(value: object) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text as a message shows it: in quotes, on one line, and not longer than the message."""
+    """Return a user's text for a message: quoted, on one line, and shortened."""
     return repr(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…")
 
 
 def seconds(text: str) -> float:
-    """Text to a positive number of seconds."""
+    """Convert text to a positive number of seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -104,15 +107,16 @@ def seconds(text: str) -> float:
 
 
 def seconds_or_zero(text: str) -> float:
-    """Text to a number of seconds, or 0."""
+    """Convert text to a number of seconds, or 0."""
     return 0.0 if text == "0" else seconds(text)
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Text to a whole number between the two, which are allowed themselves."""
+    """Return a parser for whole numbers from `low` to `high`."""
 
     def parse(text: str) -> int:
-        # More digits than any bound has: int() refuses thousands of them with a rule of its own.
+        # int() refuses thousands of digits with an error of its own (CPython 3.11), so check the
+        # length first; no limit has more than 20 digits.
         number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,20}", text) else None
         if number is None or not low <= number <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
@@ -123,14 +127,14 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 #: A number of tests, ranks, failures or repetitions.
 positive_number = whole_number(1, MAX_COUNT)
-#: The same, or none.
+#: The same, or 0.
 natural_number = whole_number(0, MAX_COUNT)
 #: The seeds that torch.manual_seed() accepts.
 seed_number = whole_number(-(2**63), 2**64 - 1)
 
 
 def switch(text: str) -> bool:
-    """Text to on or off: 1, true, yes, on; 0, false, no, off."""
+    """Convert 1, true, yes, on to True, and 0, false, no, off to False."""
     lowered = text.lower()
     if lowered in {"1", "true", "yes", "on"}:
         return True
@@ -140,12 +144,12 @@ def switch(text: str) -> bool:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Comma-separated names to a tuple."""
+    """Convert comma-separated names to a tuple."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def some_of(*choices: str) -> Callable[[str], frozenset[str]]:
-    """Text to a set of names: `all`, `none`, or some of the choices, separated by commas."""
+    """Return a parser for `all`, `none`, or some of the choices, separated by commas."""
 
     def parse(text: str) -> frozenset[str]:
         chosen = {"all": choices, "none": ()}.get(text, names(text))
@@ -158,6 +162,8 @@ def some_of(*choices: str) -> Callable[[str], frozenset[str]]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a parser for one of the choices."""
+
     def parse(text: str) -> str:
         if text not in choices:
             raise ValueError(f"must be one of {', '.join(choices)}")
@@ -276,8 +282,8 @@ WORLD_TESTS = Setting(
     positive_number,
     "Number of tests after which isolation `group` and `none` replace the ranks.",
 )
-#: What the harness does differently from a plain launch of ranks. A test must not be able to tell;
-#: each can be turned off to see whether one can.
+#: Optimizations in which the harness differs from a plain launch of ranks. No test should notice
+#: them; each can be turned off, to find out whether a test does.
 SCHEDULING, EXIT, TEARDOWN, STORE, KEPT_GROUP, WAIT_FOR_PEERS = TUNINGS = (
     "scheduling",
     "exit",
@@ -334,7 +340,7 @@ TIMELINE = Setting(
 
 
 def row_for_the_manual(setting: Setting[Any]) -> str:
-    """The setting's row in docs/settings.md."""
+    """Return the setting's row of the table in docs/settings.md."""
     default = _text_of(setting.default)
     return f"| `{setting.env}` | {f'`{default}`' if default else 'none'} | {setting.doc} |"
 
@@ -345,6 +351,6 @@ ALL: tuple[Setting[object], ...] = tuple(
 
 
 def check_all() -> None:
-    """Read every setting once, before anything runs. Raises SettingError for the first bad one."""
+    """Read every setting once, before a test runs. Raises SettingError if one is not valid."""
     for setting in ALL:
         setting.value()

@@ -1,4 +1,8 @@
-"""The exit codes by which a rank says how its body ended, as PyTorch numbers them."""
+"""PyTorch's exit codes for ranks that skip a test, or whose body failed.
+
+The harness sends outcomes through a channel. It still understands the exit codes: decorators that
+users wrote for PyTorch's harness call `sys.exit(TEST_SKIPS[...].exit_code)` in a rank.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import NamedTuple
 
 
 class TestSkip(NamedTuple):
-    """One way to skip: the exit code a rank leaves with, and what it means."""
+    """One reason to skip: the exit code of the rank, and the text of the reason."""
 
     exit_code: int
     message: str
@@ -16,9 +20,8 @@ class TestSkip(NamedTuple):
 TestSkip.__test__ = False  # type: ignore[attr-defined]
 
 
-#: A reason for skipping to the exit code of a rank that skips for it, and the words for it.
-#: The codes are PyTorch's (torch 2.13, common_distributed.TEST_SKIPS): a decorator written against
-#: PyTorch leaves a rank with one of them. The words are ours.
+#: PyTorch's key to the exit code and the reason. Keys and codes are those of torch 2.13
+#: (common_distributed.TEST_SKIPS); the texts are ours.
 TEST_SKIPS: dict[str, TestSkip] = {
     "backend_unavailable": TestSkip(72, "the distributed backend is not available"),
     "small_worldsize": TestSkip(73, "the world is too small for this test"),
@@ -39,15 +42,15 @@ TEST_SKIPS: dict[str, TestSkip] = {
     "importerror": TestSkip(88, "a module that the test needs is not installed"),
     "no_accelerator": TestSkip(89, "no accelerator is available"),
 }
-# torch 2.15 has these under another name.
+# torch 2.15 renames these keys.
 TEST_SKIPS |= {f"multi-device-{n}": TEST_SKIPS[f"multi-gpu-{n}"] for n in range(1, 9)}
 
-#: What a rank exits with whose body failed, as in PyTorch; the reason travels by the channel.
+#: The exit code of a rank whose body failed, as in PyTorch.
 TEST_ERROR_EXIT_CODE = 10
 
 _REASONS = {skip.exit_code: skip.message for skip in TEST_SKIPS.values()}
 
 
 def skip_reason_of_exit(code: object) -> str | None:
-    """The reason that an exit code stands for; None if it is not a skip's code."""
+    """Return the reason for a skip's exit code; None for any other code."""
     return _REASONS.get(code) if isinstance(code, int) else None

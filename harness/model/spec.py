@@ -1,4 +1,8 @@
-"""What the parent asks of a rank: the frozen request that travels to the new process."""
+"""The launch spec: the frozen request that the parent sends to every rank of a test.
+
+It is complete. A rank takes nothing from the process that it was forked from, which may have
+another environment, folder and `sys.path` than the parent.
+"""
 
 from __future__ import annotations
 
@@ -11,44 +15,45 @@ from harness.model.errors import WorldSizeError
 from harness.model.module_sources import ModuleSource
 from harness.model.surroundings import Surroundings
 
-#: In the environment of every rank and of what it executes; the value is the test's folder.
+#: A variable in the environment of each rank and of the programs that it executes, by which
+#: `ranks/leftovers.py` recognizes them. The value is the test's folder.
 WORLD_VARIABLE = "HARNESS_WORLD"
 
 #: How many devices all of torchrun's hosts have together, for its ranks and for rank 0's process.
 TORCHRUN_DEVICES_VARIABLE = "HARNESS_TORCHRUN_DEVICES"
 
-#: How much of a world a test shares with the test before it: nothing, its processes, or these and
-#: their process group.
+#: What a test shares with the test before it: nothing, the processes, or also the process group.
 PROCESS, GROUP, NONE = ISOLATIONS = ("process", "group", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """Everything that the ranks of one test need to know, the same for all of them.
+    """Everything that the ranks of one test need to know; it is the same for all of them.
 
     Attributes:
         test_id: the test's full name, as unittest prints it.
-        module, qualname: where the test class is found.
+        module, qualname: the test class.
         method: the name of the test method.
-        world_size: number of ranks.
-        file_name: the empty file that a FileStore may use.
-        folder: the test's own folder; logs are written there.
-        world_folder: the folder of the world, which is the test's own unless the ranks stay.
-        surroundings: what each rank gets from the parent, as of the time of the launch.
-        threads: intra-op threads for torch in each rank.
-        timeout_s: seconds that the body may take.
-        extras: keyword arguments for the class method that is called in a rank.
-        store_host, store_port: where the store of the world serves, if it has one; else port 0.
-        master_port: on the same host, that of the store that ranks find by torchrun's variables;
-            0 if they are given none.
-        isolation: "process" for ranks that run this one test; "group" and "none" for ranks that
-            stay for the tests after it, without or with their process group.
-        has_examples: whether the ranks run the method once for each example that they are sent.
-        node_sizes: how many ranks each node has, if ranks are to know of nodes; else empty.
-        warnings: the parent's filters of warnings and what belongs to them; None leaves the rank's.
-        has_real_nodes: whether these nodes are hosts, rather than parts of this machine that
-            pass for some.
-        sources: where the parent has the test's module and its packages from.
+        world_size: the number of ranks.
+        file_name: an empty file that a FileStore may use.
+        folder: the test's folder.
+        world_folder: the world's folder, with the logs: the test's folder, unless later tests reuse
+            the ranks.
+        surroundings: what each rank takes over from the parent: its environment, folder, path and
+            arguments at the time of the launch.
+        threads: the number of torch's intra-op threads in each rank.
+        timeout_s: time limit for the body, in seconds.
+        extras: keyword arguments for the class method that runs in a rank.
+        store_host, store_port: the address of the world's TCP store; port 0 if it has none.
+        master_port: the port for `MASTER_PORT`, on the same host; 0 if the ranks do not get
+            torchrun's variables.
+        isolation: "process" if the ranks run this test only. Later tests reuse the ranks with
+            "group", and also their process group with "none".
+        has_examples: whether the ranks run the method once for each example of a property test.
+        node_sizes: the number of ranks on each node; empty if there are no nodes.
+        warnings: the parent's warning filters and options; None to keep the rank's own.
+        has_real_nodes: whether the nodes are hosts; else they are simulated on this machine.
+        sources: the sources of the test's module and its packages (`module_sources`).
     """
 
     test_id: str
@@ -75,20 +80,20 @@ class LaunchSpec:
 
     @property
     def stays(self) -> bool:
-        """Whether the ranks stay for another test."""
+        """Whether later tests may reuse the ranks."""
         return self.isolation != PROCESS
 
     def in_world(self, folder: str, store_port: int = 0) -> LaunchSpec:
-        """The same test in a world with this folder and this store on the loopback address."""
+        """Return a copy for a world with this folder and a store at this port."""
         return replace(self, world_folder=folder, store_port=store_port)
 
 
 def check_world_size(value: object, owner: str) -> int:
-    """The world size as an int.
+    """Return the world size as an int.
 
     Args:
-        value: what the class or the decorator gave.
-        owner: whose it is, for the message.
+        value: the value of the class or the decorator.
+        owner: the class or the decorator, for the message.
 
     Raises:
         WorldSizeError: if it is not an integer above zero; the message names owner and value.

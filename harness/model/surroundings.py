@@ -1,4 +1,4 @@
-"""What a process gets from its parent apart from its task: environment, folder, path, arguments."""
+"""What a process takes over from its parent: environment, current folder, `sys.path`, arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Surroundings:
 
     @classmethod
     def now(cls, environ: Mapping[str, str] | None = None) -> Surroundings:
-        """Return those of this process, with another environment if one is given."""
+        """Return the surroundings of this process, by default with its own environment."""
         cwd = os.getcwd()
         return cls(
             dict(os.environ if environ is None else environ),

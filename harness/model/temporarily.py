@@ -1,4 +1,4 @@
-"""A mapping, such as the environment, with other values for the length of a block."""
+"""Change a mapping, such as the environment, for the duration of a block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from collections.abc import Iterator, Mapping, MutableMapping
 
 @contextlib.contextmanager
 def changed(mapping: MutableMapping[str, str], changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Inside, the mapping has these values, and none for None; afterwards those that it had."""
+    """Set these values inside the block, then restore the old ones.
+
+    Args:
+        mapping: the mapping.
+        changes: key to value; None removes the key.
+    """
     before = {name: mapping.get(name) for name in changes}
     _change(mapping, changes)
     try:

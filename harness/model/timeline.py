@@ -1,7 +1,7 @@
-"""What the ranks of a test did over time: plain data for the pictures and traces of a run.
+"""What the ranks of a test did over time: plain data for timelines and traces.
 
-Ranks, and the process that started them, read one clock (`harness.model.clock.now`, which on Linux
-all processes of a machine share), so that times of different ranks can be put side by side.
+All times are on `harness.model.clock.now`. On Linux all processes of a host share that clock, so
+times of different ranks can be compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class PhaseSpan:
 
     Attributes:
         name: one of `harness.model.phase.PHASES`.
-        began_s, ended_s: on the clock; a phase that was cut short ends where the rank did.
+        began_s, ended_s: when it began and ended; the last phase ends when the rank does.
     """
 
     name: str
@@ -31,11 +31,11 @@ class CollectiveSpan:
         op: the operation, without the backend: `all_reduce`.
         group: name of the process group.
         seq: the collective's number within its group, from 1.
-        shapes: dtypes and sizes of its tensors, as a reader would write them: `float32 [4, 2]`.
-        began_s: when it was issued, on the clock.
-        ended_s: when it had completed; None if it never did, or if the backend does not say. gloo
-            does not: for what needs every rank (`all_reduce`, `barrier`, …) it is then the moment
-            at which the last rank had issued it, before which it cannot have completed.
+        shapes: dtypes and sizes of its tensors, as text: `float32 [4, 2]`.
+        began_s: when the rank issued it.
+        ended_s: when it completed; None if it did not, or if that is unknown. gloo does not record
+            it (torch 2.13). A collective that needs all ranks (`all_reduce`, `barrier`, …) cannot
+            complete before the last rank has issued it, so for gloo that time is used.
         pending: whether it had not completed by the end of the test.
     """
 
@@ -57,9 +57,9 @@ class RankTrack:
         pid: its process; None for a thread.
         phases: in order, without gaps; the last one ends where the rank did.
         collectives: in the order in which they were issued.
-        outcome: a word for what became of it: "passed", "failed", "killed", "timed out", …
-        reason: in a line, why, for what is not a pass.
-        stdout, stderr: the last of what it printed.
+        outcome: its outcome in a word: "passed", "failed", "killed", "timed out", …
+        reason: a line that explains the outcome; empty if it passed.
+        stdout, stderr: the end of its output.
         stacks: where its threads were when the test ended, as text; empty unless it hung or died.
     """
 
@@ -74,7 +74,7 @@ class RankTrack:
     stacks: str = ""
 
     def later(self, seconds: float) -> RankTrack:
-        """The same on a clock that shows so many seconds more."""
+        """Return a copy whose times are `seconds` later, for a clock of another host."""
 
         def moved(at_s: float | None) -> float | None:
             return None if at_s is None else at_s + seconds
@@ -95,13 +95,16 @@ class RankTrack:
 _tracks: list[RankTrack] = []
 
 
-def leave(tracks: tuple[RankTrack, ...]) -> None:
-    """Leave the tracks of a test's ranks for whoever reports the test; the last test's count."""
+def put(tracks: tuple[RankTrack, ...]) -> None:
+    """Store the tracks of a test's ranks for the runner; they replace those of an earlier test."""
     _tracks[:] = tracks
 
 
 def take() -> tuple[RankTrack, ...]:
-    """The tracks of the test that has just ended; none if nobody has left any."""
+    """Return the tracks of the test that has just ended, and forget them; empty if there are none.
+
+    The runner calls it after each test. unittest and pytest do not, so `put` keeps only one test's.
+    """
     taken = tuple(_tracks)
     _tracks.clear()
     return taken

@@ -1,4 +1,4 @@
-"""How the ranks of a world are spread over hosts, and the variables that tell a rank so."""
+"""Spread the ranks of a world over nodes, and set torchrun's variables for it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from harness.model.errors import WorldSizeError
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """Where one rank is.
+class NodeRank:
+    """A rank and its node, in torchrun's terms.
 
     Attributes:
-        rank: the rank.
-        group_rank: the number of its host.
-        local_rank: its number among the ranks of that host.
-        local_world_size: how many ranks the host has.
+        rank: the global rank.
+        group_rank: the number of its node.
+        local_rank: its number among the ranks of that node.
+        local_world_size: the number of ranks on that node.
     """
 
     rank: int
@@ -25,45 +25,50 @@ class Seat:
     local_world_size: int
 
 
-def seat_of(rank: int, sizes: Sequence[int]) -> Seat:
-    """The seat of a rank where hosts have so many ranks each, in the order of ranks."""
+def node_rank(rank: int, sizes: Sequence[int]) -> NodeRank:
+    """Return the node of a rank.
+
+    Args:
+        rank: the global rank.
+        sizes: the number of ranks on each node; ranks are numbered node by node.
+    """
     first = 0
     for group, size in enumerate(sizes):
         if rank < first + size:
-            return Seat(rank, group, rank - first, size)
+            return NodeRank(rank, group, rank - first, size)
         first += size
     raise IndexError(f"rank {rank} of {sum(sizes)}")
 
 
 def spread(world_size: int, nodes: int, owner: str) -> tuple[int, ...]:
-    """How many ranks each of so many nodes has: as equal as can be, the first ones more.
+    """Return the number of ranks on each node, as equal as possible; the first nodes have more.
 
     Args:
-        world_size: number of ranks.
-        nodes: number of nodes.
-        owner: whose they are, for the message.
+        world_size: the number of ranks.
+        nodes: the number of nodes.
+        owner: the test, for the message.
 
     Raises:
-        WorldSizeError: if there are fewer ranks than nodes; the message names the owner.
+        WorldSizeError: if there are fewer ranks than nodes.
     """
     if nodes > world_size:
         raise WorldSizeError(
-            f"{owner} asks for {nodes} nodes, but has {world_size} ranks: every node needs one"
+            f"{owner} needs {nodes} nodes but has a world of {world_size}: every node needs a rank"
         )
     size, more = divmod(world_size, nodes)
     return (size + 1,) * more + (size,) * (nodes - more)
 
 
 def variables(rank: int, sizes: Sequence[int]) -> dict[str, str]:
-    """The variables by which torchrun tells a rank where it is."""
-    seat = seat_of(rank, sizes)
+    """Return the environment variables that torchrun sets for a rank."""
+    node = node_rank(rank, sizes)
     world_size = str(sum(sizes))
     return {
         "RANK": str(rank),
         "WORLD_SIZE": world_size,
-        "LOCAL_RANK": str(seat.local_rank),
-        "LOCAL_WORLD_SIZE": str(seat.local_world_size),
-        "GROUP_RANK": str(seat.group_rank),
+        "LOCAL_RANK": str(node.local_rank),
+        "LOCAL_WORLD_SIZE": str(node.local_world_size),
+        "GROUP_RANK": str(node.group_rank),
         "GROUP_WORLD_SIZE": str(len(sizes)),
         "ROLE_RANK": str(rank),
         "ROLE_WORLD_SIZE": world_size,

@@ -1,4 +1,4 @@
-"""From the outcomes of all ranks to the verdict on the test: one pure function."""
+"""Judge a test by the outcomes of all its ranks: one pure function."""
 
 from __future__ import annotations
 
@@ -24,9 +24,22 @@ from harness.model.outcome import (
 )
 from harness.model.rank_report import RankReport, Tail
 
+# How `judge` decides, in this order:
+#
+#   1. A rank is bad             the worst fault of the bad ranks (`_SEVERITY`): FAILED … DIED.
+#                                Ranks that only lost a peer count only if there is no other fault.
+#   2. All ranks skipped         SKIPPED. A mix of pytest.skip() and pytest.xfail() is DISAGREED.
+#   3. Some ranks skipped,       DISAGREED: the others passed, or have nothing to blame, so the
+#      or were ended early,      test has no result.
+#      or no rank is left
+#   4. Otherwise                 PASSED. Some ranks may have been killed by the test itself.
+#
+# "Bad" means failed, raised, exited, killed, timed out, deadlocked or lost, unless the test expects
+# that exit code (`ExitRule`).
+
 
 class VerdictKind(enum.Enum):
-    """What a test's ranks add up to."""
+    """The result of a test with ranks."""
 
     PASSED = "passed"
     SKIPPED = "skipped"
@@ -38,17 +51,18 @@ class VerdictKind(enum.Enum):
     DISAGREED = "disagreed"
 
 
-#: The verdicts that a failing test body can bring about by itself: what expectedFailure accepts.
+#: The verdicts that expectedFailure accepts: a failed assertion or an exception of the test itself.
+#: A crash or a hang is never what a test expects.
 TEST_FAULTS = frozenset({VerdictKind.FAILED, VerdictKind.RAISED})
 
 
 @dataclass(frozen=True, slots=True)
 class ExitRule:
-    """Which exit codes a test means to end with.
+    """The exit codes that a test expects, by `special_return_code_checks` for example.
 
     Attributes:
-        expected_code: what rank 0 must exit with, and the other ranks may; None for the usual 0.
-            A negative code is a signal's number, as in `multiprocessing`.
+        expected_code: the code with which rank 0 must exit, and the other ranks may; None for 0.
+            A negative code is the number of a signal, as in `multiprocessing`.
         any_code: whether every exit code is accepted.
     """
 
@@ -56,7 +70,7 @@ class ExitRule:
     any_code: bool = False
 
     def accepts(self, outcome: Outcome) -> bool:
-        """Whether this outcome, though not `Passed`, is what the test means."""
+        """Whether the test expects this exit."""
         if not isinstance(outcome, Exited | Killed):
             return False
         if self.any_code:
@@ -65,6 +79,7 @@ class ExitRule:
         return self.expected_code is not None and code == self.expected_code
 
     def demands_exit_of(self, rank: int) -> bool:
+        """Whether it is an error if this rank passes, since the test expects an exit of it."""
         return self.expected_code is not None and not self.any_code and rank == 0
 
 
@@ -76,13 +91,13 @@ class Verdict:
     """The verdict on one test.
 
     Attributes:
-        kind: what the outcomes add up to.
+        kind: the result.
         reports: a report for each rank, in the order of ranks.
-        culprits: the ranks at fault, root cause first; the others follow by time.
-        collateral: ranks whose error is only the echo of another rank's end.
+        culprits: the ranks at fault, the root cause first, the others in the order of time.
+        collateral: the culprits that failed only because a peer had gone.
         reason: why a skipped test was skipped.
-        is_xfail: whether the ranks did so by `pytest.xfail()`.
-        rule: the exit codes that the test means to end with.
+        rule: the exit codes that the test expects.
+        is_xfail: whether the ranks skipped by calling `pytest.xfail()`.
     """
 
     kind: VerdictKind
@@ -95,19 +110,19 @@ class Verdict:
 
     @property
     def is_trouble(self) -> bool:
-        """Whether it is neither a pass nor a skip."""
+        """Whether the test neither passed nor was skipped."""
         return self.kind not in {VerdictKind.PASSED, VerdictKind.SKIPPED}
 
 
 def judge(reports: Sequence[RankReport], rule: ExitRule = USUAL_EXIT) -> Verdict:
-    """Add the outcomes of all ranks up to one verdict.
+    """Return the verdict on a test.
 
     Args:
         reports: one report for each rank of the world, in any order.
-        rule: the exit codes that the test means to end with.
+        rule: the exit codes that the test expects.
 
     Returns:
-        the verdict: PASSED only if every rank ran its body to the end, or ended as `rule` says.
+        the verdict: PASSED only if every rank ran its body to the end, or exited as `rule` allows.
     """
     by_rank = tuple(sorted(reports, key=lambda report: report.rank))
     bad = sorted(
@@ -121,9 +136,9 @@ def judge(reports: Sequence[RankReport], rule: ExitRule = USUAL_EXIT) -> Verdict
             VerdictKind.SKIPPED, by_rank, reason=_reason_of(skipped), is_xfail=kinds.pop()
         )
     unfinished = [r for r in by_rank if isinstance(r.outcome, Ended)]
-    hit = [r for r in by_rank if isinstance(r.outcome, Sabotaged)]
-    if skipped or unfinished or len(hit) == len(by_rank):
-        odd = sorted(skipped or unfinished or hit, key=lambda report: report.at_s)
+    sabotaged = [r for r in by_rank if isinstance(r.outcome, Sabotaged)]
+    if skipped or unfinished or len(sabotaged) == len(by_rank):
+        odd = sorted(skipped or unfinished or sabotaged, key=lambda report: report.at_s)
         return Verdict(VerdictKind.DISAGREED, by_rank, tuple(r.rank for r in odd))
     return Verdict(VerdictKind.PASSED, by_rank)
 
@@ -137,9 +152,10 @@ def _is_bad(report: RankReport, rule: ExitRule) -> bool:
 
 
 def _blame(by_rank: tuple[RankReport, ...], bad: list[RankReport], rule: ExitRule) -> Verdict:
-    """The verdict when these ranks, the first one first, are bad.
+    """Return the verdict for these bad ranks, which are in the order of time.
 
-    An echo cannot be the cause, even if it was heard first: its peer leaves before it can say why.
+    An echo is never the cause, even if it arrived first: when a rank dies, its peers can report a
+    closed connection before the parent has noticed the death.
     """
     own = [r for r in bad if not is_echo(r.outcome)]
     echoes = [r for r in bad if is_echo(r.outcome)] if own else []
@@ -153,6 +169,7 @@ def _blame(by_rank: tuple[RankReport, ...], bad: list[RankReport], rule: ExitRul
     )
 
 
+# From mild to severe. A rank that died often causes timeouts and errors on others, hence the order.
 _SEVERITY = [
     VerdictKind.FAILED,
     VerdictKind.RAISED,
@@ -175,17 +192,18 @@ def _fault(outcome: Outcome) -> VerdictKind:
 
 
 def by_subtest(verdict: Verdict) -> dict[SubTest | None, Verdict]:
-    """A verdict taken apart: one for each sub-test that failed, one (under None) for what
-    went wrong outside them, if anything did.
+    """Split a verdict by sub-test.
 
-    What the ranks printed stays with the first of them; it would only be repeated.
+    Returns:
+        each sub-test that failed on some rank to a verdict of its own; None to the verdict on
+        problems outside sub-tests, if there are any. Only the first one has the ranks' output.
     """
     subtests = dict.fromkeys(
         problem.subtest for report in verdict.reports for problem in _problems(report.outcome)
     )
     parts: dict[SubTest | None, Verdict] = {}
     for subtest in subtests:
-        reports = [_only(report, subtest, with_logs=not parts) for report in verdict.reports]
+        reports = [_for_subtest(report, subtest, with_logs=not parts) for report in verdict.reports]
         parts[subtest] = judge(reports, verdict.rule)
     return parts
 
@@ -194,8 +212,8 @@ def _problems(outcome: Outcome) -> tuple[Problem, ...]:
     return outcome.problems if isinstance(outcome, Failed | Raised) else ()
 
 
-def _only(report: RankReport, subtest: SubTest | None, with_logs: bool) -> RankReport:
-    """The report as if nothing but this sub-test had gone wrong."""
+def _for_subtest(report: RankReport, subtest: SubTest | None, with_logs: bool) -> RankReport:
+    """Return a report that has only the problems of this sub-test."""
     outcome = report.outcome
     if isinstance(outcome, Failed | Raised):
         kept = tuple(p for p in outcome.problems if p.subtest == subtest)
@@ -204,8 +222,9 @@ def _only(report: RankReport, subtest: SubTest | None, with_logs: bool) -> RankR
     return changed if with_logs else replace(changed, stdout=Tail(), stderr=Tail())
 
 
-# What gloo, NCCL, the stores and sockets say when the other side has gone away. Seen with torch
-# 2.13: gloo/transport/tcp/pair.cc and TCPStore errors.
+# Texts of errors of gloo, NCCL, stores and sockets whose other side has gone. Those of torch 2.13
+# are in gloo/transport/tcp/pair.cc and TCPStore. A text that is missing here costs the order of the
+# report (the echo may come first), never the verdict.
 _ECHOES = (
     "connection closed by peer",
     "connection reset by peer",
@@ -219,26 +238,26 @@ _ECHOES = (
 )
 
 
-# With these types; a ConnectionResetError is of the user's own sockets.
+# The types of these errors. A ConnectionResetError comes from the user's own sockets instead.
 _ECHO_TYPES = ("RuntimeError", "torch.distributed.")
-# What only ever is the news that a peer has ended.
-_ECHO_TYPE = "harness.PeerLeftError"
+# This error always says that a peer has ended.
+_PEER_LEFT = "harness.PeerLeftError"
 
 
 def is_echo(outcome: Outcome) -> bool:
-    """Whether every problem of the outcome is only the news that a peer went away."""
-    return isinstance(outcome, Raised) and all(_is_news_of_a_peer(p) for p in outcome.problems)
+    """Whether all problems of the rank only say that a peer has gone."""
+    return isinstance(outcome, Raised) and all(_says_that_peer_left(p) for p in outcome.problems)
 
 
-def _is_news_of_a_peer(problem: Problem) -> bool:
-    if problem.type_name == _ECHO_TYPE:
+def _says_that_peer_left(problem: Problem) -> bool:
+    if problem.type_name == _PEER_LEFT:
         return True
     message = problem.message.lower()
     return problem.type_name.startswith(_ECHO_TYPES) and any(echo in message for echo in _ECHOES)
 
 
 def _kinds_of_skip(skipped: list[RankReport]) -> set[bool]:
-    """Whether they have skipped by `pytest.xfail()`, each value that there is."""
+    """Return the distinct values of `Skipped.is_xfail`."""
     return {r.outcome.is_xfail for r in skipped if isinstance(r.outcome, Skipped)}
 
 

@@ -1,8 +1,8 @@
-"""Warnings, and the filters that decide about them, as data that travels between processes.
+"""Convert warnings and warning filters to data that processes can send to each other.
 
-Categories travel by name. Where a process does not know the class of a filter, because it has not
-imported the module, a stand-in matches by the names of a category's bases. So nothing is imported
-for the sake of a filter.
+A category is sent as its name. If the receiver has not imported the module of a filter's category,
+a stand-in class matches categories by the names of their bases. So no filter causes an import,
+which could take seconds or fail.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class IssuedWarning:
     Attributes:
         category: its class, as `module:qualname`.
         text: the message.
-        file, line: where it was issued.
+        file, line: the place that issued it.
     """
 
     category: str
@@ -36,13 +36,13 @@ class IssuedWarning:
 
 
 def category_name(category: type) -> str:
-    """The name by which a category travels."""
+    """Return the name by which a category is sent."""
     module = category.__module__
     return f"{_MAIN if module == _MAIN_ELSEWHERE else module}:{category.__qualname__}"
 
 
 def category_of(name: str) -> type[Warning] | None:
-    """The category of this name, if this process has imported its module."""
+    """Return the category with this name; None if this process has not imported its module."""
     module, _, qualname = name.partition(":")
     try:
         found = attrgetter(qualname)(sys.modules[module])
@@ -52,7 +52,7 @@ def category_of(name: str) -> type[Warning] | None:
 
 
 class _ByName(type):
-    """The class of classes that stand for categories whose module is not imported here."""
+    """The metaclass of stand-ins for categories whose module is not imported here."""
 
     name: str
 
@@ -65,7 +65,7 @@ def _stand_in(name: str) -> type:
 
 
 def current_filters() -> list[list[Any]]:
-    """The filters of this process as they are now, as data that JSON can carry."""
+    """Return the current filters of this process as data for JSON."""
     return [
         [action, _pattern_data(message), category_name(kind), _pattern_data(module), line]
         for action, message, categories, module, line in warnings.filters
@@ -74,18 +74,18 @@ def current_filters() -> list[list[Any]]:
 
 
 def _pattern_data(pattern: Any) -> Any:
-    """A pattern as its text and flags; filters that CPython itself makes have plain text."""
+    """Return a pattern as text and flags; CPython's own filters have plain text instead."""
     return (
         pattern if pattern is None or isinstance(pattern, str) else [pattern.pattern, pattern.flags]
     )
 
 
 def set_filters(data: Sequence[Sequence[Any]], first: Sequence[Any] = ()) -> None:
-    """Make these the filters of this process; warnings shown before may be shown again.
+    """Replace the filters of this process; warnings that it has shown may be shown again.
 
     Args:
-        data: what `current_filters` has returned elsewhere.
-        first: filters of this process that come before them.
+        data: the result of `current_filters` in another process.
+        first: filters to put before them.
     """
     warnings.resetwarnings()
     filters: list[Any] = warnings.filters  # type: ignore[assignment]

@@ -10,5 +10,13 @@ The modules beside these folders are shared: `world` (the ranks of one test), `p
 several tests reuse), `messages` and `channel` (how a rank and its parent communicate), and the
 files: `folders`, `logs`, `stores`, `leftovers`.
 
+One test, from the parent's side:
+
+    pool.lease() ──> World ──start──> OwnRank (a handle for each process) ──channel──> child/main
+                       │                                                                  │
+                       └── Supervisor.run(): messages, exits, deadlines <──── messages ───┘
+                                │
+                                └──> RankReport for each rank; `cases` makes a verdict of them
+
 This package knows no verdicts and no TestCases. Read `world` first, then `watch/supervisor`.
 """

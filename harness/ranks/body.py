@@ -1,4 +1,10 @@
-"""Run the body of a test in a rank exactly as unittest would, and return its outcome."""
+"""Run the body of a test in a rank exactly as unittest would, and return its outcome.
+
+unittest itself runs the method, so the harness has no second implementation of sub-tests, cleanups
+and skips that could differ between Python versions. Three things are replaced: set-up and tear-down
+(the parent has run those of the class), the expectedFailure mark (the parent judges all ranks
+together), and the result object.
+"""
 
 from __future__ import annotations
 
@@ -31,20 +37,18 @@ def run_body(
 ) -> ReportedOutcome:
     """Run the test's method once, as unittest runs a test; return its outcome.
 
-    Sub-tests, cleanups, `skipTest` and the rest mean what they mean in any TestCase, because
-    unittest itself runs the method. Its setUp and tearDown belong to the parent and are replaced.
-
     Args:
-        test: an instance made for the method to run.
-        set_up, tear_down: what runs in this rank before and after the method.
-        enter: called when the body begins, and when its tear-down begins.
+        test: an instance for the method to run.
+        set_up, tear_down: what runs in this rank before and after the method, in place of `setUp`
+            and `tearDown`, which run in the parent.
+        enter: called with the phase when the body begins, and when its tear-down begins.
         on_problem: called with the problem that ends the body, before the cleanups run.
 
     Returns:
         the outcome.
 
     Raises:
-        SystemExit: if the body asked to exit before anything went wrong; cleanups have run.
+        SystemExit: if the body called `sys.exit()` and had no problem before; cleanups have run.
         KeyboardInterrupt: if the body was interrupted.
     """
 
@@ -75,16 +79,20 @@ class _Fixture:
             step()
 
     def __reduce__(self) -> Any:
-        # Tests send themselves to other ranks (as RPC does), which do not report phases for them.
-        return _itself, (self._run,)
+        # RPC pickles the test instance for another rank. There it must not report phases, so only
+        # the plain function is sent.
+        return _identity, (self._run,)
 
 
-def _itself(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
 def _judge_expected_failures_in_the_parent(test: unittest.TestCase) -> None:
-    """Hide the expectedFailure mark: the parent judges it by the outcomes of all ranks."""
+    """Hide the expectedFailure mark from unittest, which would turn a failure here into a pass.
+
+    The parent judges it by the outcomes of all ranks.
+    """
     test.__unittest_expecting_failure__ = False  # type: ignore[attr-defined]
     method = getattr(test, test._testMethodName)
     if getattr(method, "__unittest_expecting_failure__", False):
@@ -108,7 +116,7 @@ class _Collector(unittest.TestResult):
         self.exit_request: SystemExit | None = None
 
     def __reduce__(self) -> Any:
-        # Tests send themselves to other ranks (as RPC does), and refer to their result meanwhile.
+        # RPC pickles the test instance, which refers to this result while it runs.
         return _Collector, ()
 
     def outcome(self) -> ReportedOutcome:
@@ -138,7 +146,7 @@ class _Collector(unittest.TestResult):
             self.exit_request = self.exit_request or err[1]
             return
         skip = skip_of(err[1]) if err[1] is not None else None
-        if skip is not None:  # pytest's skip, which unittest takes for an error
+        if skip is not None:  # pytest's skip, which unittest reports as an error
             self.skip = skip if subtest is None else self.skip
             return
         problem = problem_of(err, subtest)

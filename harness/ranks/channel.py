@@ -1,6 +1,11 @@
-"""Send messages over a pipe between parent and rank, as length-prefixed frames of JSON.
+"""Send messages over a pipe or socket, as length-prefixed frames of JSON.
 
-It is JSON, not pickle, so that any exception of a test arrives, and no data of a rank is executed.
+    8 bytes, big-endian   length of the body
+    body                  a JSON object with a "kind"
+    32 bytes              a MAC over the body; between hosts only
+
+It is JSON, not pickle: an exception of a test may not be picklable, and unpickling executes code
+that another host could choose.
 """
 
 from __future__ import annotations
@@ -22,9 +27,10 @@ MAC_SIZE = 32
 
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 18
-#: The longest frame, in bytes: longer than any message, but no risk for the memory.
+#: The longest frame, in bytes. No message is longer; without a limit, a test that writes to the
+#: descriptor could make the parent wait for an absurd length.
 FRAME_LIMIT = 1 << 30
-# How many bytes of an unreadable frame an error shows.
+# How many bytes of an unreadable frame a message shows.
 _SHOWN = 40
 
 
@@ -116,7 +122,7 @@ class FrameReader:
             return _LENGTH.size - have
         (length,) = _LENGTH.unpack_from(self._buffer)
         if length > self.limit:
-            self.fail(f"a frame of {length} bytes, where {self.limit} are the limit")
+            self.fail(f"a frame of {length} bytes; the limit is {self.limit}")
             return 0
         return max(0, _LENGTH.size + int(length) + self._mac_size - have)
 
@@ -129,7 +135,7 @@ class FrameReader:
         received_mac = bytes(self._buffer[end : end + self._mac_size])
         del self._buffer[: end + self._mac_size]
         if self._mac is not None and not hmac.compare_digest(self._mac(body), received_mac):
-            self.fail("a frame that was changed, added or repeated on the way")
+            self.fail("a frame with a wrong MAC: it was changed, added or repeated in transit")
             return None
         try:
             return _message(body)
@@ -148,7 +154,7 @@ def _message(body: bytes) -> Message:
     shown = f"{body[:_SHOWN]!r}{'…' if len(body) > _SHOWN else ''}"
     try:
         found = json.loads(body)
-    except (ValueError, RecursionError):  # not JSON, or lists in lists without end
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         raise ValueError(f"a frame that is not JSON: {shown}") from None
     if isinstance(found, dict) and isinstance(found.get("kind"), str):
         return found
@@ -160,7 +166,7 @@ class FrameWriter:
 
     Args:
         fd: the descriptor.
-        stall_s: how long the reader may read nothing; None for no limit.
+        stall_s: seconds for which the reader may read nothing; None for no limit.
         mac: computes the MAC of the next frame from its body; None for frames without one.
     """
 
@@ -187,7 +193,7 @@ class FrameWriter:
         """Write a frame that has been encoded already; see `send`."""
         with self._lock:
             if self._has_stalled:
-                raise TimeoutError("the reader has part of a frame")
+                raise TimeoutError("an earlier frame was sent only in part")
             if self._mac is not None:
                 frame += self._mac(frame[_LENGTH.size :])
             data = memoryview(frame)
@@ -213,5 +219,5 @@ class FrameWriter:
             poller.register(self.fd, select.POLLOUT)
             if not poller.poll(self._stall_ms):
                 self._has_stalled = True
-                raise TimeoutError("the reader takes nothing") from None
+                raise TimeoutError("the reader does not read") from None
             return 0

@@ -1,4 +1,4 @@
-"""Check before the start that ranks, which are other processes, can import a test class.
+"""Check before the launch that ranks can import a test class.
 
 A rank that is a process imports the module of the test class by its name. With this check, the user
 reads one sentence instead of a traceback from each rank.
@@ -37,14 +37,14 @@ def check_class(cls: type, is_found: bool) -> None:
     elif module not in sys.modules and not _is_importable(module):
         raise StartError(
             f"ranks cannot import class {name}: they are other processes, and its module "
-            f"{module!r} does not exist as a file (exec() or type() made the class?). Write the "
-            "class to a file, and import it from there"
+            f"{module!r} does not exist as a file (was the class made by exec() or type()?). Write "
+            "the class to a file, and import it from there"
         )
     if module in sys.modules and not is_found:
         raise StartError(
-            f"ranks cannot import class {name}: they are other processes, which look for it by its "
-            f"name in module {module}, where it is not. Define test classes at module level, or "
-            "bind a class that a function makes to a name there"
+            f"ranks cannot import class {name}: they are other processes, which look it up by its "
+            f"name in module {module}, and the module has no such name. Define test classes at "
+            "module level, or assign a class that a function returns to its name there"
         )
 
 
@@ -67,7 +67,7 @@ def check_main() -> None:
     if not os.path.exists(path):
         raise StartError(
             f"ranks cannot import the test class: they are other processes, and the file {path} "
-            "does not exist any more. Keep the file until the tests are done"
+            "no longer exists. Keep the file until the tests are done"
         )
     line = _unguarded_line(path)
     if line:

@@ -19,8 +19,9 @@ from harness.model.clock import Deadline
 
 #: The terminal of this process's session, if it has one.
 TERMINAL = "/dev/tty"
-#: How soon a process notices that a test has closed its channel and goes on, in milliseconds.
-LOOK_MS = 500
+#: How often a process checks whether a test has closed its channel, in milliseconds. poll() does
+#: not report that a descriptor was closed by another thread.
+CHANNEL_CHECK_MS = 500
 
 
 class OwnDescriptor:
@@ -65,13 +66,13 @@ _own: list[OwnDescriptor] = []
 _lost: list[OwnDescriptor] = []
 
 
-def _let_go_in_a_fork() -> None:
+def _forget_in_fork() -> None:
     """Forget the descriptors in a fork: they belong to the parent."""
     _own.clear()
     _lost.clear()
 
 
-os.register_at_fork(after_in_child=_let_go_in_a_fork)
+os.register_at_fork(after_in_child=_forget_in_fork)
 
 
 def file_behind(fd: int) -> tuple[int, int, int]:
@@ -83,8 +84,8 @@ def file_behind(fd: int) -> tuple[int, int, int]:
 def duplicate_high(fd: int) -> int:
     """Return a duplicate with a high number, so that it survives a test that closes descriptors.
 
-    Programs that close "all" descriptors usually begin at 3 and end at 256 or 1024. The number is
-    not the highest possible one, since fork() copies the descriptor table up to the highest.
+    Programs that close "all" descriptors usually close 3 to 255 or 3 to 1023. The number is not the
+    highest possible one: fork() copies the descriptor table up to the highest number in use.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     first = _HIGH if limit == resource.RLIM_INFINITY else max(3, min(_HIGH, limit - 8))
@@ -136,6 +137,6 @@ def open_files() -> Iterator[tuple[str, str]]:
     except FileNotFoundError:
         return
     for descriptor in descriptors:
-        # listdir() has closed its own descriptor by now, at least.
+        # The list contains the descriptor of listdir() itself, which is closed by now.
         with contextlib.suppress(OSError):
             yield descriptor, os.readlink(f"/proc/self/fd/{descriptor}")

@@ -1,7 +1,7 @@
 """Pickle the values of a property test's example, so that every rank gets its own copy.
 
-Values that cannot be pickled are rejected, and so are values that would draw from Hypothesis while
-a rank runs the body.
+Hypothesis runs in the parent and the body in the ranks, so values are rejected that cannot be
+pickled, or that draw from Hypothesis while the body runs (`st.data()`, `st.randoms()`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harness.model.errors import ExampleValueError
 
 
 class _DrawsError(Exception):
-    """A value that draws from Hypothesis's engine, which only the parent has."""
+    """A value draws from Hypothesis's engine, which runs in the parent only."""
 
 
 class _Pickler(pickle.Pickler):
@@ -34,14 +34,14 @@ def pack(values: Mapping[str, Any], test: str) -> bytes:
         test: name of the test, for the message.
 
     Raises:
-        ExampleValueError: names the argument that cannot be sent to the ranks, and says why.
+        ExampleValueError: if an argument cannot be sent to the ranks.
     """
     try:
         return _pickled(values)
     except Exception:
         for name, value in values.items():
             _check(name, value, test)
-        raise  # each value can be pickled alone
+        raise  # each value can be pickled by itself, but not all of them together
 
 
 def _check(name: str, value: Any, test: str) -> None:
@@ -49,9 +49,9 @@ def _check(name: str, value: Any, test: str) -> None:
         _pickled(value)
     except _DrawsError as drawing:
         raise ExampleValueError(
-            f"{test}: the argument {name} holds a {drawing} of Hypothesis's, which draws while the "
-            "body runs; ranks run the body, and one engine cannot serve them all in step: draw "
-            "everything in the strategy (st.composite, flatmap, st.integers() for a seed)"
+            f"{test}: the argument {name} contains Hypothesis's {drawing}, which draws values "
+            "while the body runs. The body runs in the ranks, and Hypothesis in the parent, so "
+            "draw all values in the strategy (st.composite, flatmap, st.integers() for a seed)"
         ) from None
     except Exception as error:
         raise ExampleValueError(
@@ -67,6 +67,6 @@ def _pickled(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """Return the arguments that `pack` has packed."""
+    """Return the arguments from the result of `pack`."""
     values: dict[str, Any] = pickle.loads(data)
     return values

@@ -1,8 +1,8 @@
 """In accept mode, send the texts that a rank produces to the parent, which edits the source once.
 
-expecttest would have every rank rewrite the same file. So this module replaces, in ranks and only
-in accept mode, the function of expecttest that compares a text with a literal. expecttest's
-TestCase, PyTorch's TestCase and `Expect` all call that function.
+With expecttest alone, every rank would rewrite the same file at the same time. So in accept mode,
+ranks replace the function of expecttest that compares a text with a literal. expecttest's TestCase,
+PyTorch's TestCase and `Expect` all call that function (expecttest 0.3).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import expecttest
 from harness.model.expectation import Expectation, is_accepting
 from harness.ranks import this_rank
 
-Tell = Callable[[Expectation], None]
+Reporter = Callable[[Expectation], None]
 
-_theirs = expecttest.assert_expected_inline
+_original = expecttest.assert_expected_inline
 
 
 def install() -> None:
-    """In accept mode, report the texts of this process's ranks instead of writing them."""
+    """Replace expecttest's function in this process, which has ranks; only in accept mode."""
     if is_accepting():
-        expecttest.assert_expected_inline = _tell_or_compare
+        expecttest.assert_expected_inline = _report_or_compare
 
 
-def teller() -> Tell | None:
-    """Return what reports a text of the calling rank; None if the caller is not a rank."""
+def text_reporter() -> Reporter | None:
+    """Return the function that reports a text of the calling rank; None outside ranks."""
     rank = this_rank.find()
     if rank is None:
         return None
@@ -36,13 +36,15 @@ def teller() -> Tell | None:
 
 
 def _compare(expectation: Expectation) -> None:
-    """Compare under @given: the text of one example must not become that of all others."""
+    """Compare as outside accept mode: under @given, each example may produce another text."""
     expecttest.assert_eq(
-        expectation.expected or "", expectation.actual, msg="Under @given nothing is accepted."
+        expectation.expected or "",
+        expectation.actual,
+        msg="Accept mode does not update texts under @given.",
     )
 
 
-def _tell_or_compare(
+def _report_or_compare(
     actual: str,
     expect: str,
     skip: int = 0,
@@ -51,10 +53,10 @@ def _tell_or_compare(
     expect_filters: dict[str, str] | None = None,
     **kwargs: Any,
 ) -> None:
-    """Stand in for expecttest's `assert_expected_inline`."""
-    tell = teller() if is_accepting() else None
-    if tell is None:
-        _theirs(actual, expect, skip + 1, pos=pos, expect_filters=expect_filters, **kwargs)
+    """Replace expecttest's `assert_expected_inline`; same parameters."""
+    report = text_reporter() if is_accepting() else None
+    if report is None:
+        _original(actual, expect, skip + 1, pos=pos, expect_filters=expect_filters, **kwargs)
         return
     if expect_filters is not None:
         actual = expecttest.replace_many(expect_filters, actual)
@@ -62,4 +64,4 @@ def _tell_or_compare(
     code = frame.f_code
     file, line = (code.co_filename, frame.f_lineno) if pos is None else (pos.filename, pos.lineno)
     function = code.co_name if file == code.co_filename else ""
-    tell(Expectation(file, line, function, expect, actual))
+    report(Expectation(file, line, function, expect, actual))

@@ -1,8 +1,15 @@
 """Make and remove temp folders: one per session, with one per test, readable only by the user.
 
+    $TMPDIR/harness-XXXXXXXX/            the session: one process and those that it starts
+        harness-session.lock             locked while that process lives
+        12-test_sync/                    a test: its logs, stores and pipes
+            tmp/                         the TMPDIR of its ranks
+        w3/                              the part of a runner's worker, with tests of its own
+    $TMPDIR/harness-kept-…/              a test's folder that the user wants to keep
+
 However a session ends, none of its files stay in the system's temp folder. The parent removes its
 folder at exit; the fork server does so if the parent was killed; the next session removes what
-neither of them has.
+neither of them could.
 
 A session holds a lock (flock) on a file in its folder while its process lives. Only the session
 itself, or one that gets that lock, removes the folder. A process id would not do: sessions in other
@@ -37,7 +44,7 @@ _LOCK = "harness-session.lock"
 # "/harness-XXXXXXXX/w12/12345-123456789012/tmp", 45 characters. What is left is for TMPDIR.
 _NAME_LENGTH = 12
 _LONGEST_TEMP = 107 - 34 - 45
-# Where a short path to a session's folder is made, if TMPDIR is longer.
+# If TMPDIR is longer, a link with a short path is made in the first of these that works.
 _SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 _LINK = "s"
 
@@ -66,13 +73,13 @@ _session: _Session | None = None
 _locks: dict[Path, OwnDescriptor] = {}
 
 
-def _let_go_in_a_fork() -> None:
+def _close_locks_in_fork() -> None:
     for lock in _locks.values():
         lock.close()
     _locks.clear()
 
 
-os.register_at_fork(after_in_child=_let_go_in_a_fork)
+os.register_at_fork(after_in_child=_close_locks_in_fork)
 
 
 @contextlib.contextmanager
@@ -80,14 +87,14 @@ def making(what: str, place: str | Path) -> Iterator[None]:
     """Turn an OSError inside the block into a FolderError of one sentence.
 
     Raises:
-        FolderError: says what could not be made, where, and what to do.
+        FolderError: with what could not be made, where, and what to do.
     """
     try:
         yield
     except OSError as error:
         raise FolderError(
-            f"cannot make {what} in {place}: {error.strerror or error}; set TMPDIR to a folder "
-            f"with room, for files and for their names, that you may write to"
+            f"cannot make {what} in {place}: {error.strerror or error}; set TMPDIR to a writable "
+            "folder with free space and a path that is not too long"
         ) from error
 
 
@@ -168,7 +175,7 @@ def _make_locked(place: Path) -> Path:
 def _lock_held_by(fd: int) -> OwnDescriptor:
     try:
         high = duplicate_high(fd)  # has the same lock
-    except OSError:  # it may not have so many
+    except OSError:  # the process may not open any more
         high = fd
     else:
         os.close(fd)
@@ -187,7 +194,7 @@ def lock_again() -> None:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # is about to remove it
+        except OSError:  # another session has locked it, and is about to remove it
             os.close(fd)
         else:
             _locks[folder] = _lock_held_by(fd)
@@ -239,7 +246,7 @@ def remove(folder: str | Path) -> None:
     """
     if not _is_ours(Path(folder)):
         raise FolderError(
-            f"the harness does not remove {folder}, which is not in the folder of this session "
+            f"the harness does not remove {folder}: it is not in the folder of this session "
             f"({_session.top if _session else 'there is none'})"
         )
     _remove_tree(folder)
@@ -289,7 +296,7 @@ def _make_writable(folder: Path) -> None:
 
 
 def remove_folders(folders: Iterable[str]) -> None:
-    """Remove what can be removed of the folders of a session that has ended or is ending."""
+    """Remove the folders of a session that has ended or is ending, as far as possible."""
     for folder in folders:
         # The lock file goes last: without it, no later session could remove what is left.
         with contextlib.suppress(OSError):
@@ -313,7 +320,7 @@ def kept_path(folder: Path) -> Path:
 
 
 def keep(folder: Path) -> None:
-    """Move a test's folder to where no session removes it."""
+    """Move a test's folder out of the session's folder, so that no session removes it."""
     folder.rename(kept_path(folder))
 
 
@@ -326,7 +333,7 @@ def _sweep(temp: Path) -> None:
 
 
 def _remove_if_ended(folder: Path) -> None:
-    """Remove a session's folder if its lock is free; leave it alone in case of doubt."""
+    """Remove a session's folder if nobody holds its lock; keep it if in doubt."""
     try:
         about = folder.lstat()
         if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):

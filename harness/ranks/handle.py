@@ -1,4 +1,7 @@
-"""The parent's interface to one rank, wherever that runs."""
+"""The parent's interface to one rank: a process of its own, or one on another host.
+
+`process_rank.OwnRank` and `torchrun/remote_rank.RemoteRank` implement it.
+"""
 
 from __future__ import annotations
 
@@ -102,9 +105,10 @@ class RankHandle(ABC):
 
     @abstractmethod
     def order(self, frame: bytes) -> None:
-        """Send a message that the rank waits for.
+        """Send a message that the rank waits for; wait until it is sent.
 
-        A rank that has died or does not read misses it. Its exit code, or a deadline, shows that.
+        There is no error if the rank has died or does not read: its exit code, or a deadline, tells
+        the supervisor.
         """
 
     @abstractmethod

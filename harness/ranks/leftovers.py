@@ -1,10 +1,10 @@
-"""Find, report and end the processes that the ranks of a test have left behind.
+"""Find, report and end the processes that the ranks of a test have left running.
 
-A process belongs to a world if one of these holds:
+A process belongs to a world if one of these is true:
 - It is in the process group of one of the ranks.
-- Its environment says so. A program that a rank executes inherits a variable of the rank.
-- It has mapped a file of the world. A mere fork of a rank is found so: its /proc/PID/environ still
-  shows the environment of the fork server, which several processes may use.
+- Its environment contains a variable of the world, which programs inherit that a rank executes.
+- It has mapped a file of the world. This finds forks of a rank: their /proc/PID/environ still has
+  the environment of the fork server, whose forks may belong to several worlds.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ from harness.ranks import folders
 from harness.ranks.launch.fork_server import server_pids
 from harness.ranks.launch.preload_plan import PLAN_VARIABLE
 
-#: Helper processes that exit by themselves once their rank has gone need a moment for it.
+#: How long helper processes may take that exit by themselves once their rank has gone, such as
+#: torch's shared-memory manager and multiprocessing's resource tracker.
 LEAVING_S = 0.5
+# How long the kernel may take to end a process after SIGKILL.
 _REAP_S = 2.0
-# How long an exec() may take, in which the process shows no environment.
+# During exec(), /proc shows no environment for a moment. On a busy machine it can last longer.
 _EXEC_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A process that a rank left behind.
+    """A process that a rank left running.
 
     Attributes:
         pid: its process id.
         command: its command line.
-        rank: the rank whose process group it is in; None if it has left that.
-        host: the host that it is on; empty for this one.
+        rank: the rank whose process group it is in; None if it has left the group.
+        host: the host on which it runs; empty for this one.
     """
 
     pid: int
@@ -54,15 +56,15 @@ class Leftover:
     def __str__(self) -> str:
         owner = "a rank" if self.rank is None else f"rank {self.rank}"
         where = f" on {self.host}" if self.host else ""
-        return f"{owner} left process {self.pid}{where} behind: {self.command}"
+        return f"{owner} left process {self.pid}{where} running: {self.command}"
 
 
-#: The processes of all worlds of this process; each is the leader of its process group.
-ranks_at_work: set[int] = set()
+#: The process ids of the running ranks of all worlds; each rank leads a process group.
+running_ranks: set[int] = set()
 
 
-class LeftoverWatch:
-    """Remembers the processes before a world starts, to find the leftovers afterwards.
+class LeftoverFinder:
+    """Records which processes exist before a world starts, to find its leftovers afterwards.
 
     Args:
         world: the folder of the world's test, which identifies its processes.
@@ -77,14 +79,14 @@ class LeftoverWatch:
         return changed(os.environ, {WORLD_VARIABLE: self._world})
 
     def end(self, pids_of_ranks: Mapping[int, int], grace_s: float) -> list[Leftover]:
-        """End the processes that the ranks have left behind, and return them.
+        """End the processes that the ranks have left running, and return them.
 
         Args:
-            pids_of_ranks: process id to rank, of ranks that have ended.
-            grace_s: how long they may take to end by themselves.
+            pids_of_ranks: process id to rank, for ranks that have ended.
+            grace_s: seconds in which the processes may end by themselves.
 
         Returns:
-            those that did not end by themselves.
+            the processes that did not end by themselves.
         """
         found = list(_find(pids_of_ranks, self._world, self._before))
         if not found:
@@ -103,7 +105,7 @@ def _find(
 ) -> Iterable[psutil.Process]:
     tracker: int = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     known = before | server_pids() | {tracker}
-    others = ranks_at_work.difference(pids_of_ranks)
+    others = running_ranks.difference(pids_of_ranks)
     for pid in psutil.pids():
         if pid in known or pid in pids_of_ranks or _group(pid) in others:
             continue
@@ -111,7 +113,7 @@ def _find(
             process = psutil.Process(pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if _group(pid) in pids_of_ranks or _names(process, world):
+            if _group(pid) in pids_of_ranks or _belongs_to(process, world):
                 yield process
         except psutil.Error:
             continue
@@ -120,8 +122,8 @@ def _find(
 def _await_end(processes: list[psutil.Process], deadline: Deadline) -> list[psutil.Process]:
     """Wait until the processes have ended; return those that have not.
 
-    It uses pidfds where the kernel has them. psutil waits until a process has been reaped, and in
-    many containers no init process reaps orphans.
+    It uses pidfds if the kernel has them (Linux 5.3). psutil would wait until a process is reaped,
+    and in many containers no init process reaps orphans.
     """
     if not hasattr(os, "pidfd_open"):
         return psutil.wait_procs(processes, deadline.remaining_s())[1]
@@ -142,7 +144,7 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def _names(process: psutil.Process, world: str) -> bool:
+def _belongs_to(process: psutil.Process, world: str) -> bool:
     environ = _environ(process)
     session = os.path.dirname(world)
     plan = environ.get(PLAN_VARIABLE, "")
@@ -152,7 +154,7 @@ def _names(process: psutil.Process, world: str) -> bool:
 
 
 def _environ(process: psutil.Process) -> dict[str, str]:
-    """Return the environment of a process; wait while an exec() makes it look empty."""
+    """Return the environment of a process; if it is empty, wait a moment for exec() to finish."""
     give_up = Deadline.after(_EXEC_S)
     while not (environ := process.environ()) and process.exe() and not give_up.expired:
         time.sleep(0.001)
@@ -165,8 +167,10 @@ _MARK = "world"
 def mark_forks(world: str) -> mmap.mmap:
     """Mark this rank, and every process forked from it, as part of its world.
 
+    A shared mapping survives fork(), and /proc/PID/maps shows it to other processes.
+
     Returns:
-        the mark, which lasts as long as this object.
+        the mapping; the mark exists as long as this object.
     """
     with folders.making("the file that marks the processes of a test", world):
         fd = os.open(os.path.join(world, _MARK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -197,5 +201,5 @@ def _command(process: psutil.Process) -> str:
         command = " ".join(process.cmdline()) or process.name()
     except psutil.Error:
         return "(gone)"
-    # The command line of the rank itself; only a fork of the rank has the same one.
+    # The command line of the fork server, which ranks and forks of ranks share.
     return "a fork of the rank" if "from multiprocessing." in command else command

@@ -1,4 +1,4 @@
-"""Show the output of ranks while they run, and still write it to their log files.
+"""Show the output of ranks while they run, and also write it to their log files.
 
 Without live output, ranks write to their log files directly. With it, they write to pipes, and the
 parent copies these to the log files and to its own stdout and stderr.
@@ -15,7 +15,7 @@ from typing import TextIO
 from harness.ranks.logs import STREAMS, log_path
 
 _CHUNK = 1 << 16
-# How many chunks a pipe can hold, unless the system's fs.pipe-max-size has been raised.
+# How many chunks one call reads: as much as a pipe can hold by default (fs.pipe-max-size).
 _PIPE_CHUNKS = 16
 
 
@@ -39,7 +39,7 @@ class LiveStream:
 
     @property
     def fd(self) -> int:
-        """The descriptor that is readable when the rank has written something."""
+        """Return the descriptor that is readable when the rank has written something."""
         return self._from_rank.fileno()
 
     def pump(self) -> None:
@@ -60,12 +60,12 @@ class LiveStream:
 
     def _show(self, data: bytes) -> None:
         *lines, self._line = (self._line + data).split(b"\n")
-        if len(self._line) > _CHUNK:  # a progress bar, or no text at all
+        if len(self._line) > _CHUNK:  # a progress bar, or binary data
             lines, self._line = [*lines, self._line], b""
         if lines:
-            self._say(lines)
+            self._print_lines(lines)
 
-    def _say(self, lines: list[bytes]) -> None:
+    def _print_lines(self, lines: list[bytes]) -> None:
         """Print whole lines, in parts that one write to a pipe can take.
 
         The runner and its workers share stdout. A pipe may interleave larger writes of several
@@ -88,7 +88,7 @@ class LiveStream:
         """Pass on what the rank has written by now, an unfinished last line included."""
         self.pump()
         if self._line:
-            self._say([self._line])
+            self._print_lines([self._line])
             self._line = b""
 
     def close(self) -> None:

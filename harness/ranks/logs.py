@@ -11,12 +11,14 @@ from harness.model.rank_report import Tail
 
 STREAMS = ("stdout", "stderr")
 
-# How much of a log to read for its last lines, so that a huge log does not fill the memory.
+# A log can have gigabytes, and several may be read while a report is written. So only this much is
+# read for the last lines, and lines are counted only in logs of at most this size.
 _TAIL_BYTES = 32 * 1024
 _COUNT_BYTES = 8 * 1024 * 1024
 
 
 def log_path(folder: str, rank: int, stream: str) -> str:
+    """Return the path of the log file of one of a rank's streams."""
     return os.path.join(folder, f"rank{rank}.{stream}")
 
 
@@ -48,7 +50,7 @@ def stacks_path(folder: str, rank: int) -> str:
 
 
 class WorldLogs:
-    """The logs of a world's ranks that are files on this host.
+    """The logs of the ranks of a world that run on this host.
 
     Args:
         folder: the world's folder.

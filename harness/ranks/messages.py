@@ -102,7 +102,7 @@ class WarningShown(TypedMessage, frozen=True):
 
 
 class Sabotage(TypedMessage, frozen=True):
-    """The test is about to "kill" or "stop" this rank on purpose."""
+    """`@kill_rank` or `@stop_rank` is about to hit this rank; `deed` is "kill" or "stop"."""
 
     deed: str
 
@@ -124,7 +124,7 @@ class Waits(TypedMessage, frozen=True):
 
 
 class WaitsForExample(TypedMessage, frozen=True):
-    """The rank waits for the next example; `remarks` are those of the last one."""
+    """The rank waits for the next example; `remarks` belong to the last one."""
 
     positions: dict[str, int]
     remarks: Remarks
@@ -159,7 +159,7 @@ class WhereAnswer(TypedMessage, frozen=True):
 
 
 class ConnectingAnswer(TypedMessage, frozen=True):
-    """Whether the rank is connecting a process group."""
+    """Whether the rank is in a function that creates a process group; repeats the number."""
 
     number: int
     value: bool
@@ -199,10 +199,10 @@ class RunExample(TypedMessage, frozen=True):
     Attributes:
         number: counts the examples of the test.
         file_name: the empty file that a FileStore may use.
-        fresh_group: whether the process group of the last example must not be used again.
-        wants_notes: whether the body's notes will be shown.
+        fresh_group: whether the ranks must not reuse the process group of the last example.
+        wants_notes: whether Hypothesis will print notes, so that the rank must collect them.
         values: the arguments, pickled; None if they are in `values_file`.
-        values_file: where they are if they are large.
+        values_file: the file with the arguments, if they are too large for the channel.
     """
 
     number: int
@@ -214,7 +214,7 @@ class RunExample(TypedMessage, frozen=True):
 
 
 class NoMoreExamples(TypedMessage, frozen=True):
-    """End the property test, like any other test."""
+    """End the property test; the rank then does what it does at the end of any test."""
 
 
 class Leave(TypedMessage, frozen=True):
@@ -222,7 +222,7 @@ class Leave(TypedMessage, frozen=True):
 
 
 class MayLeave(TypedMessage, frozen=True):
-    """The rank may close its connections: no peer is connecting to it."""
+    """The rank may close its connections, since no peer still connects to it."""
 
 
 class MeetingAnswer(TypedMessage, frozen=True):
@@ -230,7 +230,7 @@ class MeetingAnswer(TypedMessage, frozen=True):
 
     Attributes:
         number: the number of the meeting in the rank's test, from 0.
-        values: the texts by rank; a text that all ranks share is sent once.
+        values: the texts of the ranks, in order; only one if all ranks have the same text.
         count: how often to repeat `values`.
         error: why the meeting failed; empty if it did not.
     """

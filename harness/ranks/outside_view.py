@@ -11,7 +11,8 @@ import psutil
 from harness.diagnosis.native import native_frames
 from harness.model.clock import Deadline
 
-# py-spy takes half a second per process with torch loaded, and stops the process meanwhile.
+# py-spy takes half a second per process with torch loaded, and stops the process meanwhile. The
+# limit is for a busy machine, and for processes whose symbols are on a slow disk.
 NATIVE_LIMIT_S = 10.0
 # faulthandler writes within a millisecond, or never if the process is stopped.
 WRITTEN_LIMIT_S = 0.1

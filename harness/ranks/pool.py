@@ -25,7 +25,8 @@ from harness.ranks.world import TERM_GRACE_S, World
 
 Start = Callable[[LaunchSpec], World]
 
-# How many ranks may be idle. They cost memory, but no CPU.
+# Idle ranks use no CPU, but each has some 100 MB of memory that is not shared with others. Suites
+# usually alternate between few world sizes, for which four worlds are enough.
 _MAX_IDLE_RANKS = 32
 _MAX_IDLE_WORLDS = 4
 
@@ -104,11 +105,11 @@ class ReusableWorld:
         )
 
     def end(self) -> None:
-        """End the ranks; warn if idle ranks did not exit with 0, or left processes behind."""
+        """End the ranks; warn if idle ranks did not exit with 0, or left processes running."""
         if self.world.is_idle or self.world.awaits_example:
             odd = self.world.request_exit(settings.EXIT_TIMEOUT_S.value(), TERM_GRACE_S)
             left = self.world.end_leftovers(LEAVING_S)
-            codes = [f"rank {h.rank} ended with exit code {h.exit_code}" for h in odd]
+            codes = [f"rank {h.rank} exited with code {h.exit_code}" for h in odd]
             self._warn([*codes, *map(str, left)])
         else:
             self.world.end(grace_s=0.0)
@@ -119,8 +120,8 @@ class ReusableWorld:
     def _warn(self, findings: list[str]) -> None:
         if findings:
             warnings.warn(
-                f"{'; '.join(findings)}: after {count(self.tests, 'test')}, the last of which was "
-                f"{self.last_test}",
+                f"{'; '.join(findings)} (a reused world, after {count(self.tests, 'test')}; the "
+                f"last was {self.last_test})",
                 WorldExitWarning,
                 stacklevel=2,
             )

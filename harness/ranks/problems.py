@@ -26,8 +26,8 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
     """Return an exception as a `Problem`.
 
     Args:
-        exc_info: as of `sys.exc_info()`.
-        subtest: the sub-test that it happened in.
+        exc_info: the result of `sys.exc_info()`.
+        subtest: the sub-test in which it happened.
     """
     kind, error, tb = exc_info
     assert kind is not None
@@ -37,7 +37,7 @@ def problem_of(exc_info: ExcInfo, subtest: SubTest | None = None) -> Problem:
     if not settings.FULL_TRACEBACKS.value():
         _fold(formatted, error)
         if issubclass(kind, HarnessError) and where is None:
-            formatted.stack.clear()  # its message says what is wrong
+            formatted.stack.clear()  # only frames of the harness; the message says what is wrong
     return Problem(
         type_name=_name_of(kind),
         message=_text_of(str, error),
@@ -74,9 +74,9 @@ def _module_name(name: str) -> str:
 
 def subtest_of(subtest: Any) -> SubTest:
     """Return unittest's sub-test object as text."""
-    given = subtest._message
-    # unittest marks "no message" with a plain object().
-    message = None if type(given) is object else _text_of(str, given)
+    raw = subtest._message
+    # unittest marks "no message" with a plain object() (CPython 3.11 to 3.14).
+    message = None if type(raw) is object else _text_of(str, raw)
     return SubTest(message, tuple((k, _text_of(repr, v)) for k, v in subtest.params.items()))
 
 

@@ -8,16 +8,16 @@ import sys
 import threading
 from typing import NoReturn
 
-#: The longest time that a rank which has passed waits for peers that are connecting a process
-#: group. A healthy peer needs a fraction of it.
-PATIENCE_S = 2.0
+#: The longest time for which a rank that has passed waits for peers that create a process group. A
+#: healthy peer needs a fraction of it.
+MAY_LEAVE_WAIT_S = 2.0
 
 
-def end_as_an_interpreter_does() -> None:
-    """Wait for threads, then run exit handlers, as Python does before it finalises.
+def join_threads_and_run_exit_handlers() -> None:
+    """Do what Python does before it finalizes the interpreter.
 
-    Finalising takes most of a second once torch's compiler is loaded (torch 2.13). A forked process
-    of multiprocessing skips it anyway. This does the part that a program can observe.
+    Finalizing takes most of a second once torch's compiler is loaded (torch 2.13), and forked
+    processes of multiprocessing skip it, too. This is the part that a program can observe.
     """
     # concurrent.futures registers here what wakes its idle threads (CPython 3.11 to 3.14). Without
     # that, joining them below would hang.
@@ -30,7 +30,7 @@ def end_as_an_interpreter_does() -> None:
 
 
 def exit_code_of(request: SystemExit) -> int:
-    """Return the exit code for this exception; print its argument if that is a text."""
+    """Return the exit code for this exception; print its argument if that is not a number."""
     if request.code is None:
         return 0
     if isinstance(request.code, int):
@@ -51,12 +51,12 @@ def leave(code: int) -> NoReturn:
 def leave_if_fork_of(pid: int, code: int) -> None:
     """End this process silently if it is a fork of process `pid`.
 
-    A test that forks may return or raise in the child, too. The child then runs into the code that
-    reports the test and starts the next one. It must do neither.
+    If a test forks and its child returns or raises, the child gets to the code that reports the
+    test and starts the next one. It must do neither.
 
     Args:
-        pid: the process that goes on from here.
-        code: the exit code of any other.
+        pid: the process that continues.
+        code: the exit code of a fork.
     """
     if os.getpid() != pid:
         flush_output()

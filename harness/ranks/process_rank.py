@@ -16,12 +16,14 @@ from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.handle import STACKS_SIGNAL, RankHandle
 from harness.ranks.launch import quit_key
 from harness.ranks.launch.start_method import SpawnedProcess
-from harness.ranks.leftovers import ranks_at_work
+from harness.ranks.leftovers import running_ranks
 from harness.ranks.live_output import LiveStream
 from harness.ranks.messages import ToRank
 from harness.ranks.outside_view import process_state
 from harness.ranks.typed_message import to_data
 
+# faulthandler writes no end marker, but it writes a dump without pauses. So a pause of this length
+# means that the dump is complete.
 _PAUSE_S = 0.03
 
 # A rank that reads nothing for so long, with a full channel, is stopped or holds the GIL. The
@@ -72,7 +74,7 @@ class OwnRank(RankHandle):
             self.process.start()
         _handles.add(self)
         self._pidfd = _pidfd_of(self.process)
-        ranks_at_work.add(self.process.pid or 0)
+        running_ranks.add(self.process.pid or 0)
 
     @property
     def is_lost(self) -> bool:
@@ -82,8 +84,8 @@ class OwnRank(RankHandle):
     @property
     def outcome_if_lost(self) -> Lost | Ended:
         if isinstance(self.process, SpawnedProcess):
-            return Lost("its parent ignores SIGCHLD, so that nobody knows the rank's exit code")
-        return Lost("the fork server died, and with it the rank's exit code")
+            return Lost("its parent ignores SIGCHLD, so its exit code is unknown")
+        return Lost("the fork server died, so its exit code is unknown")
 
     @property
     def terminal_group(self) -> int:
@@ -127,10 +129,11 @@ class OwnRank(RankHandle):
         return self._writer.send_at_once(to_data(message))
 
     def written_stacks(self, deadline: Deadline) -> str:
-        """Return the stacks that faulthandler writes, whichever thread holds the GIL; may be empty.
+        """Return the stacks that faulthandler writes; empty if it does not write in time.
 
-        Only for a rank that does not answer a request, so runs no Python code. faulthandler reads
-        frames without the GIL, and can crash on those of a thread that runs meanwhile.
+        faulthandler does not need the GIL. But it can crash on the frames of a thread that runs
+        Python code at that moment (CPython 3.11 to 3.14). So use this only for a rank that does not
+        answer requests: some thread of it holds the GIL in native code.
         """
         if self.pid is None:
             return ""
@@ -142,7 +145,6 @@ class OwnRank(RankHandle):
             if not chunk:
                 break
             data += chunk
-            # faulthandler writes no end marker, but writes without a pause.
             quiet = deadline.sooner(Deadline.after(_PAUSE_S))
         return data.decode("utf-8", "replace")
 
@@ -155,8 +157,11 @@ class OwnRank(RankHandle):
             except (ProcessLookupError, PermissionError):
                 continue
 
-    def let_go(self) -> None:
+    def close_in_fork(self) -> None:
+        """Close the descriptors that a fork of the parent has inherited."""
         self._connection.close()
+        # The parent's end of the lifeline, at which a forked rank notices that its parent has gone.
+        # multiprocessing keeps it in the arguments of a finalizer (CPython 3.11 to 3.14).
         popen = getattr(self.process, "_popen", None)
         for fd in getattr(getattr(popen, "finalizer", None), "_args", None) or ():
             for each in fd if isinstance(fd, list | tuple) else (fd,):
@@ -165,7 +170,7 @@ class OwnRank(RankHandle):
 
     def close(self) -> None:
         _handles.discard(self)
-        ranks_at_work.discard(self.process.pid or 0)
+        running_ranks.discard(self.process.pid or 0)
         self._connection.close()
         os.close(self._stacks_fd)
         for stream in self._streams:
@@ -178,23 +183,23 @@ class OwnRank(RankHandle):
 _handles: weakref.WeakSet[OwnRank] = weakref.WeakSet()
 
 
-def _let_go_in_a_fork() -> None:
+def _close_in_fork() -> None:
     """Close, in a fork of the parent, the parent's ends of the channels and lifelines.
 
-    Otherwise a fork that outlives the parent would keep its ranks from noticing its end.
+    Otherwise the ranks would not notice the parent's end as long as the fork lives.
     """
     for handle in _handles:
-        handle.let_go()
+        handle.close_in_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_in_a_fork)
+    os.register_at_fork(after_in_child=_close_in_fork)
 
 
 def _pidfd_of(process: BaseProcess) -> int | None:
     try:
-        # Only for a direct child. The fork server reaps its own children and then sends their exit
-        # codes by the sentinel, so the sentinel is what to wait for there.
+        # Only for a direct child. The fork server reaps its own children and then writes their exit
+        # codes to the sentinel. A pidfd would be readable before the exit code is known.
         if type(process).__module__.endswith("fork_server") or process.pid is None:
             return None
         return os.pidfd_open(process.pid)

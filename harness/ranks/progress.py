@@ -13,7 +13,7 @@ class Progress:
     """The phases of one rank in one test.
 
     Args:
-        asked_s: when the parent requested the rank; now by default.
+        asked_s: when the parent requested the rank; by default now.
     """
 
     def __init__(self, asked_s: float | None = None) -> None:
@@ -32,16 +32,17 @@ class Progress:
         return self._entered[-1][1]
 
     def enter(self, phase: Phase, at_s: float | None = None) -> bool:
-        """Enter a phase; return False if the rank is in that phase or a later one already."""
+        """Enter a phase; return False if the rank is already in that phase or a later one."""
         if PHASES.index(phase) <= PHASES.index(self.phase):
             return False
         self._entered.append((phase, now() if at_s is None else at_s))
         return True
 
     def phases(self, ended_s: float) -> tuple[PhaseSpan, ...]:
-        """All of them, without gaps; the present one is cut at `ended_s`."""
+        """Return all phases, without gaps; the current one ends at `ended_s`."""
         names, times = zip(*self._entered, strict=True)
-        # On a system where processes have clocks of their own, nothing may run backwards.
+        # The times come from parent and rank. Where these have different clocks (macOS), a phase
+        # must still not end before it begins.
         bounds = [times[0]]
         for at_s in (*times[1:], ended_s):
             bounds.append(max(at_s, bounds[-1]))

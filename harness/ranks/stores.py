@@ -1,7 +1,8 @@
-"""Make stores that clean up after themselves, and TCP stores without a race for the port.
+"""Create stores that clean up after themselves, and TCP stores without a race for the port.
 
-A port that was free a moment ago may be taken now. So the kernel chooses the port for the very
-socket that then serves, on the loopback address only.
+The usual way is to find a free port and then serve on it, but another process may take the port in
+between. Here the kernel chooses the port when the socket is bound, and the same socket serves.
+Stores listen on the loopback address only, so that other hosts cannot connect.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ def create_tcp_store(
     jit_class: bool = False,
     use_libuv: bool = True,
 ) -> TCPStore:
-    """A TCP store that serves on a port of the kernel's choice; read it from the store's `port`.
+    """Return a TCP store that serves on a free port; `store.port` is its number.
 
     Args:
         addr: the host name or address to serve on.
-        world_size: number of stores that connect to it, this one included; None for any number.
-        is_master: must be true: a client has to be told the port, so make it with
+        world_size: the number of stores that connect, including this one; None for any number.
+        is_master: must be true. A client needs a port, so create it with
             `torch.distributed.TCPStore`.
-        timeout: how long the store's operations wait, also for the workers to connect.
-        wait_for_workers: whether to wait here until all have connected.
-        jit_class: accepted for PyTorch's signature; torch no longer has such a class.
-        use_libuv: whether torch's libuv server is used.
+        timeout: how long the store's operations wait, and how long the workers may take to connect.
+        wait_for_workers: whether to wait until all workers have connected.
+        jit_class: only for PyTorch's signature; torch no longer has such a class.
+        use_libuv: whether to use torch's libuv server.
 
     Raises:
         ValueError: if `is_master` is false or `jit_class` is true.
@@ -50,11 +51,11 @@ def create_tcp_store(
     """
     if not is_master:
         raise ValueError(
-            "create_tcp_store() makes the store that serves; a client is made with "
+            "create_tcp_store() creates a server; create a client with "
             "torch.distributed.TCPStore(addr, port, is_master=False)"
         )
     if jit_class:
-        raise ValueError("torch has no TorchScript class for stores any more; leave jit_class out")
+        raise ValueError("torch no longer has a TorchScript class for stores; omit jit_class")
     from torch._C._distributed_c10d import TCPStore
 
     with _listening_socket(addr) as listener:
@@ -66,14 +67,14 @@ def create_tcp_store(
             True,
             timeout=timeout,
             wait_for_workers=wait_for_workers,
-            # The store owns the descriptor from here on, and closes it.
+            # From here on the store owns the descriptor, and closes it.
             master_listen_fd=listener.detach(),
             use_libuv=use_libuv and _libuv_takes_sockets(),
         )
 
 
 def _libuv_takes_sockets() -> bool:
-    """Whether torch's libuv server can listen on a socket that it is given; since torch 2.7."""
+    """Whether torch's libuv server accepts `master_listen_fd`; since torch 2.7."""
     import torch
 
     return tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)
@@ -94,7 +95,7 @@ def _listening_socket(addr: str) -> socket.socket:
 
 
 def serve(timeout: timedelta = DEFAULT_TIMEOUT, host: str = LOOPBACK) -> TCPStore:
-    """A TCP store for any number of clients; it ends with its object.
+    """Return a TCP store for any number of clients; it serves as long as the object exists.
 
     Args:
         timeout: how long its operations wait.
@@ -104,7 +105,7 @@ def serve(timeout: timedelta = DEFAULT_TIMEOUT, host: str = LOOPBACK) -> TCPStor
 
 
 def connect(port: int, timeout: timedelta = DEFAULT_TIMEOUT, host: str = LOOPBACK) -> TCPStore:
-    """A client of the store that serves on this port."""
+    """Return a client of the store that serves on this port."""
     from torch._C._distributed_c10d import TCPStore
 
     return TCPStore(host, port, None, False, timeout, wait_for_workers=False)
@@ -112,10 +113,9 @@ def connect(port: int, timeout: timedelta = DEFAULT_TIMEOUT, host: str = LOOPBAC
 
 @contextlib.contextmanager
 def tcp_store(timeout: timedelta = DEFAULT_TIMEOUT) -> Iterator[TCPStore]:
-    """A TCP store on the loopback address, gone at the end of the block.
+    """Provide a TCP store on the loopback address; the server stops at the end of the block.
 
-    The block gets a client of the server, so that the server ends with the block whoever still
-    holds the store.
+    The block gets a client. So the server stops even if somebody keeps a reference to the store.
 
     Args:
         timeout: how long its operations wait.
@@ -125,7 +125,7 @@ def tcp_store(timeout: timedelta = DEFAULT_TIMEOUT) -> Iterator[TCPStore]:
     try:
         yield connect(server.port, timeout)
     finally:
-        server = None  # it stops with the last reference
+        server = None  # torch stops the server with the last reference
 
 
 @contextlib.contextmanager
@@ -134,11 +134,11 @@ def file_store(
     path: str | os.PathLike[str] | None = None,
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> Iterator[FileStore]:
-    """A store in a file, which is removed at the end of the block.
+    """Provide a store in a file, and remove the file at the end of the block.
 
     Args:
-        world_size: number of processes that use the file.
-        path: the file; by default a new one in this session's own temp folder.
+        world_size: the number of processes that use the file.
+        path: the file; by default a new one in the harness's temp folder.
         timeout: how long its operations wait.
     """
     from torch._C._distributed_c10d import FileStore
@@ -158,7 +158,7 @@ def file_store(
 
 @contextlib.contextmanager
 def hash_store(timeout: timedelta = DEFAULT_TIMEOUT) -> Iterator[HashStore]:
-    """A store in the memory of this process, for worlds whose ranks are threads.
+    """Provide a store in the memory of this process, for thread ranks.
 
     Args:
         timeout: how long its operations wait.

@@ -1,4 +1,4 @@
-"""The rank that the calling code runs in: a thread, or this process."""
+"""Find the rank that the calling code runs in: the current thread, or this process."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class ThisRank(Protocol):
     """A rank as seen by the code that runs in it.
 
     Attributes:
-        example: the example that the body is to run; None if the test has none.
+        example: the example of a property test that the body runs; else None.
     """
 
     example: Example | None
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        """Wait until all ranks call this; return the value of each, by rank."""
+        """Wait until all ranks have called this; return their values, in the order of ranks."""
 
     def report_expectation(self, expectation: Expectation) -> None:
-        """Report a text that the body has produced where it expects one."""
+        """Report a text that the body has produced in accept mode."""
 
 
 class ProcessRank(ThisRank, Protocol):
@@ -76,18 +76,18 @@ _no_store = RankStore()
 
 
 def set_for_process(rank: ProcessRank) -> None:
-    """From now on, this process is a rank; its forks are none."""
+    """Make this process a rank. Its forks are not ranks."""
     global _of_process
     _of_process = (os.getpid(), rank)
 
 
 def set_for_thread(rank: ThisRank) -> None:
-    """From now on, the calling thread is a rank."""
+    """Make the calling thread a rank."""
     _of_thread.rank = rank
 
 
 def find() -> ThisRank | None:
-    """Return the rank that the calling code runs in; None if it runs in no rank."""
+    """Return the rank that the calling code runs in; None outside ranks."""
     of_thread: ThisRank | None = getattr(_of_thread, "rank", None)
     if of_thread is not None:
         return of_thread
@@ -97,10 +97,10 @@ def find() -> ThisRank | None:
 
 
 def current() -> ThisRank:
-    """Return the rank that the calling code runs in. Raises RuntimeError if it runs in none."""
+    """Return the rank that the calling code runs in. Raises RuntimeError outside ranks."""
     rank = find()
     if rank is None:
-        raise RuntimeError("this can only be called in a rank of a test, while its body runs")
+        raise RuntimeError("call this only in a rank, while the body of its test runs")
     return rank
 
 

@@ -1,6 +1,6 @@
-"""Messages as typed structs: what every channel's messages have in common, and their JSON.
+"""The base class of all messages, and their conversion to JSON.
 
-A message is a frozen struct; its `kind` in JSON is the name of its class.
+A message is a frozen struct. In JSON, its `kind` is the name of its class.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ _Read = TypeVar("_Read", bound="TypedMessage")
 
 
 class TypedMessage(msgspec.Struct, frozen=True, tag_field="kind", tag=True):
-    """The base of all messages."""
+    """Base class of all messages."""
 
 
 def to_data(message: TypedMessage) -> channel.Message:
-    """Return a message as data that JSON can carry; what JSON does not know is its `repr()`."""
+    """Return a message as data for JSON; values that JSON does not know become their `repr()`."""
     data: dict[str, Any] = msgspec.to_builtins(message, enc_hook=plain)
     return data
 
 
 def plain(value: object) -> object:
-    """Return a value that msgspec does not take as one that it does.
+    """Convert a value that msgspec does not accept.
 
-    Of the types that JSON knows, msgspec 0.22 takes no subclasses, such as text with attributes.
+    msgspec 0.22 rejects subclasses of JSON's types, such as a `str` with attributes. Those become
+    plain values.
     """
     is_known = isinstance(value, str | int | float)
     return json.loads(json.dumps(value)) if is_known else repr(value)
@@ -41,17 +42,19 @@ def frame(message: TypedMessage) -> bytes:
 
 
 def read(reader: channel.FrameReader, convert: Callable[[channel.Message], _Read]) -> list[_Read]:
-    """Return all messages that are complete by now; what is none is the reader's fault.
+    """Return all messages that are complete by now.
+
+    Data that is not a message sets `reader.fault`, and ends the reading.
 
     Args:
-        reader: where they arrive.
-        convert: makes a message of data, or raises ValueError.
+        reader: the reader of the channel.
+        convert: converts data to a message; raises ValueError if it is none.
     """
     found = []
     for data in reader.read():
         try:
             found.append(convert(data))
         except ValueError as error:
-            reader.fail(f"a message that means nothing: {data!r:.200} ({error})")
+            reader.fail(f"an unknown message: {data!r:.200} ({error})")
             break
     return found

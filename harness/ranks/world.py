@@ -1,4 +1,8 @@
-"""Start, message, signal and reap the processes of one world."""
+"""Start, message, signal and reap the processes of one world.
+
+A world knows nothing about outcomes: `watch/supervisor.py` decides when it ends. What it guarantees
+is that after `end()` no process of the world runs, and after `close()` no descriptor is open.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from harness.ranks import folders
 from harness.ranks.child.main import rank_main
 from harness.ranks.handle import RankHandle
 from harness.ranks.launch.launcher import ProcessFactory
-from harness.ranks.leftovers import Leftover, LeftoverWatch
+from harness.ranks.leftovers import Leftover, LeftoverFinder
 from harness.ranks.live_output import live_streams
 from harness.ranks.logs import WorldLogs, empty, make_logs, stacks_path
 from harness.ranks.messages import Leave, NoMoreExamples, RunExample, RunTest, ToRank
@@ -38,6 +42,17 @@ TERM_GRACE_S = 0.1
 # waits for room in the channel.
 _MAX_IN_CHANNEL = 24 * 1024
 _VALUES = "values-of-the-example"
+
+# States of a world, as its attributes show them:
+#
+#   busy            not is_idle, not awaits_example   a test or an example runs
+#   idle            is_idle                           every rank waits for RunTest or Leave
+#   between         awaits_example                    every rank waits for RunExample or
+#   examples                                          NoMoreExamples
+#   ended           no handle in living()             only end_leftovers() and close() may follow
+#
+# begin(), run() and resume() -> busy. The supervisor sets is_idle or awaits_example once all ranks
+# have reported that they wait. request_exit() and end() -> ended.
 
 
 class World:
@@ -61,7 +76,7 @@ class World:
         self.logs = WorldLogs(folder)
         self.handles: list[RankHandle] = []
         self.is_idle = self.awaits_example = self.is_clean = False
-        self._leftovers = LeftoverWatch(folder)
+        self._leftovers = LeftoverFinder(folder)
 
     @classmethod
     def start(cls, spec: LaunchSpec, factory: ProcessFactory) -> World:
@@ -90,8 +105,8 @@ class World:
             # without logs could not report anything.
             with folders.making("the logs of a rank", spec.world_folder):
                 make_logs(spec.world_folder, rank)
-        given = [theirs, *(stream.for_rank for stream in streams)]
-        arguments = (spec, rank, theirs, given[1:])
+        inherited = [theirs, *(stream.for_rank for stream in streams)]
+        arguments = (spec, rank, theirs, inherited[1:])
         process: Any = factory(target=rank_main, name=f"rank {rank}", args=arguments)
         stacks = stacks_path(spec.world_folder, rank)
         handle = OwnRank(rank, process, ours, stacks, streams)
@@ -101,26 +116,28 @@ class World:
             handle.close()
             raise
         finally:
-            for connection in given:
+            # The rank has its own copies. While this process held them open, too, it would not see
+            # the end of the streams when the rank exits.
+            for connection in inherited:
                 connection.close()
         self.handles.append(handle)
 
     def run(self, spec: LaunchSpec) -> None:
-        """Have idle ranks run another test."""
+        """Make idle ranks run another test."""
         spec = self._with_store(spec)
-        self._are_busy()
+        self._mark_busy()
         for handle in self.handles:
-            self._run_again(handle, spec)
+            self._send_test(handle, spec)
 
-    def go_on(self, order: RunExample | NoMoreExamples) -> None:
-        """Send an order to the ranks of a property test, which wait for one."""
-        self._are_busy()
+    def resume(self, order: RunExample | NoMoreExamples) -> None:
+        """Send the next order to the ranks of a property test, which wait for it."""
+        self._mark_busy()
         if isinstance(order, RunExample):
             order = self._with_short_values(order)
         for handle in self.own_handles:
             self._order(handle, order)
 
-    def _are_busy(self) -> None:
+    def _mark_busy(self) -> None:
         self.is_idle = self.awaits_example = self.is_clean = False
 
     def _with_short_values(self, order: RunExample) -> RunExample:
@@ -131,7 +148,7 @@ class World:
         path.write_bytes(order.values)
         return msgspec.structs.replace(order, values=None, values_file=str(path))
 
-    def _run_again(self, handle: RankHandle, spec: LaunchSpec) -> None:
+    def _send_test(self, handle: RankHandle, spec: LaunchSpec) -> None:
         self._order(handle, RunTest(spec))
 
     def _order(self, handle: RankHandle, order: ToRank) -> None:
@@ -150,7 +167,7 @@ class World:
         return replace(spec, master_port=port, store_port=spec.store_port or port)
 
     def inspect(self, requests: Mapping[int, InspectionRequest]) -> dict[int, Inspection]:
-        """Inspect ranks without their help; return the results by rank."""
+        """Inspect ranks from outside; return the results by rank."""
         return inspect_ranks(self.own_handles, requests)
 
     @property
@@ -167,11 +184,11 @@ class World:
         """Ask idle ranks to exit; end those that do not.
 
         Args:
-            limit_s: seconds that they may take.
-            grace_s: seconds between SIGTERM and SIGKILL for those that take longer.
+            limit_s: time limit for their exit, in seconds.
+            grace_s: seconds between SIGTERM and SIGKILL for ranks that take longer.
 
         Returns:
-            those whose exit code is not 0.
+            the ranks whose exit code is not 0.
         """
         for handle in self.handles:
             handle.ask(Leave())
@@ -212,16 +229,16 @@ class World:
         return _await_exit(living, Deadline.after(_REAP_S))
 
     def end_at_once(self) -> None:
-        """End the ranks and the processes that they left behind, and close the descriptors."""
+        """End the ranks and the processes that they left running, and close the descriptors."""
         self.end(grace_s=0.0)
         self.end_leftovers()
         self.close()
 
     def end_leftovers(self, grace_s: float = 0.0) -> list[Leftover]:
-        """End the processes that the ranks left behind, and return them. The ranks must have ended.
+        """End the processes that the ranks left running; return them. The ranks must have ended.
 
         Args:
-            grace_s: seconds in which they may end by themselves.
+            grace_s: seconds in which these processes may end by themselves.
         """
         ranks = {handle.pid: handle.rank for handle in self.own_handles if handle.pid is not None}
         return self._leftovers.end(ranks, grace_s)

@@ -15,11 +15,11 @@ from harness.model import settings
 from harness.model.errors import HarnessError
 from harness.model.expectation import ACCEPT_VARIABLE
 from harness.model.installed_torch import use_installed_torch
-from harness.model.misspelt_settings import tell_misspelt
+from harness.model.misspelt_settings import warn_of_misspelt_settings
 from harness.model.torchrun_environ import TorchrunPlace, torchrun_place
 from harness.ranks.class_lookup import check_main
 from harness.ranks.launch.preload_plan import DROPIN_MODULE
-from harness.ranks.process_exit import end_as_an_interpreter_does, leave
+from harness.ranks.process_exit import join_threads_and_run_exit_handlers, leave
 from harness.runner import prewarm
 from harness.runner.command_line import parse
 from harness.runner.options import EXIT_FAILED, EXIT_PASSED, EXIT_USAGE, Options, jobs_for
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     name = os.path.basename(program)
     prog = "python -m harness" if name == "__main__.py" else name
     code = _exit_code_of(lambda: _command(arguments, prog), prog)
-    end_as_an_interpreter_does()
+    join_threads_and_run_exit_handlers()
     leave(code)
 
 
@@ -237,7 +237,7 @@ def _files(options: Options) -> list[TestFile]:
 def _export_settings(options: Options) -> None:
     # Settings are environment variables, which workers and ranks inherit.
     settings.check_all()
-    tell_misspelt(lambda text: print(f"warning: {text}", file=sys.stderr))
+    warn_of_misspelt_settings(lambda text: print(f"warning: {text}", file=sys.stderr))
     if options.seed is not None:
         settings.SEED.set(options.seed)
     if options.timeout_s is not None:

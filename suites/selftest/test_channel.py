@@ -42,11 +42,11 @@ class TestChannel(unittest.TestCase):
         self.addCleanup(os.close, writing)
         os.set_blocking(writing, False)
         writer = FrameWriter(writing, stall_s=0.01)
-        with self.assertRaisesRegex(TimeoutError, "takes nothing"):
+        with self.assertRaisesRegex(TimeoutError, "does not read"):
             writer.send({"text": "x" * 1_000_000})
         os.read(reading, 1_000_000)
         # What came now would be taken for the rest of that frame.
-        with self.assertRaisesRegex(TimeoutError, "part of a frame"):
+        with self.assertRaisesRegex(TimeoutError, "sent only in part"):
             writer.send({"kind": "met"})
         self.assertFalse(writer.send_at_once({"kind": "report"}))
 
@@ -144,7 +144,7 @@ class TestReaders(unittest.TestCase):
         self.theirs.sendall(encode({"kind": "ok"}) + struct.pack(">Q", 1001))
         self.assertEqual(reader.read(), [{"kind": "ok"}])
         self.assertTrue(reader.closed)
-        self.assertEqual(reader.fault, "a frame of 1001 bytes, where 1000 are the limit")
+        self.assertEqual(reader.fault, "a frame of 1001 bytes; the limit is 1000")
 
     def test_the_listener_of_a_rank(self):
         """Orders that come together with questions."""

@@ -90,7 +90,7 @@ class TestScripts(CommandTestCase):
     def test_a_script_that_is_gone(self):
         self.write("gone.py", "import os\nos.unlink(__file__)\n" + GUARDED)
         finished = self.run_command(sys.executable, "gone.py")
-        self.assert_told(finished, "gone.py does not exist any more. Keep the file")
+        self.assert_told(finished, "gone.py no longer exists. Keep the file")
 
     def test_a_script_that_fails_where_it_is_not_main(self):
         self.write("fails.py", 'if __name__ != "__main__":\n    1 / 0\n' + GUARDED)

@@ -52,7 +52,7 @@ class TestEdges(unittest.TestCase):
 
     def test_what_cannot_be_read_is_a_fault_of_its_rank(self):
         for method, what in (
-            ("test_no_frame", r"a frame of \d+ bytes, where \d+ are the limit"),
+            ("test_no_frame", r"a frame of \d+ bytes; the limit is \d+"),
             ("test_no_message", r"a frame that is not a message with a kind: b'\[\]'"),
             ("test_no_outcome", r"\{'kind': 'Report', 'outcome': 5\} \(Expected `object`"),
         ):

@@ -206,7 +206,7 @@ class TestDisagreeing(CommandTestCase):
         self.assertEqual(path.read_text(), before)
         self.assertEqual(finished.out.count("\nrank 1:\nrank 1"), 2, finished.out)
         self.assertIn("expect one text for each rank", finished.out)
-        self.assertIn("Under @given nothing is accepted", finished.out)
+        self.assertIn("Accept mode does not update texts under @given", finished.out)
         self.assertEqual([p.name for p in self.folder.glob("*.bak")], [])
 
     def test_without_accepting(self):

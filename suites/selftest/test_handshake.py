@@ -218,23 +218,23 @@ class TestFrames(HandshakeTestCase):
     def test_changed(self):
         first, second = self.frames(2)
         self.assertEqual(self.received(first + second.replace(b'"number": 1', b'"number": 2')), [0])
-        self.assertIn("changed, added or repeated", self.receiver.fault)
+        self.assertIn("changed, added or repeated in transit", self.receiver.fault)
 
     def test_repeated(self):
         (first,) = self.frames(1)
         self.assertEqual(self.received(first + first), [0])
-        self.assertIn("changed, added or repeated", self.receiver.fault)
+        self.assertIn("changed, added or repeated in transit", self.receiver.fault)
 
     def test_left_out(self):
         first, _, third = self.frames(3)
         self.assertEqual(self.received(first + third), [0])
-        self.assertIn("changed, added or repeated", self.receiver.fault)
+        self.assertIn("changed, added or repeated in transit", self.receiver.fault)
 
     def test_sent_back_to_its_sender(self):
         (frame,) = self.frames(1)
         self.tap.sendall(frame)
         self.assertIsNone(self.link.next_message(Deadline.after(60.0)))
-        self.assertIn("changed, added or repeated", self.link.fault)
+        self.assertIn("changed, added or repeated in transit", self.link.fault)
 
 
 class TestUsersOfSockets(HandshakeTestCase):

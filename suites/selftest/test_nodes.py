@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness import SettingError, WorldSizeError, nodes
 from harness.model.surroundings import Surroundings
-from harness.model.topology import seat_of, spread, variables
+from harness.model.topology import node_rank, spread, variables
 from harness.model.torchrun_environ import torchrun_place
 from harness.ranks.torchrun.process_changes import changed_by, changes
 from suites.samples import nodes as samples
@@ -33,12 +33,12 @@ class TestTopology(unittest.TestCase):
         self.assertLessEqual(max(sizes) - min(sizes), 1)
 
     @given(SIZES)
-    def test_every_rank_has_a_seat_of_its_own(self, sizes):
-        seats = [seat_of(rank, sizes) for rank in range(sum(sizes))]
-        taken = {(seat.group_rank, seat.local_rank) for seat in seats}
+    def test_every_rank_has_a_place_of_its_own(self, sizes):
+        places = [node_rank(rank, sizes) for rank in range(sum(sizes))]
+        taken = {(place.group_rank, place.local_rank) for place in places}
         self.assertEqual(len(taken), sum(sizes))
         self.assertTrue(
-            all(s.local_rank < s.local_world_size == sizes[s.group_rank] for s in seats)
+            all(s.local_rank < s.local_world_size == sizes[s.group_rank] for s in places)
         )
 
     def test_variables_are_torchruns(self):
@@ -89,7 +89,7 @@ class TestSamples(InProcess):
 
     def test_more_nodes_than_ranks(self):
         result = run_case(samples.Recording, "test_too_many_nodes")
-        self.assertIn("asks for 5 nodes, but has 4 ranks: every node needs one", result.text)
+        self.assertIn("needs 5 nodes but has a world of 4: every node needs a rank", result.text)
 
     def test_what_is_no_number_of_nodes(self):
         for bad in (0, -1, 1.5, "2", True):

@@ -262,8 +262,8 @@ class TestTheEnd(PoolTestCase):
             self.pool.close()
         self.assertEqual(
             str(caught.warning),
-            "rank 1 ended with exit code 3; rank 0 left sleep 60 running: after 2 tests, the last "
-            "of which was test_x.TestX.test_last",
+            "rank 1 exited with code 3; rank 0 left sleep 60 running (a reused world, after 2 "
+            "tests; the last was test_x.TestX.test_last)",
         )
 
     def test_of_ranks_that_end_well_nothing_is_told(self):

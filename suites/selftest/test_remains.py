@@ -20,7 +20,7 @@ from unittest import mock
 import psutil
 
 from harness.ranks import folders
-from harness.ranks.leftovers import LeftoverWatch
+from harness.ranks.leftovers import LeftoverFinder
 from harness.ranks.live_output import LiveStream
 from suites.samples import faults, sound
 from suites.selftest.support import ROOT, CommandTestCase, run_case
@@ -107,7 +107,7 @@ class TestLeaks(unittest.TestCase):
         result, caught = self.run_leaking("test_leaves_process")
         self.assertEqual(result.status, "passed", result.text)
         (warning,) = caught
-        self.assertRegex(str(warning.message), r"rank 1 left process \d+ behind: sleep 10000")
+        self.assertRegex(str(warning.message), r"rank 1 left process \d+ running: sleep 10000")
         line = Path(warning.filename).read_text().splitlines()[warning.lineno - 1]
         self.assertIn("def test_leaves_process", line)
         pid = int(re.search(r"process (\d+)", str(warning.message))[1])
@@ -122,7 +122,7 @@ class TestLeaks(unittest.TestCase):
 
     def test_in_the_midst_of_an_exec(self):
         """Then a process has neither its old environment nor its new one."""
-        watch = LeftoverWatch(str(folders.session_folder() / "a world"))
+        watch = LeftoverFinder(str(folders.session_folder() / "a world"))
         with watch.marked():
             process = subprocess.Popen(["sleep", "10000"], start_new_session=True)
         self.addCleanup(process.wait)

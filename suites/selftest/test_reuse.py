@@ -190,7 +190,7 @@ class TestOutcomes(Reuse):
             warnings.simplefilter("always")
             self.assertNotEqual(self.pids(reused.Sound, "test_two"), first)
         (told,) = [w for w in caught if w.category is WorldExitWarning]
-        self.assertIn("rank 0 ended with exit code -9", str(told.message))
+        self.assertIn("rank 0 exited with code -9", str(told.message))
 
 
 class TestRemains(Reuse):

@@ -10,7 +10,7 @@ from unittest import mock
 
 from harness.model import settings
 from harness.model.errors import SettingError
-from harness.model.misspelt_settings import TOLD_VARIABLE, misspelt
+from harness.model.misspelt_settings import WARNED_VARIABLE, misspelt
 from harness.model.spec import TORCHRUN_DEVICES_VARIABLE, WORLD_VARIABLE
 from harness.model.temporarily import changed
 from harness.ranks.launch.preload_plan import PLAN_VARIABLE
@@ -53,7 +53,7 @@ class TestMisspelt(CommandTestCase):
 
     def test_ours_and_those_of_other_products(self):
         ours = {setting.env: "1" for setting in settings.ALL}
-        internal = (WORLD_VARIABLE, TORCHRUN_DEVICES_VARIABLE, PLAN_VARIABLE, TOLD_VARIABLE)
+        internal = (WORLD_VARIABLE, TORCHRUN_DEVICES_VARIABLE, PLAN_VARIABLE, WARNED_VARIABLE)
         others = """
             BUILD_ID ACCOUNT_ID ORG_ID PROJECT_ID PIPELINE_ID STAGE_ID STEP_ID EXECUTION_ID
             DELEGATE_ID DELEGATE_NAME NODE_INDEX NODE_TOTAL WORKSPACE API_KEY URL

@@ -55,7 +55,7 @@ class TestDeaths(CommandTestCase):
         done = self.harness("-j", "1")
         self.assertEqual((done.code, done.last_line), (1, "1 passed, 2 failed, 0 skipped"), done)
         self.assertRegex(done.out, "it sent invalid data: a frame of [0-9]+ bytes, where")
-        self.assertRegex(done.out, "it sent invalid data: a message that means nothing: .*Ended")
+        self.assertRegex(done.out, "it sent invalid data: an unknown message: .*Ended")
         self.assert_clean(done)
 
     def test_a_worker_that_dies_after_its_tests(self):

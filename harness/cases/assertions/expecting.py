@@ -20,7 +20,7 @@ from harness.diagnosis.words import grouped, rank_list, shortened
 from harness.model.errors import RanksFailedError
 from harness.model.expectation import Expectation, is_accepting
 from harness.model.outcome import Place
-from harness.ranks.expectations import teller
+from harness.ranks.expectations import text_reporter
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
 
@@ -42,8 +42,8 @@ def expect_file(case: unittest.TestCase, text: str, subname: str | None) -> None
     expected = path.read_text(encoding="utf-8") if path.exists() else None
     if is_accepting() or expecttest.ACCEPT:
         found = Expectation(str(path), 0, case._testMethodName, expected, text)
-        # In a rank, `teller()` reports the text to the parent; without ranks it is None.
-        (teller() or _write)(found)
+        # In a rank, `text_reporter()` reports the text to the parent; without ranks it is None.
+        (text_reporter() or _write)(found)
     elif expected is None:
         raise case.failureException(
             f"there is no {path} to compare with; EXPECTTEST_ACCEPT=1 writes it. "

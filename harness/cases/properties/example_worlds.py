@@ -119,7 +119,7 @@ class ProcessWorld:
                 os.unlink(file_name)
 
     def _run_order(self, order: RunExample, request: ExampleRequest) -> ExampleResult:
-        self._world.go_on(order)
+        self._world.resume(order)
         verdict, remarks = self._verdict(
             Limits(
                 start_s=settings.START_TIMEOUT_S.value(),
@@ -145,7 +145,7 @@ class ProcessWorld:
     def finish(self) -> None:
         """Tell ranks that are up to end the test, like the ranks of any other test."""
         if self.is_up:
-            self._world.go_on(NoMoreExamples())
+            self._world.resume(NoMoreExamples())
 
 
 class ThreadWorlds:

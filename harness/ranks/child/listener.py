@@ -17,7 +17,7 @@ from harness.model.evidence import Snapshot
 from harness.model.own_thread import OwnThread
 from harness.model.timeline import CollectiveSpan
 from harness.ranks.channel import FrameReader
-from harness.ranks.descriptors import LOOK_MS
+from harness.ranks.descriptors import CHANNEL_CHECK_MS
 from harness.ranks.handle import STACKS_SIGNAL
 from harness.ranks.messages import (
     ConnectingAnswer,
@@ -55,7 +55,7 @@ def _listen(rank: Rank) -> None:
     try:
         while not reader.closed:
             # poll() does not return when another thread closes the descriptor, so it has a limit.
-            poller.poll(LOOK_MS)
+            poller.poll(CHANNEL_CHECK_MS)
             pipe.end_if_cut_off()
             for message in reader.read():
                 _handle_message(to_rank(message), rank)

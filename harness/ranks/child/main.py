@@ -39,7 +39,7 @@ from typing import Any, NoReturn
 
 from harness.model import settings
 from harness.model.expectation import is_accepting
-from harness.model.importing import imports_uncollected
+from harness.model.importing import imports_without_gc
 from harness.model.marks import RANKS
 from harness.model.module_sources import import_from
 from harness.model.outcome import Passed, Raised, Skipped
@@ -56,7 +56,7 @@ from harness.ranks.launch.process import become, write_to
 from harness.ranks.leftovers import mark_forks
 from harness.ranks.logs import STREAMS, log_path, stacks_path
 from harness.ranks.problems import problem_of
-from harness.ranks.process_exit import end_as_an_interpreter_does, exit_code_of, leave
+from harness.ranks.process_exit import exit_code_of, join_threads_and_run_exit_handlers, leave
 
 
 def rank_main(
@@ -108,7 +108,7 @@ def _run_rank(
                 break
             following = rank.next_spec(_imported_since(known))
     finally:
-        end_as_an_interpreter_does()
+        join_threads_and_run_exit_handlers()
         rank.goodbye(_imported_since(known))
         mark.close()
 
@@ -197,7 +197,7 @@ def _apply_spec(spec: LaunchSpec, rank: Rank) -> None:
 def _find_class(spec: LaunchSpec) -> Any:
     # Only a spawned process imports torch here. Elsewhere the context would make the garbage of
     # earlier tests permanent: it ends with gc.freeze().
-    with contextlib.nullcontext() if "torch" in sys.modules else imports_uncollected():
+    with contextlib.nullcontext() if "torch" in sys.modules else imports_without_gc():
         if settings.DROPIN.value():
             importlib.import_module(DROPIN_MODULE)
         module = import_from(spec.module, spec.sources)

@@ -12,7 +12,7 @@ import sys
 from functools import partial
 
 from harness.model.spec import LaunchSpec
-from harness.model.topology import seat_of, variables
+from harness.model.topology import node_rank, variables
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -37,7 +37,7 @@ def environ_of_place(spec: LaunchSpec, rank: int) -> dict[str, str]:
 
 
 def _host_name(spec: LaunchSpec, rank: int) -> str:
-    return f"node{seat_of(rank, spec.node_sizes).group_rank}"
+    return f"node{node_rank(rank, spec.node_sizes).group_rank}"
 
 
 def take_place(spec: LaunchSpec, rank: int) -> int:
@@ -54,7 +54,7 @@ def take_place(spec: LaunchSpec, rank: int) -> int:
     name = _host_name(spec, rank)
     socket.gethostname = lambda: name
     socket.getfqdn = partial(_full_name, name)
-    share = _share_of(_devices(), seat_of(rank, spec.node_sizes).group_rank, len(spec.node_sizes))
+    share = _share_of(_devices(), node_rank(rank, spec.node_sizes).group_rank, len(spec.node_sizes))
     if share:
         os.environ[_VISIBLE] = ",".join(share)
     return local_rank

@@ -45,7 +45,7 @@ from harness.ranks.messages import (
     WaitsForExample,
 )
 from harness.ranks.problems import problem_of
-from harness.ranks.process_exit import PATIENCE_S, leave_if_fork_of
+from harness.ranks.process_exit import MAY_LEAVE_WAIT_S, leave_if_fork_of
 from harness.ranks.progress import Progress
 from harness.ranks.rank_store import RankStore
 
@@ -162,7 +162,7 @@ class Rank:
         if self._waits_to_leave:
             self._waits_to_leave = False
             with contextlib.suppress(queue.Empty):
-                self.pipe.wait_for(MayLeave, PATIENCE_S)
+                self.pipe.wait_for(MayLeave, MAY_LEAVE_WAIT_S)
 
     @property
     def goes_on(self) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from multiprocessing import process, spawn
 from typing import Any
 
-from harness.model.importing import imports_uncollected
+from harness.model.importing import imports_without_gc
 from harness.model.module_sources import import_from
 from harness.model.surroundings import Surroundings
 from harness.ranks import folders
@@ -77,7 +77,7 @@ class _Server:
         sys.argv[:] = self.plan.argv
         started_with = open_files.files_in_use()
         unsafe = ""
-        with _quietly(), imports_uncollected():
+        with _quietly(), imports_without_gc():
             before = Surroundings.now()
             for module in ("__main__", *self.plan.modules):
                 self._import(module)

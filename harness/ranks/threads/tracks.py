@@ -26,7 +26,7 @@ def recording_tracks(world: ThreadWorld, test: str = "") -> Iterator[None]:
     finally:
         if settings.TIMELINE.value():
             endings = Endings(world.reports(), ExitRule(), test)
-            timeline.leave(
+            timeline.put(
                 tuple(
                     endings.on(
                         RankTrack(

@@ -20,7 +20,7 @@ from harness.diagnosis.snapshot import take_of_thread
 from harness.diagnosis.waits import registered, wait_of
 from harness.diagnosis.words import state
 from harness.model import settings
-from harness.model.clock import NEVER, Deadline, Suspensions, now
+from harness.model.clock import NEVER, Deadline, SuspensionDetector, now
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Evidence, Snapshot, Waiting
 from harness.model.outcome import Deadlocked, Ended, TimedOut
@@ -85,15 +85,15 @@ class ThreadWorld:
             deadlock_s: for how long the world must look stuck; 0 turns deadlock detection off.
         """
         body, watch = Deadline(self._began_s + limit_s), _Watch(self, deadlock_s)
-        suspensions = Suspensions()
+        suspensions = SuspensionDetector()
         while self.running() and self._at_fault is None:
-            tick = Deadline.after(Suspensions.TICK_S)
+            tick = Deadline.after(SuspensionDetector.TICK_S)
             self._await_news(body.sooner(watch.deadline).sooner(tick))
             if not self.running():
                 break
             is_due = body.expired or watch.deadline.expired
-            if stopped_s := suspensions.come_round():  # by Ctrl-Z, threads included
-                body = body.later(stopped_s)
+            if suspended_s := suspensions.suspended_s():  # by Ctrl-Z, threads included
+                body = body.later(suspended_s)
                 watch.reset()
             elif not is_due:
                 continue

@@ -21,7 +21,7 @@ from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
 from harness.model.spec import LaunchSpec
 from harness.model.surroundings import Surroundings
-from harness.model.topology import seat_of
+from harness.model.topology import node_rank
 from harness.model.torchrun_environ import TorchrunPlace
 from harness.ranks import folders
 from harness.ranks.channel import Message, encode
@@ -156,7 +156,7 @@ class Agent:
             self._link.send({"kind": "rank", "world": hosted.number, "message": message})
         if code is not None:
             hosted.has_told_exit = True
-            why = "the fork server died, and with it the rank's exit code"
+            why = "the fork server died, so its exit code is unknown"
             self._tell_exit(hosted.number, code, why if handle.is_lost else "")
 
     def _tell_exit(self, world: int, code: int | None, why: str) -> None:
@@ -233,7 +233,7 @@ class Agent:
         spec = msgspec.convert({**data, "surroundings": asdict(own)}, LaunchSpec)
         on_this_host = spec.world_size
         if spec.has_real_nodes:
-            on_this_host = seat_of(hosted.rank, spec.node_sizes).local_world_size
+            on_this_host = node_rank(hosted.rank, spec.node_sizes).local_world_size
         return replace(
             spec,
             world_folder=hosted.folder,
@@ -249,7 +249,7 @@ class Agent:
     def _do_go_on(self, message: Message, hosted: _HostedWorld) -> None:
         order = to_rank(message["message"])
         assert isinstance(order, RunExample | NoMoreExamples)
-        hosted.world.go_on(order)
+        hosted.world.resume(order)
 
     def _do_order(self, message: Message, hosted: _HostedWorld) -> None:
         if hosted.handle is not None:

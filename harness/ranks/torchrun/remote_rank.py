@@ -82,7 +82,7 @@ class RemoteRank(RankHandle):
         self.asked_s = now()
         self.peer.link.send_frame(wrapped(spec, kind="again", world=self._world))
 
-    def go_on(self, order: bytes) -> None:
+    def resume(self, order: bytes) -> None:
         """Send an order to a rank of a property test, which waits for one."""
         self.is_new = False
         self.asked_s = now()

@@ -124,18 +124,18 @@ class TorchrunWorld(World):
         self._logs.forget()
         super().run(spec)
 
-    def _run_again(self, handle: RankHandle, spec: LaunchSpec) -> None:
+    def _send_test(self, handle: RankHandle, spec: LaunchSpec) -> None:
         if isinstance(handle, RemoteRank):
             handle.run_again(self._frame(spec))
         else:
-            super()._run_again(handle, self._own_spec(spec))
+            super()._send_test(handle, self._own_spec(spec))
 
-    def go_on(self, order: RunExample | NoMoreExamples) -> None:
+    def resume(self, order: RunExample | NoMoreExamples) -> None:
         self._logs.forget()
         sent = frame(order)
         for handle in self._remote:
-            handle.go_on(sent)
-        super().go_on(order)
+            handle.resume(sent)
+        super().resume(order)
 
     def _frame(self, spec: LaunchSpec) -> bytes:
         """Return the encoded spec, made once for all ranks."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from harness.model.clock import NEVER, Deadline, Suspensions, now
+from harness.model.clock import NEVER, Deadline, SuspensionDetector, now
 from harness.model.outcome import Deadlocked, Ended, Lost, Passed, Sabotaged, Skipped, TimedOut
 from harness.model.phase import WAITING, Phase
 from harness.model.rank_report import RankReport
@@ -104,7 +104,7 @@ class Supervisor:
         self._gate = LeaveGate(self.ranks)
         self._terminal = Terminal()
         self._paused_s: float | None = None
-        self._suspensions = Suspensions()
+        self._suspensions = SuspensionDetector()
         self._end: Deadline | None = None
         # Whether all faults so far are echoes, so that the cause must still arrive.
         self._awaits_cause = False
@@ -172,7 +172,7 @@ class Supervisor:
         handles = [rank.handle for rank in self._unsettled()]
         fds = [fd for handle in handles for fd in handle.open_fds]
         soonest = self._next().sooner(self._status_requests.deadline).sooner(self._gate.deadline)
-        soonest = soonest.sooner(Deadline.after(Suspensions.TICK_S))
+        soonest = soonest.sooner(Deadline.after(SuspensionDetector.TICK_S))
         ready = readable([*fds, *self._status_requests.fds], soonest)
         # TICK_S bounds the wait, so that a longer one means that this process was stopped (Ctrl-Z).
         self._was_stopped()
@@ -182,7 +182,7 @@ class Supervisor:
 
     def _was_stopped(self) -> bool:
         """Return whether this process was stopped since the last call; postpone all deadlines."""
-        seconds = self._suspensions.come_round()
+        seconds = self._suspensions.suspended_s()
         if not seconds:
             return False
         self._start = self._start.later(seconds)

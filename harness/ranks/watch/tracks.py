@@ -52,7 +52,7 @@ def recording_tracks(
         if settings.TIMELINE.value():
             endings = Endings(supervisor.reports(), rule, test)
             tracks = [_track_of_process(rank, endings, logs) for rank in supervisor.ranks]
-            timeline.leave(_with_completions(tracks))
+            timeline.put(_with_completions(tracks))
 
 
 class Endings:

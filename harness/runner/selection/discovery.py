@@ -27,7 +27,7 @@ from unittest.util import strclass
 
 from harness.model import settings
 from harness.model.errors import TorchMissingError, UsageError
-from harness.model.importing import imports_uncollected
+from harness.model.importing import imports_without_gc
 from harness.runner.selection.expressions import any_matcher
 from harness.runner.selection.files import TestFile, is_path, lies_in, parts_of
 from harness.runner.selection.near_names import nearest
@@ -185,7 +185,7 @@ def _load_wanted(wanted: Wanted) -> Loaded:
 def load(files: Iterable[TestFile]) -> Loaded:
     """Import all files. If one cannot be imported, the others still are."""
     loaded = Loaded()
-    with imports_uncollected():
+    with imports_without_gc():
         for file in files:
             file.put_on_path()
             loaded.add(file.module, file.path)

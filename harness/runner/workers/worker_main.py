@@ -46,7 +46,7 @@ from harness.model.temporarily import changed
 from harness.ranks import folders
 from harness.ranks.channel import FrameReader, FrameWriter
 from harness.ranks.descriptors import (
-    LOOK_MS,
+    CHANNEL_CHECK_MS,
     OwnDescriptor,
     lost_descriptors,
     lost_descriptors_message,
@@ -62,8 +62,8 @@ from harness.ranks.launch.preload_plan import DROPIN_MODULE
 from harness.ranks.launch.process import become
 from harness.ranks.launch.start_method import be_main_process
 from harness.ranks.process_exit import (
-    end_as_an_interpreter_does,
     flush_output,
+    join_threads_and_run_exit_handlers,
     leave,
     leave_if_fork_of,
 )
@@ -112,7 +112,7 @@ def _set_up_process(spec: WorkerSpec, is_script: bool) -> None:
     open_files.reopen()
     _apply_runner_state(spec, is_script)
     be_main_process()
-    invocation.tell(list(spec.command), spec.started_in)
+    invocation.set_invocation(list(spec.command), spec.started_in)
     folders.use_part_of_session(Path(spec.session), Path(spec.short_session), spec.folder)
     terminal.use_terminal_of(spec.terminal)
     if spec.output:
@@ -199,7 +199,7 @@ class _Worker:
                 self._do(order)
             self._performer.tear_down()
             # Inside `warnings_shown`, so that warnings of exit handlers are forwarded too.
-            end_as_an_interpreter_does()
+            join_threads_and_run_exit_handlers()
         self._send(messages.Goodbye())
 
     def _listen(self) -> None:
@@ -209,7 +209,7 @@ class _Worker:
         poller.register(self._connection.fileno(), select.POLLIN)
         while not reader.closed:
             # With a limit: poll() does not return when another thread closes the descriptor.
-            poller.poll(LOOK_MS)
+            poller.poll(CHANNEL_CHECK_MS)
             if not self._channel.is_intact:
                 self._record_closed_channel()
             for message in read(reader, messages.to_worker):
