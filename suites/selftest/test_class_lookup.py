@@ -111,7 +111,7 @@ class TestScripts(CommandTestCase):
             exec_in.format(
                 "'__name__': 'invented'"
             ): "its module 'invented' does not exist as a file",
-            exec_in.format(""): "look for it by its name in module builtins",
+            exec_in.format(""): "look it up by its name in module builtins",
         }
         for text, told in cases.items():
             with self.subTest(told):

@@ -25,7 +25,9 @@ class TestTopology(unittest.TestCase):
     @given(st.integers(1, 60), st.integers(1, 60))
     def test_as_equal_as_can_be(self, ranks, count):
         if count > ranks:
-            with self.assertRaisesRegex(WorldSizeError, f"{count} nodes, but has {ranks} ranks"):
+            with self.assertRaisesRegex(
+                WorldSizeError, f"{count} nodes but has a world of {ranks}"
+            ):
                 spread(ranks, count, "a test")
             return
         sizes = spread(ranks, count, "a test")
