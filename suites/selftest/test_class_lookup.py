@@ -96,7 +96,7 @@ class TestScripts(CommandTestCase):
         self.write("fails.py", 'if __name__ != "__main__":\n    1 / 0\n' + GUARDED)
         finished = self.run_command(sys.executable, "fails.py")
         self.assertNotEqual(finished.code, 0)
-        self.assertIn("the script is not the main program, and there it fails", finished.err)
+        self.assertIn("the script is not the main program, and importing it fails", finished.err)
         self.assertIn("ZeroDivisionError", finished.err)
 
     def test_classes_that_are_in_no_module(self):
