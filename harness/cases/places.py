@@ -13,7 +13,13 @@ from typing import Any, NoReturn
 
 from harness.cases.missing_names import unwrapped
 from harness.diagnosis.sources import is_foreign
-from harness.model.errors import FolderError, HarnessError, StartError, WorldSizeError
+from harness.model.errors import (
+    FolderError,
+    HarnessError,
+    SettingError,
+    StartError,
+    WorldSizeError,
+)
 from harness.model.outcome import Place
 
 __unittest = True  # unittest leaves the frames of such modules out of its tracebacks
@@ -103,7 +109,7 @@ def raise_errors_at_test(case: unittest.TestCase, step: Callable[[], object]) ->
     """
     try:
         step()
-    except (FolderError, StartError, WorldSizeError) as error:
+    except (FolderError, SettingError, StartError, WorldSizeError) as error:
         raise_at(place_of_test(case), type(error)(str(error)))
 
 

@@ -317,7 +317,8 @@ FULL_TRACEBACKS = Setting(
     "HARNESS_FULL_TRACEBACKS",
     False,
     switch,
-    "Show the frames of torch, unittest and the harness in the tracebacks of ranks.",
+    "Show all frames: those of unittest and the harness in tracebacks, and those of torch in "
+    "stacks.",
 )
 LIVE_OUTPUT = Setting(
     "HARNESS_LIVE_OUTPUT",

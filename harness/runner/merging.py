@@ -66,12 +66,12 @@ def build_parser(prog: str) -> Parser:
         nargs="+",
         type=arguments.path,
         metavar="FILE",
-        help="written by --records (everything), or by --junit (no pictures of ranks)",
+        help="a report that --records wrote (everything) or --junit (no timelines of ranks)",
     )
     add_max_skips(parser)
-    group: argparse._ArgumentGroup = parser.add_argument_group("what to write")
+    group: argparse._ArgumentGroup = parser.add_argument_group("Write reports")
     for name, text in {
-        "--junit": "JUnit's XML",
+        "--junit": "JUnit XML",
         "--html": "one HTML file",
         "--trace": "a trace for Perfetto or chrome://tracing",
         "--records": "a file for merging again",

@@ -79,7 +79,7 @@ class TestCommands(CommandTestCase):
             """
             import torch
             import torch.distributed as dist
-            from harness import MultiProcessTestCase
+            from harness import MultiProcessTestCase, MultiThreadedTestCase
 
             class TestIt(MultiProcessTestCase):
                 world_size = 2
@@ -87,6 +87,23 @@ class TestCommands(CommandTestCase):
                     dist.all_reduce(torch.ones(2))
                 def test_environment(self):
                     dist.init_process_group("gloo")
+
+            class TestThreads(MultiThreadedTestCase):
+                world_size = 2
+                def test_it(self):
+                    self.init_process_group()
+
+            class TestNames(MultiProcessTestCase):
+                worldsize = 2
+                def perRankSetup(self):
+                    self.x = 1
+                def test_it(self):
+                    self.x
+
+            class TestIsolation(MultiProcessTestCase):
+                isolation = "groups"
+                def test_it(self):
+                    pass
 
             class TestMethod(MultiProcessTestCase):
                 def world_size(self):
@@ -96,13 +113,18 @@ class TestCommands(CommandTestCase):
             """,
         )
         done = self.harness("test_it.py", "-j", "1")
-        self.assertEqual(done.last_line, "0 passed, 3 failed, 0 skipped", done.out)
+        self.assertEqual(done.last_line, "0 passed, 6 failed, 0 skipped", done.out)
         for text in (
             "hint: call self.init_process_group() first: a rank starts without a process group",
             "hint: call self.init_process_group() instead of torch's function",
+            "hint: leave out init_process_group(): the process group is up when the test starts",
+            "hint: TestNames.worldsize has no effect; did you mean world_size?",
+            "hint: TestNames.perRankSetup has no effect; did you mean perRankSetUp?",
+            "TestIsolation.isolation = 'groups': an isolation is one of process, group, none",
             "TestMethod.world_size is a method: make it a property (@property) or a class attr",
         ):
             self.assertIn(text, done.out)
+        self.assertNotIn("overrides.py", done.out)  # the error is at the line of the test
 
     def test_misspelled_options(self):
         for word, meant in {

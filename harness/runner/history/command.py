@@ -54,14 +54,14 @@ def build_parser(prog: str) -> Parser:
         "--history",
         type=arguments.path,
         metavar="PATH",
-        help="the file (default: this folder's in the user's cache)",
+        help="the history file (default: the current folder's, in your cache folder)",
     )
     parser.add_argument(
         "--limit",
         type=arguments.positive,
         default=_LIMIT,
         metavar="N",
-        help=f"tests in a table (default: {_LIMIT})",
+        help=f"number of tests in a table (default: {_LIMIT})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
