@@ -76,8 +76,8 @@ class ThreadTestMixin(WorldTestMixin):
 
     @property
     def _current_test_name(self) -> str:
-        # Not from the id, as PyTorch takes it: other libraries put arguments there (absl), and a
-        # name that `setattr` gave may have dots in it.
+        # PyTorch takes the name from id(). That is wrong where absl adds arguments to the id, and
+        # for names with dots, which `setattr` allows.
         return str(self._testMethodName)
 
     def _spawn_threads(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from suites.selftest.support import ROOT, CommandTestCase
 
 PACKAGE = ROOT / "harness"
-_HEADING = "## What is replaced in other libraries"
+_HEADING = "## What the harness replaces in other libraries"
 
 # State of the process itself, not code of others; a rank's or a worker's own is in the table's last
 # row, and what a test changes in the environment of its own process is undone by the test.
