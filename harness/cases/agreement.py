@@ -125,6 +125,8 @@ def _heading(label: str, failed: dict[int, str], size: int) -> str:
 
 
 def _pickled(value: Any) -> bytes:
+    # torch.save handles tensors of every device and layout. Equal values give equal bytes, or else
+    # the slower comparison decides.
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()

@@ -48,6 +48,7 @@ class ContinuousRanks(ProcessRanks):
     ) -> None:
         # Don't call `_run` here. Classes that serve both MultiProcessTestCase and this class
         # (torch's FSDP tests) define a `_run` that only fits the former.
+        # The class attributes too: PyTorch's tests read `self.rank` in class methods.
         case = test_class(test_name)
         case.rank = test_class.rank = rank
         case.file_name = test_class.rdvz_file = file_name

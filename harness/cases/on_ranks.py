@@ -74,6 +74,7 @@ def run_on_ranks(
     if timeout_s is not None:
         case.timeout_s = check_timeout(timeout_s, f"run_on_ranks(timeout_s={timeout_s!r})")
     call = cloudpickle.dumps((fn, tuple(args), dict(kwargs or {}), backend))
+    # setUp, the body and tearDown are called directly: a TestResult would swallow the exception.
     case.setUp()
     try:
         folder = Path(case.file_name).parent

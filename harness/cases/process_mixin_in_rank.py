@@ -132,6 +132,7 @@ class InRankMixin(WorldTestMixin):
             parent_pipe.enter,
         )
         parent_pipe.report(outcome)
+        # PyTorch's tests assert on this exit code of a rank that failed.
         if not isinstance(outcome, Passed | Skipped):
             sys.exit(self.TEST_ERROR_EXIT_CODE)
         parent_pipe.await_peers()

@@ -84,6 +84,8 @@ class ProcessRanks(RanksInRank):
         self._keep = False
         self._expectations: dict[int, list[Expectation]] = {}
         self._verdict: Verdict | None = None
+        # Numbers the folders: a property test may start several worlds, and each needs its own
+        # logs.
         self._worlds = 0
 
     def make_folder(self) -> str:
@@ -122,6 +124,7 @@ class ProcessRanks(RanksInRank):
         """Start a process for each rank; `proc` has the signature of multiprocessing.Process."""
         case = self.case
         self._end_earlier_world()
+        # A cleanup too, because unittest does not call tearDown if setUp fails after this point.
         case.addCleanup(self.end_world)
         self.timeout_s = timeout_of(case, self.test)
         ranks = self._torchrun_ranks()
@@ -180,6 +183,8 @@ class ProcessRanks(RanksInRank):
             timeout_s=self.timeout_s,
             extras={"fake_pg": getattr(case, "fake_pg", False)},
             isolation=isolation,
+            # A rank with examples waits for them after `Ready`, instead of running the body at
+            # once.
             has_examples=is_given(self.test),
             warnings=launch_data(),
             sources=sources_of(cls.__module__),
@@ -203,6 +208,8 @@ class ProcessRanks(RanksInRank):
 
     def join_processes(self, fn: Callable[[], Any]) -> None:
         """Wait for the ranks and raise their verdict; a second call raises the same one."""
+        # Only once: PyTorch's tests may call `_join_processes` again, for example from an override,
+        # when the ranks are gone.
         began_s = now()
         if self._verdict is None:
             with errors_despite_expected_failure(self.case):
@@ -271,10 +278,13 @@ class ProcessRanks(RanksInRank):
             exit_s=settings.EXIT_TIMEOUT_S.value(),
             deadlock_s=settings.DEADLOCK_S.value(),
         )
+        # Tests may set `special_return_code_checks` as late as in setUp, so the rule is made only
+        # now.
         rule = self._exit_rule(fn)
         supervisor = Supervisor(world, limits, rule)
         with tracks.recording_tracks(supervisor, world.logs, rule, self.case._testMethodName):
             verdict = judge(supervisor.run(), rule)
+        # Before the verdict is raised, so that a failing test shows its warnings too.
         show_warnings(supervisor.ranks)
         running: list[Leftover] = []
         # A world that stays is still running, so only a world that ends can have leftovers. After a
@@ -294,11 +304,14 @@ class ProcessRanks(RanksInRank):
         return ExitRule(
             # An expected code of 0 is what every test has anyway.
             expected_code=self.case.special_return_code_checks.get(fn) or None,
+            # An override of `_check_return_codes` asserts on the codes itself, so any code passes
+            # here.
             any_code=fn in self.case.skip_return_code_checks or self._test_checks_exits,
         )
 
     def end_world(self) -> None:
         """End the ranks if they still run, for example if a later part of setUp failed."""
+        # tearDown and the cleanup both get here; the second call finds no lease.
         lease, self._lease, self.case.processes = self._lease, None, []
         if lease is not None:
             lease.end()

@@ -81,8 +81,11 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
             raise unittest.SkipTest(verdict.reason)
         pass_instead_of_skip(case.id(), verdict.reason)
         return
+    # Before the verdict: `pytest.exit()` ends the session, whatever the other ranks did.
     if (leaving := exit_error(verdict)) is not None:
         raise leaving
+    # `expectedFailure` covers wrong results (TEST_FAULTS). It must not turn a crash or a body that
+    # never ran into an expected failure.
     if verdict.kind not in TEST_FAULTS or _has_not_run(verdict):
         disable_expected_failure(case)
     elif _supports_subtests(case):
@@ -172,6 +175,7 @@ def report_leaks(case: unittest.TestCase, left: Leaks) -> None:
         if settings.LEAKS.value() == "error":
             disable_expected_failure(case)
             raise_at(place, error(text))
+        # warn_explicit, since the harness's own line would tell the user nothing.
         warnings.warn_explicit(text, warning, place.file, place.line)
 
 

@@ -69,6 +69,8 @@ class ThreadRanks(Ranks):
         self.end()  # a test may start its ranks twice; only the last ones count
         self.timeout_s = timeout_of(self.case, self.test)
         self.case.addCleanup(self.end)
+        # Set even for property tests, whose threads start later: otherwise `join_or_skip` would
+        # start them again.
         self._is_ready = True
         if not is_given(self.test):  # each example of a property test has its own threads
             self._world = self._new_world()
@@ -108,6 +110,8 @@ class ThreadRanks(Ranks):
                 world.start()
                 reports = world.wait(request.limit_s, request.deadlock_s)
             stuck = [thread.name for thread in world.running()]
+            # A thread in native code cannot be ended (CPython has no way to do it), so it is only
+            # reported.
             report_stuck_threads(self.case, stuck)
             remarks = [thread.example.remarks for thread in world.threads if thread.example]
             return ExampleResult(judge(reports), tuple(remarks), left_running=bool(stuck))

@@ -60,6 +60,8 @@ class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
         method = getattr(self, name, None)
         if method is not None:
             adopt_world_size(self, method)
+            # On the instance: unittest looks the method up there when it runs the test, and
+            # subclasses of the user's class keep the original.
             setattr(self, name, self.join_or_run(method))
 
     # What a test may read or override, in the parent and in the ranks
@@ -114,6 +116,7 @@ class WorldTestMixin(ReturnCheckMixin, AgreementMixin):
                     f"{type(self).__qualname__}.setUp() must call super().setUp(): "
                     "without it no rank is started"
                 )
+            # The rank tells the parent's instance from a rank's; both run this wrapper.
             if self.rank == MAIN_RANK:
                 return ranks_of(self).join_or_skip(fn)
             ranks: Ranks = ranks_of(self)

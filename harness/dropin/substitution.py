@@ -59,6 +59,7 @@ def install() -> None:
     """
     from torch.testing._internal import common_distributed as theirs
 
+    # Already replaced: forks of the fork server inherit the change.
     if issubclass(theirs.MultiProcessTestCase, RankTestMixin):
         return
     ours: dict[str, Any] = {

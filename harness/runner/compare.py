@@ -101,6 +101,7 @@ def compare(options: Options) -> int:
 def _compare(file: TestFile, options: Options) -> Comparison:
     torchs = _torchs(file, options)
     ours = _ours(file, options)
+    # Otherwise one skipped class would look like a difference for each of its tests.
     torchs.verdicts = _class_skips_by_test(torchs.verdicts, ours.verdicts)
     return Comparison(str(file.path), torchs, ours)
 
@@ -181,6 +182,7 @@ def _side(reading: Reading, module: str, seconds: float, is_good: bool) -> Side:
     problem = reading.problem
     if not reading.verdicts and problem and is_good:
         problem += ": the file has no run_tests() that runs them, or unittest does not run them"
+    # PyTorch's side runs the file as a script, so its tests are in __main__.
     verdicts = {
         name.replace("__main__", module, 1): (status, _short(why))
         for name, (status, why) in reading.verdicts.items()

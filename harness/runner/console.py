@@ -86,6 +86,7 @@ class Console:
         self.say(f"RETRY  {_shown(record)}")
 
     def done(self, item: Item) -> None:
+        # A test that PyTorch's lists skip is done without having begun.
         self.running.pop(item, None)
         self._done += 1
         owner = item.test.owner
@@ -113,6 +114,7 @@ class Console:
         self.say(f"{one_line(owner)} {marks}".strip())
 
     def say(self, text: str = "") -> None:
+        # Any output shows that the run is alive.
         self._heartbeat = Deadline.after(_HEARTBEAT_S)
         self._print(text + "\n", self._stream)
 

@@ -79,6 +79,7 @@ class Execution:
             max_skips=options.max_skips,
             flaky_fails=options.flaky_fails,
         )
+        # A test may fork and return in the child; see `leave_if_fork_of`.
         self._pid = os.getpid()
         self._console = console_for(
             options.verbose or options.live_output,
@@ -104,6 +105,8 @@ class Execution:
         with Signals(wakes=self._jobs > 0) as signals:
             found = self._find(signals)
             leave_if_fork_of(self._pid, 1 if found.broken else 0)
+            # The history is read before the run and written after it, so a run never sees its own
+            # results.
             choice = choose(found.tests, self._options, lists, history)
             self._remarks = [*self._wanted.remarks, *found.remarks]
             if self._options.list_only:
@@ -183,13 +186,17 @@ class Execution:
             pool = self._run_items(choice, found, signals, ledger, limits)
         finally:
             self._console.close()
+        # The ledger, not the order of arrival, decides the order of the report.
         ledger.close(self._run)
         self._run.interrupted = pool.stopped in {"interrupted", "out of time", WORLD_LOST}
         if pool.stopped == "out of time":
             self._run.remarks.append(f"stopped after {options.run_timeout_s:g} s (--run-timeout)")
         self._remark_on_world(pool.stopped)
+        # A run that stopped early has tests without results for a reason. In a complete run, a test
+        # without a result means that the runner lost it; that must not look like success.
         if not pool.stopped:
             self._run.remarks += [f"lost: {key} {_NO_RESULT}" for key in ledger.lost()]
+        # Without the time for reports and history.
         self._run.seconds = now() - self._run.started_s
 
     def _remark_on_world(self, stopped: str) -> None:
@@ -261,6 +268,7 @@ class Execution:
                 )
                 ledger.take(item, record)
                 self._console.done(item)
+            # Only once, not in every round.
             skipped = {}
             yield [item for item in each if item not in done]
 

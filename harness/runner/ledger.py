@@ -96,6 +96,8 @@ class Ledger:
             record: the result.
             is_last: whether no attempt can follow, because the run is stopping.
         """
+        # A record with another id comes from a module's or class's fixture, whose name unittest
+        # makes up.
         if record.is_fixture or record.test_id != item.test.test_id:
             self._take_fixture(item, record)
             return
@@ -104,6 +106,8 @@ class Ledger:
             self._earlier.setdefault(key, []).append(record)
             self._observer.failed_once(item, record)
             return
+        # The last attempt is the result; the earlier ones are kept for reports, which call it
+        # flaky.
         record.earlier = self._earlier.pop(key, [])
         self._add_record(key, _named_by_round(item, record))
         self._observer.ended(item, record)
@@ -127,6 +131,7 @@ class Ledger:
     def _end_retries(self) -> None:
         """Make the last failure of each test that waits for a retry its final result."""
         for key, records in self._earlier.items():
+            # The run stopped before the retry, so the failure counts.
             *earlier, last = records
             last.earlier = earlier
             self._add_record(key, last)
@@ -171,6 +176,7 @@ def _in_report_order(placed: Sequence[_Placed]) -> list[_Placed]:
     fixtures = [entry for entry in placed if entry[1] != 1]
     for entry in fixtures:
         prefix = f"{entry[2].owner}."
+        # By prefix, since a module's fixture belongs to all of its classes.
         theirs = [i for i, (_, _, record) in enumerate(tests) if record.test_id.startswith(prefix)]
         if theirs:
             tests.insert(theirs[0] if entry[1] == 0 else theirs[-1] + 1, entry)

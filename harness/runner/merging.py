@@ -42,6 +42,7 @@ def run_merge(argv: Sequence[str], prog: str) -> int:
     options = build_parser(f"{prog} merge-reports").parse_args(argv)
     reports = check_reports(options.junit, options.html, options.trace, options.records)
     _keep_inputs(options.inputs, reports)
+    # All inputs are read before anything is written, so a damaged input costs nothing.
     runs = [_read(path) for path in options.inputs]
     wrong = _shard_problems(options.inputs, runs)
     run = merged(runs)
@@ -96,6 +97,7 @@ def _read(name: str) -> RunResult:
     path = Path(name)
     try:
         with path.open("rb") as file:
+            # By content, not by suffix: users choose the names of reports.
             is_xml = file.read(64).lstrip().startswith(b"<")
         return read_junit(path) if is_xml else read_records(path)
     except (OSError, ValueError) as error:
@@ -114,6 +116,7 @@ def merged(runs: Sequence[RunResult]) -> RunResult:
         for record in run.records:
             _shift(record, later_s, workers)
         whole.records += run.records
+        # Shards run at the same time, so their durations do not add up.
         whole.seconds = max(whole.seconds, run.started_at - began_at + run.seconds)
         whole.not_run += run.not_run
         whole.interrupted = whole.interrupted or run.interrupted

@@ -102,6 +102,8 @@ class Options:
         return bool(self.junit or self.html or self.trace or self.records)
 
 
+# A rank test mostly waits, for processes to start and for other ranks, so two tests for each core
+# keep the cores busy. Each worker takes memory, hence the maximum.
 _JOBS_PER_CORE = 2
 _MAX_JOBS = 16
 _RANKS_PER_CORE = 8

@@ -108,6 +108,7 @@ class TestRecord(msgspec.Struct, omit_defaults=True):
         if not self.troubles:
             return self.reason
         lines = self.troubles[0].text.splitlines()
+        # The first line that is neither a frame nor the heading of a traceback is the exception.
         own = (line for line in lines if line and not line.startswith((" ", "Traceback")))
         return next(own, "")
 
@@ -226,6 +227,7 @@ class RunResult:
     def exit_code(self) -> int:
         """0 only if something ran, everything planned ran, and nothing failed."""
         is_incomplete = self.interrupted or self.not_run or self.count_unknown
+        # Flaky tests count as passed, so that --retries can keep a CI green; --flaky fail opts out.
         has_bad_flaky = self.flaky_fails and self.flaky
         has_failed = self.count(Status.FAILED) or self.has_too_many_skips or has_bad_flaky
         if is_incomplete or has_failed:

@@ -85,6 +85,7 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     # Processes that this one starts inherit the environment, but are not part of torchrun's world.
     settings.USE_TORCHRUN.set(False)
     own = join_request_of(place, _identity(wanted))
+    # Before any connection: a process without the secret must not even be listened to.
     secret = world_secret(place)
     base = Surroundings.now()
     deadline = Deadline.after(settings.ASSEMBLY_TIMEOUT_S.value())
@@ -141,6 +142,8 @@ def _gather(
 
     members, links = gathering.gather(deadline, settings.ASSEMBLY_TIMEOUT_S.value())
     ranks = TorchrunRanks(place, members, links, base)
+    # On one host torch sees all devices by itself. On several, decorators such as
+    # `skip_if_lt_x_gpu` need the sum over the hosts.
     if ranks.host_count > 1 and ranks.device_count:
         os.environ[TORCHRUN_DEVICES_VARIABLE] = str(ranks.device_count)
     return ranks
@@ -152,6 +155,7 @@ def _lead(ranks: TorchrunRanks, world: TorchrunRun, options: Options, wanted: Wa
     from harness.ranks.torchrun import cluster
     from harness.runner.execution import Execution
 
+    # From here on, every test class in this process takes its ranks from torchrun's world.
     cluster.use(ranks)
     code = EXIT_FAILED
     try:

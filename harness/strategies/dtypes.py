@@ -61,4 +61,5 @@ def reduce_ops(dtype: torch.dtype | None = None) -> SearchStrategy[dist.ReduceOp
     if dtype.is_floating_point:
         return sampled_from([*real, op.AVG])
     bitwise = [op.BAND, op.BOR, op.BXOR]
+    # real[True:] leaves out SUM, which comes first.
     return sampled_from([*real[dtype is torch.bool :], *bitwise])

@@ -39,6 +39,7 @@ def filled(shape: Shape, numbers: torch.Tensor, choice: bytes) -> torch.Tensor:
     count = prod(shape)
     head = min(count, HEAD)
     indices = list(reversed(choice[len(choice) - head :]))
+    # A byte is an index into the palette, so a smaller byte is a simpler number.
     values = numbers[torch.tensor(indices, dtype=torch.int64)]
     if count > HEAD:
         tail = _tail(numbers, count - HEAD, int.from_bytes(choice[:SEED_BYTES], "little"))

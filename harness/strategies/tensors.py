@@ -186,6 +186,8 @@ def _per_rank_tensors(
     draw: DrawFn, world_size: int, recipe: _Recipe, same_strides: bool
 ) -> tuple[torch.Tensor, ...]:
     form = _form(draw, recipe)
+    # One draw for all ranks: gloo's collectives of tensors with differing strides give wrong
+    # results (torch 2.13), so that is not the default.
     count = 1 if same_strides else world_size
     layouts = [draw(recipe.layouts) for _ in range(count)] * (world_size // count)
     return tuple(_tensor(draw, recipe, form, layout) for layout in layouts)
@@ -254,6 +256,7 @@ def _recipe(
     if shape is None:
         shape = shapes()
     fixed = None if isinstance(shape, SearchStrategy) else _shape_of(shape, "shape")
+    # The contiguous layouts come first in LAYOUTS, so a prefix of it selects them.
     layouts = CONTIGUOUS_LAYOUTS if flag(contiguous, "contiguous") else len(LAYOUTS)
     return _Recipe(
         dtype=as_strategy(dtype),

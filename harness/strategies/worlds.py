@@ -62,6 +62,8 @@ def groups(
 
 @st.composite
 def _groups(draw: DrawFn, ranks: tuple[int, ...], low: int, high: int) -> tuple[int, ...]:
+    # Draws without replacement: each draw is an index into what is left, so index 0, the lowest
+    # rank, is the simplest.
     left = list(ranks)
     chosen = []
     for _ in range(draw(st.integers(low, high))):
@@ -131,6 +133,7 @@ def split_sizes(total: int, parts: int, *, min_size: int = 0) -> SearchStrategy[
 @st.composite
 def _split_sizes(draw: DrawFn, total: int, parts: int, min_size: int) -> tuple[int, ...]:
     share, rest = divmod(total, parts)
+    # False first: Hypothesis shrinks towards the even split.
     if not draw(st.booleans()):
         return tuple(share + (part < rest) for part in range(parts))
     free = total - parts * min_size

@@ -232,6 +232,7 @@ def _are_close(
         torch.strided,
     ):
         return False
+    # `torch.equal` and `allclose` do not support these, or ignore what has to be compared.
     if actual.is_quantized or actual.is_meta or how.exact_stride or how.exact_layout:
         return False
     if torch.equal(actual, expected):
@@ -289,6 +290,7 @@ _DEFAULTS: dict[torch.dtype, tuple[float, float]] = {
 
 def _compare_objects(actual: Any, expected: Any, path: Path) -> None:
     """Compare with unittest's assertEqual, for its messages: diffs of strings, sets and so on."""
+    # Not the test itself: a test class may override assertEqual, which would call this again.
     plain = unittest.TestCase()
     plain.maxDiff = None
     try:

@@ -77,6 +77,7 @@ def accept(reported: Mapping[int, Sequence[Expectation]]) -> None:
             places.setdefault(expectation.place, []).append((rank, expectation))
     for found in places.values():
         _check_that_they_agree(found)
+    # All places are checked before the first edit, so a disagreement changes no file.
     for found in places.values():
         expectation = found[0][1]
         if expectation.actual != expectation.expected:
@@ -116,6 +117,7 @@ def _edit(expectation: Expectation) -> None:
     earlier edits of this process, but a rank may have imported the file before or after any of
     them. Then it would replace the wrong literal.
     """
+    # newline="" keeps the file's own line ends.
     with open(expectation.file, encoding="utf-8", newline="") as file:
         source = file.read()
     call = _call_in(ast.parse(source), expectation)

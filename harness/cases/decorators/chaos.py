@@ -116,6 +116,7 @@ def _decorator(fault: _Fault, survivors_raise: Errors | None, match: str) -> Cal
         def with_fault(self: Any, *args: Any, **kwargs: Any) -> Any:
             if ranks_of(self).are_threads:
                 raise SettingError(f"@{fault.verb}_rank() needs ranks that are processes")
+            # Nobody could report that the test has passed.
             if self.world_size == 1 and fault.verb != "delay":
                 raise SettingError(
                     f"@{fault.verb}_rank(): in a world of one, nobody is left to pass"
@@ -140,6 +141,7 @@ def _decorator(fault: _Fault, survivors_raise: Errors | None, match: str) -> Cal
 
 @contextlib.contextmanager
 def _injecting(fault: _Fault) -> Iterator[None]:
+    # Only in the rank that gets the fault: a dispatch mode slows every operation down.
     counter = _CollectiveCounter(fault)
     with counter:
         yield

@@ -16,6 +16,7 @@ def accelerator_count() -> int:
     on_all_hosts = os.environ.get(TORCHRUN_DEVICES_VARIABLE)
     if on_all_hosts:
         return int(on_all_hosts)
+    # In PyTorch's order. A machine has one kind of accelerator.
     if flags.TEST_CUDA:
         return torch.cuda.device_count()
     if flags.TEST_HPU:

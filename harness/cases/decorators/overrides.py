@@ -155,6 +155,7 @@ def timeout(seconds: float) -> Callable[[T], T]:
         TypeError: if the decorator is written without an argument.
     """
     require_arguments(seconds, "@timeout(5)")
+    # Checked here, where the decorator is written, and not when the test runs.
     return override_decorator("timeout_s", check_timeout(seconds, f"@timeout({seconds!r})"))
 
 

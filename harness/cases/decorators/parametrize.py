@@ -84,6 +84,7 @@ def instantiate_parametrized_tests(generic_cls: C) -> C:
     Raises:
         AssertionError: if two instances would have the same name.
     """
+    # dir(), not vars(): inherited generic tests are instantiated for this class too.
     for name in dir(generic_cls):
         generic = getattr(generic_cls, name)
         if not hasattr(generic, "parametrize_fn"):
@@ -191,6 +192,8 @@ class parametrize(TestParametrizer):
         if not self.arg_names:
             yield test, "", {}, lambda _: ()
             return
+        # Stays -1 if there are no values. `arg_values` may be a generator, so it cannot be tested
+        # for emptiness first.
         index = -1
         for index, item in enumerate(self.arg_values):
             case = item if isinstance(item, subtest) else subtest(item)

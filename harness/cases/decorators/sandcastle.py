@@ -73,6 +73,7 @@ def _passing(test: Callable[..., Any], reason: str) -> Callable[..., Any]:
 
 def _passing_class(cls: type, reason: str) -> type:
     """Make all tests of a class pass; its fixtures do not run, like those of a skipped class."""
+    # Inherited tests too.
     for name in dir(cls):
         member = getattr(cls, name)
         if name.startswith("test") and callable(member):

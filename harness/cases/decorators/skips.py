@@ -47,6 +47,7 @@ def skip_unless_runnable(condition: Condition) -> Callable[[T], T]:
                 raise unittest.SkipTest(reason)
             return test(self, *args, **kwargs)
 
+        # The outermost condition first: it is the one that a reader of the test sees first.
         setattr(checked, _CONDITIONS, (condition, *getattr(test, _CONDITIONS, ())))
         return checked  # type: ignore[return-value]
 

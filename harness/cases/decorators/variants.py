@@ -43,6 +43,8 @@ class world_sizes(TestParametrizer):
     ) -> Iterator[Instance]:
         for size in self.sizes:
             instance = copy_of(test)
+            # The test's constructor reads this mark (`adopt_world_size`), so that the world size is
+            # right before setUp.
             setattr(instance, REQUIRED_WORLD_SIZE, size)
             yield instance, f"world_size_{size}", {}, lambda _: ()
 

@@ -46,6 +46,7 @@ class ExampleBudget:
         if not self._has_hung:
             return self._example_s
         enough_s = max(_MIN_TIMEOUT_S, _SLOWEST_FACTOR * self._slowest_s)
+        # Rounded, because the report shows the limit.
         return min(self._example_s, round(enough_s, 1))
 
     @property

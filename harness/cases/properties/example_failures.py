@@ -57,6 +57,7 @@ def _place(case: unittest.TestCase, report: RankReport | None) -> Place:
 
 
 def _first_culprit(verdict: Verdict) -> RankReport | None:
+    # A rank that failed because of a peer fails at a different line each time.
     causes = [rank for rank in verdict.culprits if rank not in verdict.collateral]
     return next((r for r in verdict.reports if r.rank in causes), None)
 
@@ -121,6 +122,7 @@ def raise_failures(
     if flaky or not kinds <= TEST_FAULTS:
         disable_expected_failure(case)
     texts = [_report_text(case, f, budget) for f in found]
+    # The exception's type follows the worst failure, as for ranks of one test.
     worst = max(found, key=lambda f: list(ERRORS).index(f.verdict.kind))
     text = texts[0]
     if len(texts) > 1:

@@ -84,6 +84,7 @@ class ProcessWorld:
         self._restart = restart
         self._file_name = file_name
         self._number = 0
+        # The first example uses whatever group the world has: a kept one, or none.
         self._fresh_group = False
         self.is_up = False
         #: The ranks' warnings, from all examples.
@@ -91,6 +92,7 @@ class ProcessWorld:
 
     def begin(self) -> Verdict:
         """Wait until the ranks are up and wait for an example; return a pass, or what failed."""
+        # There is no body yet, so the limit for starting applies to everything.
         limit_s = settings.START_TIMEOUT_S.value()
         verdict = self._verdict(Limits(limit_s, limit_s, settings.EXIT_TIMEOUT_S.value()))[0]
         self.is_up = self._world.awaits_example
@@ -104,6 +106,8 @@ class ProcessWorld:
     def run(self, request: ExampleRequest) -> ExampleResult:
         self._number += 1
         file_name = f"{self._file_name}.{self._number}"
+        # A FileStore must start empty: keys of an earlier example would satisfy a rendezvous at
+        # once.
         os.close(os.open(file_name, os.O_CREAT | os.O_WRONLY, 0o600))
         order = RunExample(
             number=self._number,

@@ -89,6 +89,7 @@ class PropertyTest:
     ) -> None:
         self._case = case
         self._layer = layer_of(method)
+        # The world outlives examples; see `example_worlds`.
         self._world = world
         self._budget = budget
         self._name = method.__name__
@@ -189,6 +190,8 @@ class PropertyTest:
     def _run_example(self, arguments: dict[str, Any]) -> Any:
         """Run the body in the ranks with one example; raise what the module's docstring says."""
         context = current_build_context()
+        # `is_final` marks the last run of each minimal failing example, for the report. Only this
+        # run may take the time to collect stacks.
         is_final, drawn = context.is_final, repr(context.data.choices)
         if self._budget.is_used_up and not is_final and drawn not in self._failing:
             self._skip_example()
@@ -199,16 +202,19 @@ class PropertyTest:
             result = self._result_of(pack(values, self._name), is_final)
         except Exception as error:
             raise _Abort(error) from None
+        # Before the verdict is raised: Hypothesis attaches notes to the failure.
         _forward_remarks(result.remarks)
         if result.verdict.is_trouble:
             if (leaving := exit_error(result.verdict)) is not None:
                 raise _Abort(leaving)
+            # Hypothesis runs failing examples again to check that they fail each time.
             self._failing.add(drawn)
             raise_example(self._case, result.verdict)
         if result.verdict.kind is VerdictKind.SKIPPED:
             if result.verdict.is_xfail:
                 raise _Abort(xfail_error(result.verdict.reason))
             _reject_or_skip(result)
+        # Hypothesis fails a test whose body returns a value; let it see what the ranks returned.
         returned = next((r.returned for r in result.remarks if r.returned), None)
         return None if returned is None else Shown(returned)
 
@@ -258,6 +264,7 @@ def _reject_or_skip(result: ExampleResult) -> None:
     rejected = next((r for r in result.remarks if r.rejected), None)
     if rejected is None:
         raise unittest.SkipTest(result.verdict.reason)
+    # Hypothesis groups failed assumptions by location for its statistics.
     error = UnsatisfiedAssumption(rejected.rejected)
     error.location = rejected.location
     raise error

@@ -121,6 +121,7 @@ def slowest(past: Past) -> list[Slow]:
 
 def _slow(test: str, seconds: Sequence[float]) -> Slow:
     expected, before = median(seconds[-RECENT:]), seconds[:-RECENT]
+    # Medians, since one slow run on a busy machine is not a trend.
     known = len(before) >= _ENOUGH and median(before) > 0
     return Slow(test, expected, seconds[-1], expected / median(before) - 1 if known else None)
 
@@ -137,6 +138,7 @@ def flakiest(past: Past) -> list[Flaky]:
 
 def _flips(outcomes: Iterable[Outcome]) -> int:
     return sum(
+        # With equal code only: a fix is not a flip.
         before.failed and not after.failed and bool(after.code) and before.code == after.code
         for before, after in pairwise(outcomes)
     )

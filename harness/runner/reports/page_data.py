@@ -66,6 +66,7 @@ def rows_of(run: RunResult) -> list[Row]:
 
 def _row(record: TestRecord, key: str) -> Row:
     why = record.why
+    # A flaky test passed, so it has no reason of its own; show why it failed before.
     if not why and record.earlier:
         why = record.earlier[-1].why
     return Row(
@@ -121,6 +122,7 @@ def _attempt(record: TestRecord) -> dict[str, Any]:
     start_s = _start_of(record)
     return {
         "status": status_of(record),
+        # JSON has no infinity; a damaged record may contain one.
         "seconds": record.seconds if math.isfinite(record.seconds) else None,
         "reason": record.reason,
         "troubles": [[t.label, t.title, t.text] for t in record.troubles],

@@ -103,6 +103,7 @@ def discover(wanted: Wanted, keep: Callable[[Mapping[Place, unittest.TestCase]],
         UsageError: if a name matches no test.
     """
     loaded = _load_wanted(wanted)
+    # After the import of the files: their folders come first on the path, as for scripts.
     _put_on_path(wanted.folder)
     found = select(loaded, wanted.names, wanted.files)
     matches = any_matcher(wanted.patterns)
@@ -127,6 +128,7 @@ def _copies(tests: Tests) -> tuple[dict[Place, int], dict[type, int]]:
     """Number the tests that have the same id, and the classes that have the same name."""
     by_id, by_name = Counter[str](), Counter[str]()
     copies: dict[Place, int] = {}
+    # By type, not by name: a function may create several classes with one name.
     class_copies: dict[type, int] = {}
     for place, test in tests:
         copies[place] = by_id[place[1]]
@@ -141,6 +143,7 @@ def _copies(tests: Tests) -> tuple[dict[Place, int], dict[type, int]]:
 def _devices() -> list[str]:
     """Return the devices (GPUs) that tests may use, by their names in `CUDA_VISIBLE_DEVICES`."""
     torch = sys.modules.get("torch")
+    # If no test module has imported torch, no test needs devices.
     count = torch.accelerator.device_count() if torch is not None else 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     named = [name.strip() for name in visible.split(",") if name.strip()]
@@ -196,6 +199,7 @@ def tests_of(module: ModuleType, name: str) -> Tests:
     """Return all tests of a module, in the order of unittest's loader."""
     with _named_as_the_script(module):
         found = list(_flatten(unittest.defaultTestLoader.loadTestsFromModule(module)))
+    # Classes made by a function may yield equal ids; the number tells them apart.
     numbers = Counter[str]()
     tests: Tests = []
     for test in found:
@@ -263,6 +267,8 @@ def _tests_matching(name: str, loaded: Loaded, files: Sequence[TestFile]) -> Tes
         return _in_path(name, loaded, files)
     name = parts_of(name)[1]
     meant = [(place, test) for place, test in loaded.all_tests() if _matches(name, place, test)]
+    # A name in a module that could not be imported may well exist; the broken module is reported
+    # instead.
     if meant or any(_is_part(module, name) for module in (*loaded.broken, *loaded.skipped)):
         return meant
     if any(_is_part(name, module) for module in (*loaded.tests, *loaded.broken, *loaded.skipped)):
@@ -295,6 +301,7 @@ def _put_on_path(folder: str) -> None:
 def _can_find(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
+    # find_spec imports the parent packages, which may fail. ValueError: `__main__` has no spec.
     except (ImportError, ValueError, AttributeError):
         return False
 

@@ -63,6 +63,7 @@ class Performer:
             the key of the fixture whose failure kept the test from running; empty if the test has
             a record.
         """
+        # unittest sets this for --failfast after a failure, and would skip the next test.
         self._result.shouldStop = False
         self._result.begin(test_id or test.id(), copy, class_copy)
         try:
@@ -111,6 +112,7 @@ class Performer:
         suite._handleModuleTearDown(self._result)
         self._leave_if_fork()
         self._result.torn_down()
+        # Otherwise the next test of this class would run without setUpClass.
         self._result._previousTestClass = None  # type: ignore[attr-defined]
 
 

@@ -119,6 +119,8 @@ class Schedule:
         in_order: bool = False,
     ) -> None:
         self._durations = durations
+        # With one worker the order makes no difference to the total time, and users expect the
+        # order of the file.
         self._in_order = in_order or workers <= 1
         self._max_ranks = max_ranks
         self._devices = tuple(devices)
@@ -141,6 +143,8 @@ class Schedule:
                 self._batches.append(_Batch([item], self._cost(item)))
         for fixture, shared in by_fixture.items():
             self._add_to_fixture(fixture, shared)
+        # Sorted once for each round, so that `take` only walks the list. Ties keep the order of the
+        # plan, so the same run always makes the same choices.
         self._batches.sort(key=self._sort_key)
 
     def _sort_key(self, batch: _Batch) -> tuple[float, int]:
@@ -157,9 +161,12 @@ class Schedule:
 
     def take(self, worker: int) -> list[Item]:
         """Return the tests that an idle worker runs now; empty if there are none, or none yet."""
+        # A worker gets tests only when it has none, because the schedule may know more by then.
+        # Nothing may start beside a serial test.
         if self._held.of(worker) or any(item.test.is_serial for item in self._held.items):
             return []
         taken = self._take_from_batches(worker)
+        # A serial test starts only when all others have finished, since it must run alone.
         if not taken and not self._batches and not self._held.items:
             taken = [self._with_devices(self._serial.pop(0))] if self._serial else []
         for item in taken:
@@ -172,6 +179,8 @@ class Schedule:
             is_others = batch.worker not in {None, worker}
             # Take the second half of another worker's batch: it is about to run the first half.
             first = len(batch.items) // 2 if is_others else 0
+            # Try the next batch instead of waiting: a test with many ranks must not keep short
+            # tests without ranks from running meanwhile.
             if not self._fits(batch.items[first].test):
                 continue
             if is_others:
@@ -201,9 +210,12 @@ class Schedule:
     def _portion(self, first: _Batch) -> list[Item]:
         """Take one item of the batch; of short tests without ranks, several."""
         taken = [self._pop(first)]
+        # Tests with ranks take far longer than a request, and hold ranks or devices that they
+        # should not hold while another test of the portion runs.
         if not taken[0].test.is_plain:
             return taken
         time_s = self._time(taken[0])
+        # Add no test after one of unknown duration: it might be the long one.
         while len(taken) < _MAX_PORTION and self._is_known(taken[-1]):
             following = first if first.items else self._next_plain(first)
             if following is None or not following.items[0].test.is_plain:
@@ -230,6 +242,8 @@ class Schedule:
     def _fits(self, test: PlannedTest) -> bool:
         """Whether the test may run beside the tests that run now."""
         ranks = self._held.ranks
+        # A test with more ranks than the limit runs when no other test has ranks; otherwise it
+        # would never run.
         enough_ranks = not test.ranks or not ranks or ranks + test.ranks <= self._max_ranks
         free_devices = len(self._devices) - len(self._held.devices)
         enough_devices = free_devices >= min(test.devices, len(self._devices))

@@ -80,6 +80,7 @@ class Worker:
         self._output = spec.output
         self._last_record = Path(spec.last_record)
         self.printed = (0, 0)
+        # A socket pair, so that either side notices at once when the other one ends.
         ours, theirs = Pipe(duplex=True)
         self._connection = ours
         self._reader = FrameReader(ours.fileno())
@@ -90,7 +91,10 @@ class Worker:
             with quit_key.blocked_in_new_processes():
                 self._process.start()
         finally:
+            # Otherwise this process would keep the worker's end open, and never see end of file.
             theirs.close()
+        # A pidfd becomes readable when the process ends, whoever its parent is: workers are
+        # children of the fork server, so the runner gets no SIGCHLD for them.
         self._pidfd = os.pidfd_open(self.pid)
         self.said_goodbye = False
 

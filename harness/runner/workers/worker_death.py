@@ -21,6 +21,7 @@ def death_record(worker: Worker, item: Item, code: int, limit_s: float | None) -
         code: the worker's exit code.
         limit_s: the time limit of the test in seconds; None for no limit.
     """
+    # A record in the file says more than the exit code: which descriptor the test has closed.
     if not worker.is_overdue and (left := _last_record(worker)) is not None:
         return left
     if worker.is_overdue:
@@ -30,6 +31,7 @@ def death_record(worker: Worker, item: Item, code: int, limit_s: float | None) -
         text = f"WorkerDied: the runner ended the process that ran the test, {_unreadable(worker)}"
     else:
         text = f"WorkerDied: the process that ran the test ended during it: {exit_text(code)}"
+        # Only the runner is supposed to end workers, so tell the reader where else to look.
         if code == -signal.SIGTERM:
             text += "; the runner did not send the signal, so the test or another program did"
     return _record(worker, item, item.test.test_id, item.test.copy, text, worker.began_s)

@@ -96,6 +96,7 @@ def worker_main(spec: WorkerSpec, connection: Connection, wanted: Wanted) -> NoR
 
 def _die_of_sigterm() -> None:
     """End by SIGTERM, as if it were not handled, so that the exit status shows it."""
+    # Python buffers output; the default action of SIGTERM would discard it.
     flush_output()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -103,12 +104,16 @@ def _die_of_sigterm() -> None:
 
 def _set_up_process(spec: WorkerSpec, is_script: bool) -> None:
     """Make this process end with the runner, and look like the user's own process to tests."""
+    # In its own process group, so that the runner can stop or kill the worker together with the
+    # children that a test has started, and so that Ctrl-C on the terminal reaches only the runner,
+    # which decides what to do.
     os.setpgid(0, 0)
     quit_key.unblock()
     lifeline = process.attach()
     if lifeline is not None:
         OwnDescriptor(lifeline, "the pipe that ends the worker with the runner")
     forget_exit_handlers_of_the_server()
+    # The worker must not share file positions with the server and its other forks.
     open_files.reopen()
     _apply_runner_state(spec, is_script)
     be_main_process()
@@ -117,6 +122,7 @@ def _set_up_process(spec: WorkerSpec, is_script: bool) -> None:
     terminal.use_terminal_of(spec.terminal)
     if spec.output:
         worker_output.redirect(Path(spec.output))
+    # Prints the Python stack if a test crashes the process in native code.
     faulthandler.enable()
     if spec.unsafe:
         launcher().never_fork(spec.unsafe)
@@ -124,6 +130,7 @@ def _set_up_process(spec: WorkerSpec, is_script: bool) -> None:
         launcher().adopt()
     if settings.DROPIN.value():
         importlib.import_module(DROPIN_MODULE)
+    # Only if torch is imported already: the runner also runs suites without torch.
     set_threads = getattr(sys.modules.get("torch"), "set_num_threads", None)
     if set_threads is not None and spec.threads:
         set_threads(spec.threads)
@@ -164,6 +171,7 @@ class _Worker:
         self._performer = Performer(
             self._ended, spec.failfast, self._take_damage, lambda: bool(_terminated)
         )
+        # Both threads send messages, and frames must not mix.
         self._lock = threading.Lock()
         self._unsent = b""
         # The test that runs or ran last; before the first test, the import of all files.
@@ -291,6 +299,7 @@ class _Worker:
         self._test = TestRecord(test_id, Status.FAILED, copy=wanted.copy, started_s=now())
         if not self._has_modules:
             self._has_modules = True
+            # Not at the start of the process: an error here belongs to a test, which can report it.
             discovery.load(self._wanted.files)
         try:
             test = self._find(wanted.place)
@@ -359,6 +368,7 @@ class _Worker:
         with self._lock:  # both threads may get here; only the first one writes
             record.worker = self._number
             self._last_record.write_text(json.dumps(record.to_data()))
+            # Without exit handlers: a test has damaged this process, and they might hang.
             os._exit(1)
 
 

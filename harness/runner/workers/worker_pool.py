@@ -16,9 +16,6 @@ The states of a worker; `Worker` has an attribute for each:
     terminated      SIGTERM was sent (`was_terminated`); SIGKILL follows after the grace period
     leaving         was told to exit (`is_leaving`); in `Workers.leaving`
     ended           the process has ended: `_handle_end` reports its test, and starts a successor
-
-A worker is replaced by a fresh one if a test damaged it, if its test is retried, or if a newer fork
-server has imported more modules (`_needs_fresh_worker`).
 """
 
 from __future__ import annotations
@@ -115,6 +112,7 @@ class WorkerPool:
         self._rounds, self._schedule = rounds, schedule
         self._ledger, self._limits = ledger, limits
         self._add_rounds()
+        # Do not start workers that would have nothing to do: each costs a fork and tens of MiB.
         wanted = min(self._jobs, max(1, schedule.waiting))
         while len(self._workers.active) < wanted:
             self._workers.start(len(self._workers.active) + 1)
@@ -144,6 +142,7 @@ class WorkerPool:
         return bool(self._schedule.waiting or self._schedule.running)
 
     def _check_for_stop(self) -> None:
+        # Ctrl-C during another stop (--maxfail) also ends the tests that still run.
         if self._signals.interrupts and self.stopped != "interrupted":
             self._stop("interrupted")
             self._end_running()
@@ -165,6 +164,7 @@ class WorkerPool:
     def _end_running(self) -> None:
         """End the running tests. Each worker first reports where its test is, if it still can."""
         for worker in self._workers.active:
+            # A worker that is overdue was asked already; asking again would extend its deadline.
             if worker.current is not None and not worker.is_overdue and not worker.is_stopped:
                 self._ask_where(worker)
             elif worker.items:
@@ -357,6 +357,8 @@ class WorkerPool:
             if worker.is_leaving:
                 worker.kill()
             elif not worker.is_overdue and not worker.is_stopped:
+                # First ask where the test is, for the report; the worker is ended when it answers,
+                # or at the next deadline.
                 worker.is_overdue = True
                 self._ask_where(worker)
             else:  # no answer to `_ask_where` in time

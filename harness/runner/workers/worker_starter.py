@@ -62,6 +62,7 @@ class WorkerStarter:
             folder=f"w{self._count}",
             output=str(output) if self._capture else "",
             last_record=str(output / "last-record"),
+            # The fork server was started earlier, and may have another environment by now.
             surroundings=Surroundings.now(),
             # Otherwise the workers' torch threads together would be many times the cores.
             threads=max(1, core_count() // self._jobs) if self._jobs > 1 else 0,
