@@ -15,6 +15,7 @@ from harness.ranks import folders
 from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.handle import STACKS_SIGNAL, RankHandle
 from harness.ranks.launch import quit_key
+from harness.ranks.launch.forked_process import ForkedProcess
 from harness.ranks.launch.start_method import SpawnedProcess
 from harness.ranks.leftovers import running_ranks
 from harness.ranks.live_output import LiveStream
@@ -200,7 +201,7 @@ def _pidfd_of(process: BaseProcess) -> int | None:
     try:
         # Only for a direct child. The fork server reaps its own children and then writes their exit
         # codes to the sentinel. A pidfd would be readable before the exit code is known.
-        if type(process).__module__.endswith("fork_server") or process.pid is None:
+        if isinstance(process, ForkedProcess) or process.pid is None:
             return None
         return os.pidfd_open(process.pid)
     except (AttributeError, OSError):

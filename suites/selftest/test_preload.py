@@ -43,7 +43,7 @@ class TestForkSafety(unittest.TestCase):
                 self.assertEqual(_why_unsafe("mod"), "")
                 for sign in ("is_initialized", "_is_in_bad_fork"):
                     with mock.patch.object(torch.cuda, sign, return_value=True):
-                        self.assertEqual(_why_unsafe("mod"), "importing mod initialised CUDA")
+                        self.assertEqual(_why_unsafe("mod"), "importing mod initialized CUDA")
 
     def test_a_module_to_preload_that_is_not_there_is_told_once(self):
         from harness.model.clock import Deadline

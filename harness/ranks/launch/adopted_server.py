@@ -1,7 +1,7 @@
 """Let a worker fork its ranks from the fork server that has forked the worker.
 
-A worker of the runner comes out of the runner's fork server, which has imported all that its tests
-and their ranks need. Its ranks come out of the same one, so that imports are paid for once a run.
+The runner forks its workers from a fork server that has imported all that tests and ranks need. The
+workers fork their ranks from the same server, so a run imports everything only once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from harness.model.clock import Deadline
 from harness.ranks.descriptors import OwnDescriptor, readable
-from harness.ranks.launch.fork_server import RankProcess
+from harness.ranks.launch.forked_process import ForkedProcess
 from harness.ranks.launch.preload import plan_of_this_server
 from harness.ranks.launch.preload_plan import PreloadPlan, PreloadReport, covers
 
 
 class _Inherited(forkserver.ForkServer):
-    """The standard library's handle on the server that this process was forked by."""
+    """The standard library's handle on the server that has forked this process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class _Inherited(forkserver.ForkServer):
         vars(self).update({k: v for k, v in inherited.items() if k != "_lock"})
 
     def ensure_running(self) -> None:
-        # The standard library would start a server anew in a process that has not started it.
+        # The standard library would start another server: this process has not started this one.
         resource_tracker.ensure_running()
 
 
@@ -57,12 +57,12 @@ class AdoptedServer:
         return self._report
 
     def covers(self, wanted: PreloadPlan) -> bool:
-        """Whether it has imported all that a plan asks for."""
+        """Whether the server has imported everything in the plan."""
         return covers(self.plan, self._report, wanted)
 
-    def process(self, **kwargs: Any) -> RankProcess:
+    def process(self, **kwargs: Any) -> ForkedProcess:
         """Return a new process of this server, not started; arguments as for BaseProcess."""
-        return RankProcess(self.stdlib_server, **kwargs)
+        return ForkedProcess(self.stdlib_server, **kwargs)
 
     @property
     def idle(self) -> bool:

@@ -15,23 +15,24 @@ from harness.model.cores import core_count
 from harness.model.errors import StartError
 from harness.ranks.class_lookup import check_class
 
-# gloo otherwise binds to the address of the host's name, which on laptops may not exist and on
-# servers listens to the network. NCCL and TensorPipe (RPC) choose an interface the same way.
+# By default, gloo binds to the address of the host's name (torch 2.13). On a laptop, the name may
+# have no address; on a server, that opens a port to the network. NCCL and TensorPipe (RPC) choose
+# an interface the same way.
 _LOOPBACK = "lo0" if os.uname().sysname == "Darwin" else "lo"
 _LOOPBACK_ONLY = {
     "GLOO_SOCKET_IFNAME": _LOOPBACK,
     "NCCL_SOCKET_IFNAME": _LOOPBACK,
     "TP_SOCKET_IFNAME": _LOOPBACK,
 }
-# torch's record of the last collectives, for gloo too.
+# Turns on torch's flight recorder, which records the last collectives, of gloo too.
 _DEFAULTS = {"TORCH_FR_BUFFER_SIZE": "2000"}
 
 
 def name_for_ranks(cls: type) -> str:
     """Return the name under which a new process finds a test class in its module.
 
-    It is the class's own name, unless that is bound to another class or to nothing, as with classes
-    that a function makes; then it is a name that the module binds the class to.
+    Usually that is the class's own name. If a function has made the class, its name may be bound
+    to another class, or to nothing; then it is a name that the module binds the class to.
 
     Raises:
         StartError: if a new process would find another class by the class's own name, or none.
@@ -47,8 +48,8 @@ def name_for_ranks(cls: type) -> str:
     bound = [name for name, value in vars(module).items() if value is cls]
     if not bound and found is not None:
         raise StartError(
-            f"class {cls.__qualname__} is not found in module {cls.__module__} by a new process, "
-            f"which finds another class of that name: give each class a name of its own"
+            f"a new process would find another class of the name {cls.__qualname__} in module "
+            f"{cls.__module__}: give each class a name of its own"
         )
     check_class(cls, bool(bound))
     return bound[0]
@@ -61,9 +62,9 @@ def launch_environ(
 
     Args:
         temp: the ranks' temp folder.
-        environ: to be taken instead of the parent's.
-        interface: the network interface by which the hosts of a world reach each other, empty for
-            the backends' own choice; None if the world is on this host alone.
+        environ: replaces the parent's environment.
+        interface: the network interface through which the hosts of a world reach each other; empty
+            for the backends' own choice. None if the world is on this host alone.
     """
     network = _LOOPBACK_ONLY if interface is None else _to_others(interface)
     own = os.environ if environ is None else environ
@@ -78,9 +79,10 @@ def _to_others(interface: str) -> dict[str, str]:
 
 @functools.cache
 def _compiler_cache() -> dict[str, str]:
-    """Where torch.compile keeps what it has compiled: in no folder that goes with the test.
+    """Return the variable that keeps torch.compile's cache out of the test's temp folder.
 
-    The same place as torch chooses by itself (torch._inductor.runtime.cache_dir_utils, 2.13).
+    The folder is the one that torch chooses itself (torch._inductor.runtime.cache_dir_utils, torch
+    2.13). Without this it would be in TMPDIR, so every test would compile everything again.
     """
     try:
         name = getpass.getuser()

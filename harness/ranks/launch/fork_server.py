@@ -1,45 +1,35 @@
 """Start and use Python's fork server, with our modules preloaded and a proof that forks are safe.
 
-`multiprocessing.forkserver` does the forking, the sentinels and the exit codes. What is ours: which
-modules it imports, the report that it makes before the first fork, and that there can be more than
-one, so that a server with more modules can take over while the old one is still in use.
+`multiprocessing.forkserver` forks, and delivers the exit codes. The harness adds the modules that
+the server imports, its report before the first fork, and more than one server: a server with more
+modules can take over while processes of the old one still run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import signal
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from multiprocessing import (
-    context,
     forkserver,
-    popen_forkserver,
-    reduction,
     resource_tracker,
-    util,
 )
-from multiprocessing.process import BaseProcess, current_process
+from multiprocessing.process import current_process
 from types import MappingProxyType
 from typing import Any
 
-from harness.model import settings
-from harness.model.clock import NEVER, Deadline
-from harness.model.errors import StartError
+from harness.model.clock import Deadline
 from harness.model.temporarily import changed
 from harness.ranks import folders
-from harness.ranks.channel import FrameWriter
 from harness.ranks.descriptors import OwnDescriptor, readable
 from harness.ranks.launch import quit_key
+from harness.ranks.launch.forked_process import ForkedProcess
 from harness.ranks.launch.preload_plan import PLAN_VARIABLE, PreloadPlan, PreloadReport, covers
-from harness.ranks.launch.start_method import preparation_data, undecided
-
-# How long the kernel may take to end a killed server.
-_END_S = 5.0
+from harness.ranks.launch.start_method import undecided
 
 _start_lock = threading.Lock()
 _server_pids: set[int] = set()
@@ -47,7 +37,7 @@ _count = itertools.count(1)
 
 
 def server_pids() -> frozenset[int]:
-    """The fork servers of this process."""
+    """Return the process ids of the fork servers that this process has started."""
     return frozenset(_server_pids)
 
 
@@ -55,7 +45,10 @@ _servers: weakref.WeakSet[ForkServer] = weakref.WeakSet()
 
 
 def _let_go_in_a_fork() -> None:
-    """Close, in a fork of this process, what tells the servers that it lives."""
+    """Close the lifelines of the servers in a fork of this process.
+
+    Otherwise the servers would outlive this process for as long as the fork lives.
+    """
     for server in _servers:
         server.let_go()
 
@@ -64,7 +57,7 @@ os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
 def _forget_lost_tracker() -> None:
-    """Have Python's resource tracker restart, if a test has closed the pipe to it.
+    """Make Python's resource tracker restart if a test has closed the pipe to it.
 
     Otherwise CPython (3.11 to 3.14) writes to that descriptor number, or closes it, whatever file
     it refers to by then.
@@ -88,13 +81,20 @@ def _remember_tracker() -> None:
 _tracker_pipe: list[OwnDescriptor] = []
 
 
+# States of a fork server:
+#
+#   starting -> ready    its PreloadReport has arrived
+#   starting -> unsafe   it has died, is too late, or reports why it must not be forked
+#   any      -> dead     `kill()`, or it has died (`alive`); then nobody knows the exit codes of the
+#                        processes that it has forked, see `ForkedProcess.is_lost`
+
+
 class ForkServer:
-    """One fork server: started at once, used when it has said that it is safe.
+    """One fork server; it starts at once.
 
     Args:
-        plan: what it has to import.
-        environ: variables that it shall start with, unlike this process; None for one that it shall
-            not have.
+        plan: what it imports.
+        environ: variables in which its environment differs from this process's; None to unset one.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ForkServer:
         self._pid = os.getpid()
         self._killed = False
         self._received = b""
-        self._made: list[BaseProcess] = []
+        self._made: list[ForkedProcess] = []
         self._pipe: int | None = self._start()
         pid: int = self.stdlib_server._forkserver_pid  # type: ignore[attr-defined]
         self._server_pid = pid
@@ -133,8 +133,8 @@ class ForkServer:
             # The server must import the harness before it has read the plan.
             "PYTHONPATH": os.pathsep.join(entry for entry in self.plan.sys_path if entry),
         }
-        # multiprocessing would make a folder of its own for the server's socket, and leave it there
-        # if this process is killed. The socket's path has to be short.
+        # Otherwise multiprocessing makes a temp folder for the server's socket, and leaves it if
+        # this process is killed. The path of a socket must be short: 108 bytes on Linux.
         short = folders.short_path(folder)
         config = current_process()._config  # type: ignore[attr-defined]
         with (
@@ -162,7 +162,7 @@ class ForkServer:
         return not readable([self._death.fd], Deadline.after(0.0))
 
     def let_go(self) -> None:
-        """In a fork of this process: close what tells the server that this process lives."""
+        """Close the lifeline in a fork of this process."""
         if not self._killed:
             self._lifeline.close()
 
@@ -180,7 +180,7 @@ class ForkServer:
         return self._report
 
     def covers(self, wanted: PreloadPlan) -> bool:
-        """Whether it has imported all that a plan asks for; call it once it has answered."""
+        """Whether the server has imported everything in the plan; False before its report."""
         return self._report is not None and covers(self.plan, self._report, wanted)
 
     def _receive(self, deadline: Deadline) -> bool:
@@ -209,21 +209,21 @@ class ForkServer:
             last = ", ".join(self.plan.modules[-3:]) or "__main__"
             return PreloadReport(unsafe=f"the fork server died while importing (… {last})")
 
-    def process(self, **kwargs: Any) -> BaseProcess:
-        """A process of this server, not yet started; arguments as for multiprocessing.Process."""
+    def process(self, **kwargs: Any) -> ForkedProcess:
+        """Return a new process of this server, not started; arguments as for BaseProcess."""
         self._made = [made for made in self._made if made.is_alive()]
-        self._made.append(RankProcess(self.stdlib_server, **kwargs))
+        self._made.append(ForkedProcess(self.stdlib_server, **kwargs))
         return self._made[-1]
 
     @property
     def idle(self) -> bool:
-        """Whether no process of this server is left whose exit code it has still to deliver."""
+        """Whether no process of this server still runs, whose exit code it would deliver."""
         return not any(made.is_alive() for made in self._made)
 
     def kill(self) -> None:
-        """End the server at once and reap it. The ranks that it has forked live on.
+        """End the server at once and reap it. The processes that it has forked live on.
 
-        What is dead already stays so, and a copy in a fork of the parent is left alone.
+        Does nothing a second time, and in a fork of the process that has started it.
         """
         if self._killed or self._pid != os.getpid():
             return
@@ -236,9 +236,9 @@ class ForkServer:
         self._close_pipe()
         self._lifeline.forget()
         if not self._lifeline.is_intact:
-            # The standard library closes the number, which may be that of a test's file by now.
+            # The standard library closes this descriptor number, which may by now be a test's file.
             self.stdlib_server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)  # type: ignore[attr-defined]
-        # This process ignores SIGCHLD, or a test has removed the session's folder.
+        # These are raised if this process ignores SIGCHLD, or if a test has removed the folder.
         with contextlib.suppress(ChildProcessError, FileNotFoundError):
             self.stdlib_server._stop()  # type: ignore[attr-defined]
         self._death.close()
@@ -250,130 +250,3 @@ class ForkServer:
         except ChildProcessError:
             return False
         return True
-
-
-class RankProcess(BaseProcess):
-    """A process that a given fork server makes."""
-
-    # BaseProcess has what is set here become the start method of the child.
-    _start_method = None
-
-    def __init__(self, server: forkserver.ForkServer, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._server = server
-
-    def _Popen(self, process_obj: BaseProcess) -> _Popen:
-        return _Popen(process_obj, self._server)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the server died first, so that nobody knows the exit code, or if it has ended."""
-        return bool(getattr(self._popen, "lost", False))  # type: ignore[attr-defined]
-
-    def __reduce__(self) -> Any:
-        state = {k: v for k, v in self.__dict__.items() if k != "_server"}
-        return _bare_process, (state,)
-
-
-def _bare_process(state: dict[str, Any]) -> BaseProcess:
-    process = RankProcess.__new__(RankProcess)
-    process.__dict__.update(state)
-    return process
-
-
-class _Popen(popen_forkserver.Popen):
-    """The standard library's, except that it asks the server it is given."""
-
-    def __init__(self, process_obj: BaseProcess, server: forkserver.ForkServer) -> None:
-        self._server = server
-        self.lost = False
-        super().__init__(process_obj)
-
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """The exit code, once there is one. The standard library gives 255 for "unknown", too."""
-        if self.returncode is None:
-            if not readable([self.sentinel], Deadline.after(0.0) if flag == os.WNOHANG else NEVER):
-                return None
-            try:
-                self.returncode = forkserver.read_signed(self.sentinel)
-            except (OSError, EOFError):
-                self.returncode, self.lost = 255, True
-        return self.returncode
-
-    def _launch(self, process_obj: BaseProcess) -> None:
-        request = io.BytesIO()
-        context.set_spawning_popen(self)
-        try:
-            reduction.dump(_preparation(process_obj), request)
-            reduction.dump(process_obj, request)
-        finally:
-            context.set_spawning_popen(None)
-        with _uninterrupted():
-            self.sentinel, write_end = self._server.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
-        # The rank holds the other end of this pipe: when it closes, the parent is gone.
-        alive = os.dup(write_end)
-        self.finalizer = util.Finalize(self, _close, (alive, self.sentinel))
-        limit_s = settings.START_TIMEOUT_S.value()
-        try:
-            os.set_blocking(write_end, False)
-            FrameWriter(write_end, limit_s).send_frame(request.getvalue())
-            self.pid = self._read_pid(limit_s)
-        except TimeoutError:
-            # It would keep every later test waiting too; without it, the next test starts another
-            # one. A worker leaves the runner's server, of which it does not know the process.
-            server: int | None = self._server._forkserver_pid  # type: ignore[attr-defined]
-            if server is not None:
-                _kill(server)
-            raise StartError(
-                f"the fork server did not start {process_obj.name} within {limit_s:g} s "
-                "(HARNESS_START_TIMEOUT): it is stopped or stuck"
-            ) from None
-        finally:
-            os.close(write_end)
-
-    def _read_pid(self, limit_s: float) -> int:
-        """The process that the server has forked. The standard library waits for it forever."""
-        if not readable([self.sentinel], Deadline.after(limit_s)):
-            raise TimeoutError
-        return forkserver.read_signed(self.sentinel)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold back what ends a test, for an instant.
-
-    A server that has been asked for half a process prints a traceback (CPython 3.11 to 3.14).
-    """
-    ends = {signal.SIGINT, signal.SIGTERM, signal.SIGALRM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _kill(pid: int) -> None:
-    """End a process that may be stopped, and wait until it has ended."""
-    with contextlib.suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            readable([pidfd], Deadline.after(_END_S))
-        finally:
-            os.close(pidfd)
-
-
-def _close(*fds: int) -> None:
-    for fd in fds:
-        with contextlib.suppress(OSError):  # a test may have closed it
-            os.close(fd)
-
-
-def _preparation(process_obj: BaseProcess) -> dict[str, Any]:
-    """What a new process must know before it can unpickle itself.
-
-    The main module is left out: the server has run it already if ranks need it, and otherwise
-    (under pytest, say) running it again in every rank would only cost time.
-    """
-    data = preparation_data(process_obj)
-    return {k: v for k, v in data.items() if not k.startswith("init_main_from_")}

@@ -1,5 +1,7 @@
-"""Choose how the ranks of a test start: forked by a preloaded server if that is proved safe,
-otherwise spawned, with a warning that says why.
+"""Choose how the ranks of a test start.
+
+They are forked from a preloaded server if that is proved safe, otherwise spawned, with a warning
+that says why.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ from harness.ranks.launch.preload_plan import (
 )
 from harness.ranks.launch.start_method import SpawnedProcess
 
-#: Makes a process that is not yet started; arguments as for multiprocessing.Process.
+#: Creates a process without starting it; arguments as for multiprocessing.Process.
 ProcessFactory = Callable[..., Any]
 
-# numpy.random, which seeding needs, is no longer a part of `import numpy`.
+# Seeding needs numpy.random, which NumPy 2 imports at its first use.
 _BASE_MODULES = (
     "torch",
     "torch.distributed",
@@ -41,6 +43,17 @@ _BASE_MODULES = (
     "harness.cases.classes",
     "harness.ranks.child.main",
 )
+
+
+# The servers of a launcher: at most one is in use (`_active`), and at most one is starting
+# (`_coming`). Old ones (`_retired`) stay until the last of their processes has ended, since they
+# deliver the exit codes.
+#
+#   none -> active          the first `_server()` or `prewarm()`
+#   coming                  the plan has grown; `_prepare()` starts a server for all of it
+#   coming -> active        `_switch()`: it is ready, or the test needs one of its modules
+#   coming -> retired       it is not safe to fork: the modules that ranks reported are forgotten
+#   active -> retired       a coming server replaces it, or it has died
 
 
 class Launcher:
@@ -57,11 +70,11 @@ class Launcher:
         self._environ: dict[str, str] = {}
         self._with_ranks = True
         self._why_not_to_fork = ""
-        #: Called with modules to preload, if another process owns the server.
+        #: If another process owns the server: called with the modules to preload.
         self.on_learned: Callable[[tuple[str, ...]], None] | None = None
 
     def adopt(self) -> None:
-        """Use the server that this process is a fork of, as long as it has what is needed."""
+        """Use the server that has forked this process, as long as it has the modules."""
         self._active = AdoptedServer()
 
     def never_fork(self, reason: str) -> None:
@@ -73,22 +86,22 @@ class Launcher:
         self._with_ranks = False
 
     def also_import(self, *modules: str) -> None:
-        """Have these modules of the harness's own in the fork server, too."""
+        """Preload these modules of the harness, too."""
         self._modules.update(dict.fromkeys(modules))
 
     def need(self, modules: Iterable[str]) -> None:
-        """Have these modules in the fork server by the time that ranks are started."""
+        """Preload these modules before the next ranks start."""
         new = [m for m in modules if not m.startswith("harness.") and m not in self._modules]
         if new:
             self._modules.update(dict.fromkeys(new))
-            # Modules read the environment when they are imported, as they just have been here. What
-            # tests do to it later is not for a server that imports them again.
+            # Modules may read the environment when they are imported, as they just were here. A
+            # server that imports them later must see the same, not what tests have made of it.
             self._environ = dict(os.environ)
 
     def learn(self, modules: Iterable[str]) -> None:
-        """Have a new server import what ranks had to import themselves; it takes over when ready.
+        """Preload modules that ranks had to import themselves, in a server that takes over later.
 
-        Modules that make a server unsafe to fork are forgotten again.
+        If one of them makes the server unsafe to fork, all of them are dropped.
         """
         if self.on_learned is not None:
             self.on_learned(tuple(modules))
@@ -96,28 +109,28 @@ class Launcher:
             self._learned.update(dict.fromkeys(modules))
 
     def not_imported_here(self) -> tuple[str, ...]:
-        """The modules that a fork server imports, and that this process has not imported."""
+        """Return the modules that a fork server imports and this process has not imported."""
         return tuple(name for name in self._plan().modules if name not in sys.modules)
 
     def prewarm(self) -> None:
-        """Start the server for what is needed so far, without waiting for it."""
+        """Start the server with the modules known so far, without waiting for it."""
         if self._method() == "forkserver" and self._active is None:
             self._active = self._new_server(self._plan(learned=False))
 
     def advance(self) -> object:
-        """Take over a server that has more modules if one is ready; returns the one in use."""
+        """Switch to a server with more modules if one is ready; return the server in use."""
         if self._method() == "forkserver" and self._active is not None and self._learned:
             self._server(Deadline.after(0.0))
         return self._active
 
     def why_not_to_fork(self, deadline: Deadline) -> str:
-        """Return why processes must be spawned though the user wants forks; empty if not."""
+        """Return why processes must be spawned although the user wants forks; empty if not."""
         if self._method() == "spawn" or self._why_not_to_fork:
             return self._why_not_to_fork
         return self._server(deadline).report(deadline).unsafe
 
     def factory(self, deadline: Deadline) -> ProcessFactory:
-        """Return what makes the processes of the next world."""
+        """Return what creates the processes of the next world."""
         if self._method() == "spawn":
             return self._spawn
         if self._why_not_to_fork:
@@ -160,12 +173,12 @@ class Launcher:
         )
 
     def _new_server(self, plan: PreloadPlan) -> ForkServer:
-        server = ForkServer(plan, self._what_was_other())
+        server = ForkServer(plan, self._environ_at_import())
         atexit.register(server.kill)
         return server
 
-    def _what_was_other(self) -> dict[str, str | None]:
-        """Variables that have changed since the modules were imported here, as they were then."""
+    def _environ_at_import(self) -> dict[str, str | None]:
+        """Return the variables that have changed since `need`, with their values at that time."""
         if not self._environ:
             return {}
         return {
@@ -175,7 +188,7 @@ class Launcher:
         }
 
     def _server(self, deadline: Deadline) -> ForkServer | AdoptedServer:
-        """The server to fork from now, with its report in."""
+        """Return the server to fork from, after its report has arrived."""
         wanted = self._plan()
         if self._active is None or not self._active.alive:
             self._discard(self._active)
@@ -195,13 +208,14 @@ class Launcher:
             self._coming = self._new_server(wanted)
 
     def _switch(self, deadline: Deadline, must: bool) -> None:
-        """Use the coming server from now on if it is ready; wait for it only if we must."""
+        """Use the coming server from now on if it is ready; wait for it if `must`."""
         coming = self._coming
         if coming is None or not (must or coming.has_answered()):
             return
         self._coming = None
         if coming.report(deadline).unsafe and self._learned:
-            # A learned module is not safe to import before the fork: ranks keep importing it.
+            # One of the learned modules is not safe to import before a fork. Ranks go on importing
+            # them all.
             self._learned.clear()
             self._may_learn = False
             self._discard(coming)
@@ -225,7 +239,10 @@ class Launcher:
         )
 
     def _warn_of_broken(self, errors: Mapping[str, str]) -> None:
-        """Tell of modules that were named by hand and cannot be imported; others tell of theirs."""
+        """Warn of modules in HARNESS_PRELOAD that cannot be imported.
+
+        Importing a test module reports its own errors.
+        """
         for name in settings.PRELOAD.value():
             if name in errors:
                 why = errors[name].rstrip().splitlines()[-1]

@@ -1,8 +1,8 @@
-"""Gives a forked process its own file positions, as if it had opened its modules' files itself.
+"""Give a forked process its own file positions, as if it had opened its modules' files itself.
 
-A fork shares open file descriptions with its fork server, and so with all other forks: where one
-of them reads, the next one would go on. A fresh interpreter imports the module again, opens the
-file again, and starts at its first line.
+A fork shares open files and their positions with its fork server, and so with all other forks: each
+would continue where the last one has stopped reading. A fresh interpreter would import the module
+again, open the file again, and start at the first line.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 from harness.ranks.descriptors import open_files
 
-# What F_GETFL reports and a second open() may ask for. Nothing that creates or empties the file:
-# Linux reports O_TMPFILE for a temporary file without a name, which would make another one.
+# The flags of F_GETFL that a second open() may repeat: none that create or empty the file. Linux
+# also reports O_TMPFILE for a temporary file without a name, which would create another one.
 _REOPENED_WITH = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC
 if sys.platform == "linux":
     _REOPENED_WITH |= os.O_DIRECT | os.O_NOATIME
     _PATH_ONLY = os.O_PATH
 else:
-    _PATH_ONLY = 0  # only Linux has descriptors of a path alone, and forks ranks
+    _PATH_ONLY = 0  # only Linux has O_PATH; elsewhere ranks are not forked either
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class _Opened:
 
     Attributes:
         file: device and inode.
-        flags: what to open it with.
-        position: where imports have left it.
+        flags: the flags to open it with.
+        position: its position after the imports.
         descriptors: the numbers that refer to it, each with whether a child process inherits it.
     """
 
@@ -59,8 +59,8 @@ def record(ignored: Iterable[tuple[int, int]]) -> None:
     """Record which files the imports of this fork server have opened, and their positions.
 
     Args:
-        ignored: the files that the server was started with. Whoever writes to stdout has to share
-            its position with all others who do, even through a duplicate of the descriptor.
+        ignored: the files that were open when the server started. All processes that write to
+            stdout must share its position, or they overwrite each other's output.
     """
     _opened.clear()
     left_out = frozenset(ignored)
@@ -88,10 +88,10 @@ def _record(descriptor: int, left_out: frozenset[tuple[int, int]]) -> None:
 
 
 def _flags_unless_locked(descriptor: int) -> int | None:
-    """Return the flags of an open file; None if opening it again would lose something.
+    """Return the flags of an open file; None if it must not be opened again.
 
-    A lock of flock() belongs to the description: a fork that opened the file again would wait for
-    the lock of its own server. A descriptor of O_PATH has no position.
+    flock() locks belong to an open file, not to a process. A fork that opened the file again would
+    wait for the lock of its own server. A descriptor of O_PATH has no position.
     """
     with open(f"/proc/self/fdinfo/{descriptor}") as file:
         lines = file.read().splitlines()
@@ -102,7 +102,7 @@ def _flags_unless_locked(descriptor: int) -> int | None:
 
 
 def _shares(one: int, other: int) -> bool:
-    """Whether two descriptors are duplicates: then what moves one moves the other."""
+    """Whether two descriptors are duplicates: then moving one moves the other."""
     here, there = os.lseek(one, 0, os.SEEK_CUR), os.lseek(other, 0, os.SEEK_CUR)
     if here != there:
         return False
@@ -113,11 +113,11 @@ def _shares(one: int, other: int) -> bool:
 
 
 def reopen() -> None:
-    """Open the recorded files again in this fork, under the same numbers, where imports left them.
+    """Open the recorded files again in this fork: the same numbers, the recorded positions.
 
-    Python's own buffers are copies of the server's as of the end of its imports, so the position
-    has to be the one of that time, wherever other forks have moved it since. A file that cannot be
-    opened again stays shared.
+    Python's buffers are copies of the server's at the end of its imports. So the position must be
+    the one of that time, even if other forks have moved it since. A file that cannot be opened
+    again stays shared.
     """
     for opened in _opened:
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
 """In the fork server, import what the ranks will need, then prove that forking is safe.
 
-The standard library's fork server imports this module by name. A rank is then a fork of a process
-that has imported everything and executed nothing.
+The standard library's fork server imports this module by name. Its forks find everything imported.
+Nothing of it runs in the parent, nor in a spawned process.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from harness.ranks.launch.import_effects import ImportEffects
 from harness.ranks.launch.preload_plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
 from harness.ranks.process_exit import flush_output, leave_if_fork_of
 
-# While modules are imported, their libraries must not start threads of their own: OpenBLAS and
-# OpenMP start one for each core when they are loaded. They read the C library's environment, which
-# os.putenv() changes. Test modules read os.environ, which keeps the user's values.
+# OpenBLAS and OpenMP start a thread for each core when they are loaded, and a process with threads
+# must not be forked. They read the C library's environment, which os.putenv() changes. Test modules
+# read os.environ, which keeps the user's values.
 _QUIET = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# torch.cuda.device_count() initializes CUDA unless this variable in os.environ tells it to ask NVML
-# (torch 2.13).
+# A process that has initialized CUDA must not be forked. torch.cuda.device_count(), which test
+# modules call, initializes it unless this variable in os.environ selects NVML (torch 2.13).
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
@@ -125,7 +125,7 @@ def with_import_effects(surroundings: Surroundings) -> Surroundings:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep libraries from starting threads and CUDA while they are loaded."""
+    """Keep libraries from starting threads and CUDA inside the block."""
     for name in _QUIET:
         os.putenv(name, "1")
     nvml_check = os.environ.get(_NVML_CHECK)
@@ -164,9 +164,9 @@ def _why_unsafe(module: str) -> str:
         who = f" ({', '.join(named)})" if named else ""
         return f"importing {module} started {threads - 1} thread(s){who}"
     torch = sys.modules.get("torch")
-    cuda = getattr(torch, "cuda", None)  # there is none in one that is too old or not built
+    cuda = getattr(torch, "cuda", None)  # missing in a torch that is too old or incomplete
     if cuda is not None and cuda.is_available() and _cuda_is_up(torch):
-        return f"importing {module} initialised CUDA"
+        return f"importing {module} initialized CUDA"
     return ""
 
 
@@ -178,7 +178,7 @@ def _thread_count() -> int:
 
 
 def _cuda_is_up(torch: object) -> bool:
-    """Whether CUDA would refuse to work in a fork of this process. Only a fork can tell."""
+    """Whether CUDA would refuse to work in a fork of this process; only a fork can tell."""
     if torch.cuda.is_initialized():  # type: ignore[attr-defined]
         return True
     pid = os.fork()
@@ -188,10 +188,10 @@ def _cuda_is_up(torch: object) -> bool:
 
 
 def _keep_finalizers_to_this_process() -> None:
-    """Have what was imported finalised once, when the server ends, and not by every rank as well.
+    """Run the finalizers of imported modules once, when the server ends, not in each of its forks.
 
-    torch alone has enough finalizers to cost each rank 30 ms, and a temp folder that a test module
-    makes when it is imported must outlive the first rank.
+    torch alone has so many that they cost each rank 30 ms (torch 2.13). And a temp folder that a
+    test module makes when it is imported must outlive the first rank.
     """
     pending = [f for f in weakref.finalize._registry if f.atexit]  # type: ignore[attr-defined]
     for finalizer in pending:
@@ -206,7 +206,7 @@ def _keep_finalizers_to_this_process() -> None:
 
 
 def forget_exit_handlers_of_the_server() -> None:
-    """In a rank: leave the handlers that were registered before the fork to the server."""
+    """In a fork, drop the exit handlers that were registered in the server before the fork."""
     if _server is None:
         return
     atexit._clear()

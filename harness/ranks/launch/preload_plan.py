@@ -1,8 +1,8 @@
-"""What a fork server imports before it may fork ranks, and what it answers.
+"""Define what a fork server imports before it forks, and its report.
 
-torch imports its heaviest modules when they are first used, which for fresh ranks would be in every
-rank of every test. So the plan contains what the test's source suggests will be used. A wrong guess
-only costs time. Ranks report the modules that they had to import themselves.
+torch imports its heaviest modules at their first use, which would be in each rank of each test. So
+the plan also contains the modules that the test's source suggests. A wrong guess only costs time.
+Ranks report the modules that they had to import themselves, for the next server.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 from harness.model.module_sources import ModuleSource
 
-#: Carries the plan, as JSON, to the fork server; gone from the environment once it has been read.
+#: Carries the plan, as JSON, to the fork server, which removes it from its environment.
 PLAN_VARIABLE = "HARNESS_FORK_SERVER_PLAN"
 
-#: Libraries read these while they are being loaded, so a fork of a server that was started with
-#: other values cannot be given the new ones; it takes another server.
+#: Libraries read these when they are loaded. A fork cannot change them any more, so a test with
+#: other values needs another server.
 READ_AT_LOADING = (
     "CUDA_MODULE_LOADING",
     "LD_LIBRARY_PATH",
@@ -35,7 +35,7 @@ READ_AT_LOADING = (
 
 @dataclass(frozen=True)
 class PreloadPlan:
-    """The frozen request to one fork server.
+    """The request to a fork server.
 
     Attributes:
         modules: names to import, in this order.
@@ -45,7 +45,7 @@ class PreloadPlan:
         pythonpath: what PYTHONPATH is in the parent; None if unset.
         session: the folders to remove when the process that started the server has been killed.
         environ: the variables that are read while libraries load.
-        sources: where the parent has the test modules from that it has imported itself.
+        sources: the files of the test modules that the parent has imported by path.
     """
 
     modules: tuple[str, ...]
@@ -59,12 +59,12 @@ class PreloadPlan:
     sources: tuple[ModuleSource, ...] = ()
 
     def to_text(self, answer_to: str) -> str:
-        """The plan as JSON, with the pipe on which the server shall answer."""
+        """Return the plan as JSON, with the path of the pipe for the server's report."""
         return json.dumps({"answer_to": answer_to, **asdict(self)})
 
     @classmethod
     def from_text(cls, text: str) -> tuple[PreloadPlan, str]:
-        """The inverse of `to_text`: the plan and the pipe's path."""
+        """Return the plan and the pipe's path; the inverse of `to_text`."""
         data: dict[str, Any] = json.loads(text)
         answer_to = data.pop("answer_to")
         for name in ("modules", "sys_path", "argv", "session", "sources"):
@@ -73,17 +73,17 @@ class PreloadPlan:
         return cls(**data), answer_to
 
 
-#: Importing it exchanges PyTorch's classes for ours; to be done before any test is imported.
+#: Importing it replaces PyTorch's classes by ours. It must come before all test modules.
 DROPIN_MODULE = "harness.dropin.active"
 
 
 def import_time_environ() -> tuple[tuple[str, str], ...]:
-    """The variables of this process that only a new interpreter would heed."""
+    """Return the variables of this process that only a new interpreter reads."""
     return tuple((name, os.environ[name]) for name in READ_AT_LOADING if name in os.environ)
 
 
 def main_module() -> tuple[str | None, str | None]:
-    """Path and name by which this process's `__main__` can be run again; None where it cannot."""
+    """Return path and name by which `__main__` can be run again; None where it cannot."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -94,12 +94,12 @@ def main_module() -> tuple[str | None, str | None]:
 
 @dataclass(frozen=True)
 class PreloadReport:
-    """What a fork server says once it has imported everything.
+    """The report of a fork server after its imports.
 
     Attributes:
-        unsafe: why it must not be forked; empty if it may be.
-        errors: module to traceback, for those that could not be imported.
-        imported: the names of all modules that it holds.
+        unsafe: why it must not be forked; empty if it may.
+        errors: for each module that could not be imported, the traceback.
+        imported: the names of all imported modules.
     """
 
     unsafe: str = ""
@@ -111,16 +111,15 @@ class PreloadReport:
 
     @classmethod
     def from_text(cls, text: bytes) -> PreloadReport:
-        """The inverse of `to_text`. Raises ValueError for what is cut short."""
+        """Return the report; the inverse of `to_text`. Raises ValueError if the text is cut off."""
         data: dict[str, Any] = json.loads(text)
         return cls(**{**data, "imported": frozenset(data["imported"])})
 
 
 def covers(plan: PreloadPlan, report: PreloadReport, wanted: PreloadPlan) -> bool:
-    """Whether a server with this plan and report has all that the wanted plan asks for.
+    """Whether a server with this plan and report has imported everything in the wanted plan.
 
-    A module that it has tried to import in vain does not count as missing: another server would
-    fare no better.
+    A module that it could not import counts as imported: another server would fail, too.
     """
     no_main = wanted.main_path is None and wanted.main_name is None
     same_main = (plan.main_path, plan.main_name) == (wanted.main_path, wanted.main_name)
@@ -130,9 +129,9 @@ def covers(plan: PreloadPlan, report: PreloadReport, wanted: PreloadPlan) -> boo
     )
 
 
-# Sign in the source, and what torch 2.13 then imports at first use:
-# - backward() of anything with an explicit gradient: symbolic_shapes, with sympy, 0.5 s a rank;
-# - the first DistributedDataParallel, FSDP or compiled function: dynamo as well, 1.5 s a rank.
+# Words in the source, and the modules that torch 2.13 then imports at the first use:
+# - backward() with an explicit gradient imports symbolic_shapes, with sympy: 0.5 s in each rank;
+# - DistributedDataParallel, FSDP and compiled functions import dynamo as well: 1.5 s in each rank.
 _SIGNS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ((b"backward", b"autograd", b"gradcheck"), "torch.fx.experimental.symbolic_shapes"),
     (
@@ -143,7 +142,7 @@ _SIGNS: tuple[tuple[tuple[bytes, ...], str], ...] = (
 
 
 def foreseen(modules: Iterable[str]) -> list[str]:
-    """The modules of torch to import beforehand for ranks of these test modules."""
+    """Return torch's modules that ranks of these test modules will probably import."""
     found = dict.fromkeys(name for module in modules for name in _foreseen(module))
     return list(found)
 

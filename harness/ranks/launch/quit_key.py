@@ -1,8 +1,8 @@
-r"""Keeps SIGQUIT, which Ctrl-\ on a terminal sends, from processes that are not asked anything.
+r"""Block SIGQUIT, which Ctrl-\ on a terminal sends, in all processes but the runner.
 
-The terminal sends it to every process of the runner's group. The runner answers it. The fork server
-and Python's resource tracker would die of it, and so would a rank or a worker that is starting and
-has no process group of its own yet.
+The terminal sends it to each process in the runner's process group. The runner answers it by a
+report. It would kill the fork server, Python's resource tracker, and any rank or worker that has
+not yet left the group.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import signal
 from collections.abc import Iterator
 
 _QUIT = {signal.SIGQUIT}
-# Ctrl-C. Python's fork server ignores it once it has imported what it preloads, and dies of it with
-# a traceback before (CPython 3.11 to 3.14).
+# Ctrl-C. Python's fork server ignores it after its imports, and ends with a traceback before
+# (CPython 3.11 to 3.14).
 _INTERRUPT = {signal.SIGINT}
 
 
 @contextlib.contextmanager
 def blocked_in_new_processes(*, interrupt: bool = False) -> Iterator[None]:
-    """Block SIGQUIT in the processes that this thread starts meanwhile.
+    """Block SIGQUIT in the processes that this thread starts inside the block.
 
-    A mask, not a handler: only the main thread may set handlers, and a mask holds from the first
-    instruction of the new process on. It outlives `exec`.
+    By a mask instead of a handler: only the main thread may set handlers. A mask also survives
+    `exec`, and so protects a new process from its first instruction on.
 
     Args:
-        interrupt: block SIGINT as well, which then waits in this process, too.
+        interrupt: block SIGINT, too; this process then handles it after the block.
     """
     blocked = _QUIT | _INTERRUPT if interrupt else _QUIT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
@@ -36,7 +36,7 @@ def blocked_in_new_processes(*, interrupt: bool = False) -> Iterator[None]:
 
 
 def unblock() -> None:
-    """In a rank or worker, once it has a process group of its own: let all through again."""
+    """Unblock the signals in a rank or worker that has a process group of its own."""
     for each in (_QUIT, _INTERRUPT):
-        signal.sigtimedwait(each, 0)  # take one that has come meanwhile
+        signal.sigtimedwait(each, 0)  # discard one that is pending
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _QUIT | _INTERRUPT)

@@ -1,8 +1,8 @@
-"""Keeps `multiprocessing`'s default start method the user's: undecided until the user decides.
+"""Spawn processes, and leave the default start method of `multiprocessing` to the user.
 
-`multiprocessing` decides it for good as soon as a process is started or prepared, and gives it to
-each child together with the preparation data. Ranks and workers stand for processes that the user
-starts, in which nothing has been decided but by the modules that they import.
+`multiprocessing` fixes the default when the first process is started or prepared, and passes it on
+to each child. A test that then calls `set_start_method()` would fail. Ranks and workers stand for
+processes that the user starts, so in them only the user's modules may fix it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-# What multiprocessing says for an exit code that it could not get.
+# multiprocessing's exit code for a process whose exit code it could not get.
 _UNKNOWN = 255
 
 
 @contextlib.contextmanager
 def undecided() -> Iterator[None]:
-    """Leave this process's start method as it is, whatever `multiprocessing` decides meanwhile."""
+    """Restore the start method of this process after the block."""
     before = _default_context()._actual_context
     try:
         yield
@@ -30,7 +30,7 @@ def undecided() -> Iterator[None]:
 
 
 def preparation_data(process_obj: BaseProcess) -> dict[str, Any]:
-    """What a new process must know before it can unpickle itself, without a start method."""
+    """Return what a new process must know to unpickle itself, without a start method."""
     with undecided():
         data = spawn.get_preparation_data(process_obj.name)
     data.pop("start_method", None)
@@ -38,9 +38,9 @@ def preparation_data(process_obj: BaseProcess) -> dict[str, Any]:
 
 
 class _Popen(popen_spawn_posix.Popen):
-    """The standard library's, except that it notices the end of a child that nobody can wait for.
+    """The standard library's, except that it notices when the kernel has reaped the child.
 
-    The kernel reaps the children of a process that ignores SIGCHLD, as a test may have it do.
+    The kernel does so if this process ignores SIGCHLD, which a test may ask for.
     Python (3.11 to 3.14) then takes them for alive.
     """
 
@@ -63,7 +63,7 @@ class _Popen(popen_spawn_posix.Popen):
 class SpawnedProcess(SpawnProcess):
     """A fresh interpreter in which no start method has been decided."""
 
-    # BaseProcess has what is set here become the start method of the child.
+    # The child of a BaseProcess gets this as its start method; None leaves it undecided.
     _start_method: Any = None
 
     @staticmethod
@@ -72,11 +72,11 @@ class SpawnedProcess(SpawnProcess):
 
     @property
     def is_lost(self) -> bool:
-        """Whether it has ended, and nobody knows its exit code."""
+        """Whether the process has ended and nobody knows its exit code."""
         return bool(getattr(self._popen, "lost", False))  # type: ignore[attr-defined]
 
     def start(self) -> None:
-        """Start the process, and leave the start method of this one as it is."""
+        """Start the process; keep the start method of this one."""
         with undecided():
             super().start()
 
@@ -87,9 +87,9 @@ class SpawnedProcess(SpawnProcess):
 
 
 def be_main_process() -> None:
-    """Have this process be the main one to `multiprocessing`, as the user's own process is.
+    """Make this process the main process of `multiprocessing`, as the user's own process is.
 
-    It has no parent, is called MainProcess, and its children are numbered from 1.
+    The main process has no parent and is called MainProcess; its children are numbered from 1.
     """
     current: Any = process.current_process()
     current._name, current._identity = "MainProcess", ()
