@@ -1,7 +1,7 @@
 """In the fork server, import what the ranks will need, then prove that forking is safe.
 
 The standard library's fork server imports this module by name. Its forks find everything imported.
-Nothing of it runs in the parent, nor in a spawned process.
+In a spawned process, the module imports nothing: no fork server has a plan for it.
 """
 
 from __future__ import annotations
