@@ -76,8 +76,8 @@ def _check_instantiated(case: unittest.TestCase, method: Callable[[], Any]) -> N
     if is_not_instantiated(method):
         name = f"{type(case).__qualname__}.{case._testMethodName}"
         raise BodyNotRunError(
-            f"{name}() has parameters, world sizes, backends or devices from a decorator, but the "
-            "class makes no tests of them: decorate the class with @instantiate_parametrized_tests"
+            f"{name}() is parametrized, but no tests were made of it: decorate the class with "
+            "@instantiate_parametrized_tests"
         )
 
 
