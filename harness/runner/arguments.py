@@ -63,6 +63,7 @@ def device_list(text: str) -> tuple[str, ...]:
     names = settings.names(text)
     if not names:
         raise ValueError("names no device")
+    # The runner lends each device to one test at a time, by name.
     if len(set(names)) < len(names):
         raise ValueError("names a device twice, so two tests would use it at once")
     return names

@@ -82,6 +82,7 @@ def build_parser(prog: str) -> Parser:
         description="Run unittest suites, with or without ranks.",
         epilog=_EPILOG.replace("{prog}", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # A later option could change what an abbreviation means.
         allow_abbrev=False,
     )
     for add in (_add_selection, _add_execution, _add_limits, _add_output, _add_torchs):
@@ -94,6 +95,7 @@ def parse(argv: Sequence[str], prog: str) -> Options:
     """Return the options in the arguments after the program's name. Raises UsageError."""
     parser = build_parser(prog)
     found = vars(parser.parse_args(argv))
+    # -f is --maxfail 1 with another name.
     if found.pop("failfast"):
         found["max_fail"] = 1
     settle(found)

@@ -79,6 +79,8 @@ class Alone:
         # listens for the answer.
         where.enable(self._show_or_keep_location)
         self._signals.on_question = self._signals.on_stop = where.ask
+        # With a grace period, Ctrl-C first asks where the test is, and raises KeyboardInterrupt
+        # later.
         self._signals.grace_s = _STOP_GRACE_S if self._torchrun is None else _TORCHRUN_GRACE_S
         with warnings_shown():
             try:
@@ -87,6 +89,7 @@ class Alone:
                 performer.tear_down()
             except KeyboardInterrupt:
                 self._signals.raise_on_interrupt(False)
+                # The timer of --run-timeout arrives as a signal, like Ctrl-C.
                 is_late = self._signals.stopped_by == RUN_TIMEOUT
                 self.stopped = "out of time" if is_late else "interrupted"
                 self._record_stopped_test()
@@ -153,6 +156,8 @@ class Alone:
             self._observer.say(text)
             return
         self._where = text
+        # Under torchrun the grace period continues: the supervisor may still find out which process
+        # has died.
         if self._torchrun is None:
             self._signals.stop_now()
 

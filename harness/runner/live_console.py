@@ -24,7 +24,10 @@ class LiveConsole(Console):
         from rich.console import Console as RichConsole
         from rich.live import Live
 
+        # soft_wrap: rich must not break long lines, which users copy from the terminal.
         self._rich = RichConsole(file=sys.stdout, highlight=False, soft_wrap=True)
+        # No thread of its own refreshes the display: the runner forks, and forks with threads are
+        # not safe.
         self._live = Live(console=self._rich, auto_refresh=False, transient=True)
         self._started_s = now()
         self._failed = 0
@@ -80,6 +83,7 @@ class LiveConsole(Console):
             failed,
         )
         rows = Table.grid(padding=(0, 1))
+        # The tests that run longest are those that a user may have to look at.
         oldest = sorted(self.running.items(), key=lambda entry: entry[1])[:_MAX_SHOWN]
         for item, (began_s, _) in oldest:
             lasted_s = now() - began_s

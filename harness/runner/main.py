@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     program, *arguments = sys.argv if argv is None else argv
     name = os.path.basename(program)
     prog = "python -m harness" if name == "__main__.py" else name
+    # os._exit() below skips nothing that matters: exit handlers run in
+    # `end_as_an_interpreter_does`.
     code = _exit_code_of(lambda: _command(arguments, prog), prog)
     join_threads_and_run_exit_handlers()
     leave(code)
@@ -191,7 +193,10 @@ def _run(options: Options) -> int:
         print(f"the torch in {passed_over} is not built: using the installed one", file=sys.stderr)
     jobs = jobs_for(options, is_script=False) if place is None else 0
     if not options.list_only:
+        # As early as possible: the fork server takes seconds to import torch, and this process has
+        # other work meanwhile.
         prewarm.prewarm(files, with_workers=jobs > 0)
+    # With workers, each of them imports this module.
     if settings.DROPIN.value() and not jobs:
         importlib.import_module(DROPIN_MODULE)
     names, remark = dotted(options.names), ""

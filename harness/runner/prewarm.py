@@ -30,6 +30,7 @@ def prewarm(files: Sequence[TestFile], with_workers: bool) -> None:
         file.put_on_path()
     if with_workers:
         launcher().also_import(_WORKER)
+        # A suite without torch should not wait for torch's import.
         if not any(_has_any(file, _TORCH_MARKERS) for file in files):
             launcher().expect_no_ranks()
     launcher().need(file.module for file in chosen)

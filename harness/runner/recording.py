@@ -61,6 +61,7 @@ class RecordingResult(unittest.TestResult):
         """Start a record: the suite of this test is about to run."""
         self._blank = TestRecord(test_id, copy=copy)
         self._record = None
+        # tearDownClass belongs to the class of the test before, setUpClass to that of this test.
         self._class_copies = (self._class_copies[1], class_copy)
 
     def settle(self, test: unittest.TestCase) -> str:
@@ -187,6 +188,7 @@ class RecordingResult(unittest.TestResult):
     def _trouble(self, label: str, test: unittest.TestCase, text: str) -> None:
         is_fixture = isinstance(test, _ErrorHolder)
         record = self._shared_fixture_record(test.id()) if is_fixture else self._test_record()
+        # The worst result counts: a later addSuccess does not change it.
         record.status = Status.FAILED
         title = f"{test.id()}{record.copy_suffix}"
         record.troubles.append(Trouble(label, title, text.rstrip("\n")))

@@ -93,6 +93,7 @@ def _required(cls: Any) -> Sequence[str]:
 
 def _check_plain(value: object, wanted: type, where: str) -> None:
     types_ = (int, float) if wanted is float else (wanted,)
+    # bool is a subclass of int in Python.
     is_other_bool = isinstance(value, bool) and wanted is not bool
     _require(isinstance(value, types_) and not is_other_bool, value, _WORDS[wanted], where)
     if isinstance(value, int | float):

@@ -130,6 +130,8 @@ class Signals:
         for number in (*_STATUS_REQUESTS, *_STOPS):
             self._previous[number] = signal.signal(number, self._on_signal)
         if self._write_fd >= 0:
+            # Python writes a byte for each signal, so the runner's select() returns without a race
+            # between checking a flag and going to sleep.
             signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
             # A shell without job control ignores SIGTSTP; nothing could continue this process.
             if signal.getsignal(_SUSPEND) != signal.SIG_IGN:
@@ -194,6 +196,7 @@ class Signals:
         if self._raises and number in _STOPS and is_sent_by(frame):
             self._raise_own(number)
         self.interrupts += 1
+        # The first request is the reason; a second Ctrl-C only makes it faster.
         self.stopped_by = self.stopped_by or _NAMES[signal.Signals(number)]
         if self._raises and self.grace_s and self.interrupts == 1:
             self._alarm_after(self.grace_s)

@@ -52,6 +52,8 @@ def place_for(options: Options) -> TorchrunPlace | None:
     place = torchrun_place()
     if place is None or options.list_only:
         return None
+    # Each process is a run of its own then; nothing may see torchrun's variables and take it for a
+    # rank.
     if options.shards_by_process:
         forget()
         return None

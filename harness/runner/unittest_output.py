@@ -101,10 +101,12 @@ def _started(text: str) -> Iterator[_Started]:
     for match in _IN_PARENTHESES.finditer(text):
         title = _title(text, match)
         rest = _REST_OF_START.match(text, match.end())
+        # Parentheses in the output of ranks, which are not the name of a test.
         if title is None or rest is None:
             continue
         test_id, begin, is_fixture = title
         found.append((begin, rest.end(), test_id, bool(rest[1]), is_fixture))
+    # The text of a test reaches to the next name: its status may come after any amount of output.
     ends = [*(begin for begin, *_ in found[1:]), len(text)][: len(found)]
     for (_, begin, test_id, is_subtest, is_fixture), end in zip(found, ends, strict=True):
         yield _Started(test_id, is_subtest, is_fixture, text[begin:end])
@@ -113,6 +115,7 @@ def _started(text: str) -> Iterator[_Started]:
 def _title(text: str, match: re.Match[str]) -> tuple[str, int, bool] | None:
     """Return the id before and inside these parentheses, its start, and if it is a fixture's."""
     inside = match[1]
+    # A bound, so that the search stays linear in output of many megabytes.
     before = text[max(0, match.start() - 500) : match.start()]
     for name in _FIXTURES:
         if before.endswith(name):

@@ -31,6 +31,7 @@ TABLES = (
     "CREATE TABLE tests (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     "CREATE TABLE outcomes (test INTEGER NOT NULL, run INTEGER NOT NULL, failed INTEGER NOT NULL,"
     " flaky INTEGER NOT NULL, attempts INTEGER NOT NULL, us INTEGER NOT NULL,"
+    # Clustered by test and run: every query reads the last runs of one test.
     " ranks INTEGER NOT NULL, why TEXT, PRIMARY KEY (test, run)) WITHOUT ROWID",
     f"PRAGMA application_id = {APPLICATION}",
     f"PRAGMA user_version = {SCHEMA}",
@@ -67,6 +68,7 @@ def _has_run(record: TestRecord) -> bool:
 
 
 def _row_of(record: TestRecord) -> Row:
+    # A flaky test passed in the end, so the reason is that of its last failure.
     told = record.earlier[-1] if record.is_flaky else record
     failed = record.status is Status.FAILED
     return Row(
@@ -82,6 +84,7 @@ def _row_of(record: TestRecord) -> Row:
 
 def _together(one: Row, other: Row) -> Row:
     """Combine two outcomes of a test in one run."""
+    # A test that failed in one repetition (--repeat, --stress) has failed, whatever the others did.
     worse, better = (one, other) if one.failed else (other, one)
     flaky = one.flaky or other.flaky or one.failed != other.failed
     return worse._replace(flaky=flaky, attempts=worse.attempts + better.attempts)
@@ -99,7 +102,9 @@ def add(connection: Connection, run: RunResult, code: str, rows: Iterable[Row]) 
         (run.started_at, code, run.shard_plan, *run.shard),
     )
     connection.executemany(
-        "INSERT OR IGNORE INTO tests (name) VALUES (?)", ((row.test_id,) for row in rows)
+        # Names are stored once, and outcomes refer to them by number: most of the file is outcomes.
+        "INSERT OR IGNORE INTO tests (name) VALUES (?)",
+        ((row.test_id,) for row in rows),
     )
     connection.executemany(
         "INSERT INTO outcomes (test, run, failed, flaky, attempts, us, ranks, why)"
@@ -117,6 +122,7 @@ def prune(connection: Connection, rows: Iterable[Row]) -> None:
         f" ORDER BY run DESC LIMIT 1 OFFSET {KEPT_RUNS})",
         ((row.test_id,) for row in rows),
     )
+    # Outcomes first, then runs and names that no outcome refers to.
     last = f"SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET {FORGOTTEN_RUNS}"
     for (run,) in connection.execute(last).fetchall():
         connection.execute("DELETE FROM outcomes WHERE run <= ?", (run,))

@@ -43,6 +43,7 @@ def junit_xml(run: RunResult) -> bytes:
     # Imported here, since most runs write no report.
     from junitparser import xunit2
 
+    # A suite for each class: readers show suites as folders.
     by_owner: dict[str, list[TestRecord]] = {}
     for record in run.records:
         by_owner.setdefault(record.owner or record.test_id, []).append(record)
@@ -88,6 +89,7 @@ def _case(owner: str, record: TestRecord) -> xunit2.TestCase:
     )
     for name, value in _properties(record):
         case.add_property(visible(name), visible(value))
+    # The order is the schema's: the result, then earlier attempts, then the output.
     case.extend(_final_results(record))
     case.extend([_interim_result(attempt, record.is_flaky) for attempt in record.earlier])
     _print_into(case, record)
@@ -128,6 +130,7 @@ def _interim_result(attempt: TestRecord, flaky: bool) -> xunit2.InterimResult:
     """Return the element for an earlier attempt, with the names of Maven's Surefire plugin."""
     from junitparser import xunit2
 
+    # Jenkins counts a test with these elements as flaky instead of failed.
     kinds = {
         (True, True): xunit2.FlakyError,
         (True, False): xunit2.FlakyFailure,

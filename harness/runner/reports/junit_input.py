@@ -66,6 +66,7 @@ def _run(xml: Any) -> RunResult:
         starts.append(began_at)
         _take_properties(run, {each.name: each.value or "" for each in suite.properties()})
         run.records += [_record(case, began_at) for case in suite]
+    # JUnit has a time for each class, not for each test, so tests start with their class.
     run.started_at = min(starts, default=0.0)
     run.seconds = _seconds(xml, "the report")
     for record in run.records:
@@ -121,6 +122,7 @@ def _record(case: Any, began_at: float) -> TestRecord:
     skipped = [each.value or "" for each in case.properties() if each.name == SKIPPED_SUBTEST]
     record.skipped_subtests = [SkippedSubtest(text, "") for text in skipped]
     _take_result(record, case)
+    # Surefire's elements for retried tests: flakyFailure, rerunError and so on.
     for interim in case.interim_result:
         text = interim.stack_trace or interim.message or ""
         label = "ERROR" if type(interim).__name__.endswith("Error") else "FAIL"

@@ -13,6 +13,7 @@ def lanes_of(spans: Sequence[tuple[int, int]]) -> list[int]:
     """
     found = [0] * len(spans)
     lanes: list[list[int]] = []  # for each lane, the ends of the spans around the current point
+    # By begin, and the longer span first, so that an outer span is placed before those inside it.
     order = sorted(range(len(spans)), key=lambda i: (spans[i][0], -spans[i][1]))
     for index in order:
         found[index] = _enter(lanes, *spans[index])
@@ -21,6 +22,7 @@ def lanes_of(spans: Sequence[tuple[int, int]]) -> list[int]:
 
 def _enter(lanes: list[list[int]], began: int, ended: int) -> int:
     for number, around in enumerate(lanes):
+        # Leave the spans of this lane that have ended by now; the rest are around the new one.
         while around and around[-1] <= began:
             around.pop()
         if not around or ended <= around[-1]:

@@ -30,6 +30,7 @@ def write_html(run: RunResult, path: str | os.PathLike[str]) -> None:
 
 def html_of(run: RunResult) -> str:
     """Return the page. Texts from tests are escaped, or are data that never becomes markup."""
+    # The browser runs only the script with this hash, so markup in a test's output cannot run one.
     script = _script()
     return _template().render(
         **_summary(run),
@@ -49,6 +50,8 @@ def _template() -> Template:
 
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
+        # All text comes from tests. StrictUndefined: a misspelled name in the template must not
+        # become an empty cell.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -56,6 +56,7 @@ def _checked(path: str) -> Path:
     target = Path(path).absolute() if _is_special(Path(path)) else _real(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
+    # A rename would replace a read-only file without an error.
     if target.exists() and not os.access(target, os.W_OK):
         raise PermissionError("you may not write to it")
     if not _is_special(target):

@@ -45,6 +45,7 @@ def read_records(path: Path) -> RunResult:
         data = json.loads(content)
         if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
             raise ValueError("it was not written by --records")
+        # Check everything before use: a truncated or edited file must not become a run that passed.
         fields = fields_of(RunResult)
         wanted = {name: fields[name] for name in (*_PLAIN, "shard", "records")}
         check_fields(data, wanted, "its run", required=list(wanted))

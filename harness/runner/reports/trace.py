@@ -114,6 +114,7 @@ class _Worker:
         name = "tests" if rank == _TESTS else f"rank {rank}"
         tid = self._tid(rank, lane)
         yield self._named("thread_name", tid, name=f"{name}, overlapping" if lane else name)
+        # Without an index, viewers sort lanes by name, so that rank 10 would come before rank 2.
         yield self._named("thread_sort_index", tid, sort_index=tid)
 
     def _named(self, what: str, tid: int, **args: Any) -> _Event:

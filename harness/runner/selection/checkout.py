@@ -51,6 +51,7 @@ def files_of_checkout(checkout: str, names: Sequence[str]) -> list[TestFile]:
         UsageError: if the folder or a file does not exist, or has no tests.
     """
     folder = folder_of_tests(checkout)
+    # PyTorch's tests import each other by their paths below test/.
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     named = [path for path, _ in map(parts_of, names) if path]

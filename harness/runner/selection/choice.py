@@ -81,6 +81,7 @@ def _prefer_failed(choice: Choice, options: Options, failed: Sequence[str]) -> N
 def _take_shard(choice: Choice, known: Mapping[str, float], number: int, count: int) -> None:
     costs = [(test.key, known.get(test.key)) for test in choice.tests]
     choice.shard_plan = plan_of(costs, count)
+    # By key: tests with equal ids have different keys, and each belongs to one shard.
     kept = set(shard(costs, number, count))
     choice.tests = [test for test in choice.tests if test.key in kept]
     choice.remarks.append(

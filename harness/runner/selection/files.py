@@ -107,6 +107,7 @@ def files_for(names: Sequence[str]) -> list[TestFile]:
         UsageError: if a path does not exist, is not a Python file, or is a folder without tests.
     """
     found = [_test_file(path) for name in names if is_path(name) for path in _files_at(name)]
+    # A dotted name may be anywhere, so the default folder is searched for it.
     dotted = [inside for path, inside in map(parts_of, names) if not path]
     for name in dotted:
         if _AFTER_FILE.search(name) and (hint := _spelling_hint(name)):
@@ -146,6 +147,7 @@ def _with_folders(files: Sequence[TestFile]) -> Sequence[TestFile]:
     A folder without `__init__.py` is a namespace package. That only works if no other module or
     package has the name of the first folder.
     """
+    # Files in packages have imports of their own that use their names, so they keep them.
     in_packages = any(file.root != file.path.parent for file in files)
     depths = min(len(file.path.parents) for file in files)
     for depth in range(1, 0 if in_packages else depths):
@@ -209,6 +211,7 @@ def lies_in(file: TestFile, name: str) -> bool:
 def _files_at(name: str) -> list[Path]:
     where, _ = parts_of(name)
     path = Path(where)
+    # pytest's `FILE::` without a name would run the whole file.
     if name.endswith((_INSIDE, ":")):
         raise UsageError(f"{shortened(name, 200)} names nothing after the colons")
     if os.path.isdir(where):

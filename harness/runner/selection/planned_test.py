@@ -146,6 +146,7 @@ def _fixture(cls: type[unittest.TestCase], copy: int) -> str:
     Tests that share a fixture run in the same worker, so that it only runs once.
     """
     module = sys.modules.get(cls.__module__)
+    # A module's fixture includes those of its classes, so its tests stay together.
     if hasattr(module, "setUpModule") or hasattr(module, "tearDownModule"):
         return cls.__module__
     own = any(_is_users(cls, name) for name in ("setUpClass", "tearDownClass"))

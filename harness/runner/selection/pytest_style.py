@@ -60,6 +60,7 @@ def _is_test(name: str, value: object, module: ModuleType) -> bool:
         return name.startswith("test")
     if not isinstance(value, type) or not name.startswith("Test"):
         return False
+    # unittest's loader finds these.
     if issubclass(value, unittest.TestCase) or _is_base_of_a_case(value, module):
         return False
     return any(attribute.startswith("test") for attribute in vars(value))

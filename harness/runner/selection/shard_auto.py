@@ -85,6 +85,7 @@ def _share(starter: _Starter, environ: Mapping[str, str]) -> Share:
     if isinstance(first, str):
         first, step = environ.get(first, ""), environ.get("SLURM_ARRAY_TASK_STEP", "")
     try:
+        # Slurm arrays may start at any number, with any step: --array=10-50:10.
         index = (int(environ[starter.index]) - int(first or 0)) // int(step or 1)
         count = int(environ[starter.count])
     except (ValueError, ZeroDivisionError):

@@ -60,5 +60,6 @@ def _costs(tests: Sequence[Cost]) -> dict[str, float]:
     for test, cost in tests:
         if cost is not None and 0 <= cost < math.inf:
             known[test] = max(cost, known.get(test, 0.0))
+    # The median, so that one very long test does not make all new tests look long.
     usual = median(known.values()) if known else 1.0
     return {test: known.get(test, usual) for test, _ in tests}
