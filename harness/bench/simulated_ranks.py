@@ -16,15 +16,27 @@ from harness.model.spec import LaunchSpec
 from harness.model.surroundings import Surroundings
 from harness.model.verdict import USUAL_EXIT, VerdictKind, judge
 from harness.ranks import folders
-from harness.ranks.messages import AtMeeting, FromRank, Goodbye, Ready, Report
+from harness.ranks.messages import AtMeeting, Goodbye, Ready, Report
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.messages import (
+    Answered,
+    Asked,
+    ForRank,
+    LeftoversAnswer,
+    LeftoversQuestion,
+    RankExited,
+    RankSent,
+    RankStarted,
+    StartRank,
+    ToAgent,
+    to_agent,
+)
 from harness.ranks.torchrun.peer import Peer
 from harness.ranks.torchrun.process_changes import changes
 from harness.ranks.torchrun.world import TorchrunWorld
-from harness.ranks.typed_message import to_data
 from harness.ranks.watch.supervisor import Limits, Supervisor
 
 _LIMIT_S = 120.0
@@ -42,9 +54,7 @@ def cpu_of_rank_0(size: int, tests: int) -> float:
     listener = links.listen(LOOPBACK, 0)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    side = context.Process(
-        target=_say_what_ranks_say, args=(listener.getsockname()[1], size, theirs)
-    )
+    side = context.Process(target=_simulate, args=(listener.getsockname()[1], size, theirs))
     side.start()
     peers = _accepted(listener, size)
     base = Surroundings.now()
@@ -109,7 +119,7 @@ def _spec(size: int, folder: str) -> LaunchSpec:
     )  # fmt: skip
 
 
-def _say_what_ranks_say(port: int, size: int, alive: Connection) -> None:
+def _simulate(port: int, size: int, alive: Connection) -> None:
     """Act as all ranks at once, in the other process, until the connections are closed."""
     found = {}
     for _ in range(size):
@@ -123,26 +133,24 @@ def _say_what_ranks_say(port: int, size: int, alive: Connection) -> None:
     while found:
         for fd, _ in poller.poll():
             link = found[fd]
-            for message in link.messages():
+            for message in link.messages(to_agent):
                 _answer(link, message)
             if link.closed:
                 poller.unregister(fd)
                 del found[fd]
 
 
-def _answer(link: Link, message: dict[str, Any]) -> None:
-    kind = message["kind"]
-    if kind == "leftovers":
-        link.send({"kind": "answer", "number": message["number"], "value": []})
-    elif kind == "start":
-        link.send({"kind": "started", "world": message["world"], "pid": 1})
-        _say(link, message, Ready())
-        _say(link, message, AtMeeting("init_process_group", ""))
-    elif kind == "order":  # all ranks have met
-        _say(link, message, Report(Passed(), snapshot=_SNAPSHOT))
-        _say(link, message, Goodbye(()))
-        link.send({"kind": "exited", "world": message["world"], "code": 0, "why": ""})
-
-
-def _say(link: Link, about: dict[str, Any], message: FromRank) -> None:
-    link.send({"kind": "rank", "world": about["world"], "message": to_data(message)})
+def _answer(link: Link, message: ToAgent) -> None:
+    match message:
+        case Asked(number, LeftoversQuestion()):
+            link.send(Answered(number, LeftoversAnswer(())))
+        case StartRank(world):
+            link.send(RankStarted(world, 1))
+            link.send(RankSent(world, Ready()))
+            link.send(RankSent(world, AtMeeting("init_process_group", "")))
+        case ForRank(world):  # all ranks have met
+            link.send(RankSent(world, Report(Passed(), snapshot=_SNAPSHOT)))
+            link.send(RankSent(world, Goodbye(())))
+            link.send(RankExited(world, 0, ""))
+        case _:
+            pass

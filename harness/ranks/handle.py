@@ -11,8 +11,7 @@ from typing import Any
 
 from harness.model.clock import now
 from harness.model.outcome import Ended, Lost
-from harness.ranks.channel import Message
-from harness.ranks.messages import ToRank
+from harness.ranks.messages import FromRank, ToRank
 
 #: Makes a rank write its stacks to its pipe, whichever thread holds the GIL. It is a real-time
 #: signal where the system has them, since tests may use the ordinary ones.
@@ -88,7 +87,7 @@ class RankHandle(ABC):
         """Show the rest of the rank's output at the end of a test, unfinished lines included."""
 
     @abstractmethod
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[FromRank]:
         """Return the messages that have arrived since the last call."""
 
     @property

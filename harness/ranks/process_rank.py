@@ -12,16 +12,16 @@ from multiprocessing.process import BaseProcess
 from harness.model.clock import Deadline, now
 from harness.model.outcome import Ended, Lost
 from harness.ranks import folders
-from harness.ranks.channel import FrameReader, FrameWriter, Message
+from harness.ranks.channel import FrameReader, FrameWriter
 from harness.ranks.handle import STACKS_SIGNAL, RankHandle
 from harness.ranks.launch import quit_key
 from harness.ranks.launch.forked_process import ForkedProcess
 from harness.ranks.launch.start_method import SpawnedProcess
 from harness.ranks.leftovers import running_ranks
 from harness.ranks.live_output import LiveStream
-from harness.ranks.messages import ToRank
+from harness.ranks.messages import FromRank, ToRank, from_rank
 from harness.ranks.outside_view import process_state
-from harness.ranks.typed_message import to_data
+from harness.ranks.typed_message import read, to_data
 
 # faulthandler writes no end marker, but it writes a dump without pauses. So a pause of this length
 # means that the dump is complete.
@@ -112,8 +112,8 @@ class OwnRank(RankHandle):
         for stream in self._streams:
             stream.end_of_test()
 
-    def messages(self) -> list[Message]:
-        return self._reader.read()
+    def messages(self) -> list[FromRank]:
+        return read(self._reader, from_rank)
 
     @property
     def fault(self) -> str:

@@ -21,8 +21,8 @@ from harness.model.clock import Deadline
 from harness.model.outcome import Ended, Lost
 from harness.ranks.channel import Message
 from harness.ranks.handle import RankHandle
-from harness.ranks.messages import FromRank, Leave, ToRank, to_rank
-from harness.ranks.typed_message import frame
+from harness.ranks.messages import FromRank, Leave, ToRank, from_rank, to_rank
+from harness.ranks.typed_message import frame, read
 from harness.ranks.world import World
 
 # Above any descriptor that is really open.
@@ -83,7 +83,7 @@ class FakeRank(RankHandle):
     def ready_fds(self) -> set[int]:
         """Return the descriptors that have something to read."""
         exited = {self.exit_fd} if self._exit_code is not None else set()
-        return exited | ({self._channel_fd} if self._unheard or self.fault else set())
+        return exited | ({self._channel_fd} if self._unheard else set())
 
     # What `RankHandle` asks for.
 
@@ -121,7 +121,7 @@ class FakeRank(RankHandle):
 
     @property
     def open_fds(self) -> list[int]:
-        return [self.exit_fd, self._channel_fd]
+        return [self.exit_fd] if self.fault else [self.exit_fd, self._channel_fd]
 
     def pass_on_output(self) -> None:
         pass
@@ -129,9 +129,16 @@ class FakeRank(RankHandle):
     def end_output(self) -> None:
         pass
 
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[FromRank]:
+        return read(self, from_rank)
+
+    def read(self) -> list[Message]:
+        """Be the reader of the channel, too."""
         heard, self._unheard = self._unheard, []
-        return heard
+        return [] if self.fault else heard
+
+    def fail(self, fault: str) -> None:
+        self.fault = fault
 
     def state(self) -> str:
         return "sleeping"

@@ -14,6 +14,7 @@ from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.admission import Admission
 from harness.ranks.torchrun.handshake import NotProvenError, claim_of, prove
+from harness.ranks.torchrun.join_request import join_request_of
 from harness.ranks.torchrun.links import Link
 from harness.ranks.torchrun.world_secret import WorldSecret
 from suites.selftest.secrets_of_worlds import SECRET, place_of
@@ -36,7 +37,7 @@ class TestTheDoor(unittest.TestCase):
             try:
                 seals = prove(sock, secret, claim_of(place), Deadline.after(60.0))
                 link = Link(sock.dup(), seals)
-                link.send({"kind": "join", "card": {}})
+                link.send(join_request_of(place, {}))
                 self.addCleanup(link.close)
             except NotProvenError:
                 sock.close()
@@ -61,7 +62,7 @@ class TestTheDoor(unittest.TestCase):
         while not self.door.rejected:
             self.door.advance()
         arrival = self.arrival(place_of(1))
-        self.assertEqual((arrival.claim.rank, arrival.join_request["kind"]), (1, "join"))
+        self.assertEqual((arrival.claim.rank, arrival.join_request["kind"]), (1, "JoinRequest"))
         self.assertLess(len(self.door.fds), 200)
         self.assertRegex(
             str(self.door.rejected),

@@ -19,14 +19,26 @@ from harness.ranks.descriptors import OwnDescriptor, readable
 from harness.ranks.messages import (
     ConnectingAnswer,
     ConnectingRequest,
+    Goodbye,
     Leave,
     MayLeave,
     MeetingAnswer,
+    Ready,
+    Sabotage,
     ToRank,
     from_rank,
 )
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.messages import (
+    Answered,
+    ClockAnswer,
+    ClockQuestion,
+    CloseWorld,
+    RankSent,
+    Welcome,
+    to_agent,
+)
 from harness.ranks.torchrun.peer import Peer, gather
 from harness.ranks.typed_message import frame
 from harness.runner.selection.planned_test import Found
@@ -212,22 +224,23 @@ class TestReaders(unittest.TestCase):
         peer = Peer(Member(1, 1, 0, "beta", "", 0), link[0])
         inbox = peer.open(5)
         self.addCleanup(inbox.close)
-        number = peer.ask("clock")
-        said = [{"kind": "rank", "world": 5, "message": message} for message in self.MESSAGES]
-        answer = {"kind": "answer", "number": number, "value": 1.0}
-        link[1].sendall(b"".join(map(encode, [*said, answer])))
-        self.assertEqual(gather({peer: number}, Deadline.after(60.0)), {peer: 1.0})
+        number = peer.ask(ClockQuestion())
+        said = [Ready(), Sabotage("kill"), Goodbye(("m",))]
+        sent = [*(RankSent(5, message) for message in said), Answered(number, ClockAnswer(1.0))]
+        link[1].sendall(b"".join(map(frame, sent)))
+        answers = gather({peer: number}, ClockAnswer, Deadline.after(60.0))
+        self.assertEqual(answers, {peer: ClockAnswer(1.0)})
         self.assertTrue(readable([inbox.fd], Deadline.after(0.0)))
-        self.assertEqual(inbox.take(), self.MESSAGES)
+        self.assertEqual(inbox.take(), said)
         self.assertFalse(readable([inbox.fd], Deadline.after(0.0)))
 
     def test_a_link_that_is_handed_on(self):
         """One waits for a single message; a loop that waits on the descriptor takes over."""
         link, theirs = connected_link(self)
-        theirs.sendall(self.frames)
-        self.assertEqual(link.next_message(Deadline.after(60.0)), self.MESSAGES[0])
+        theirs.sendall(b"".join(map(frame, [Welcome(), CloseWorld(1), CloseWorld(2)])))
+        self.assertEqual(link.next_message(Deadline.after(60.0)), {"kind": "Welcome"})
         self.assertTrue(readable([link.fd], Deadline.after(0.0)))
-        self.assertEqual(link.messages(), self.MESSAGES[1:])
+        self.assertEqual(link.messages(to_agent), [CloseWorld(1), CloseWorld(2)])
 
 
 def connected_link(test: unittest.TestCase) -> tuple[Link, socket.socket]:

@@ -13,6 +13,7 @@ from harness.ranks.descriptors import readable
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun.handshake import Caller, NoAnswerError, NotProvenError, claim_of, prove
 from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.messages import Leave
 from harness.ranks.torchrun.socket_user import user_of_far_end, user_of_listener
 from harness.ranks.torchrun.world_secret import WorldSecret
 from suites.selftest.secrets_of_worlds import OTHER_SECRET, SECRET, place_of
@@ -66,9 +67,9 @@ class TestProofs(HandshakeTestCase):
         at_rank_0, joining = Link(self.at_rank_0, ours), Link(self.joining, theirs)
         for sender, receiver in ((at_rank_0, joining), (joining, at_rank_0)):
             for number in range(3):
-                sender.send({"kind": "count", "number": number})
+                sender.send(Leave(number))
             found = [receiver.next_message(Deadline.after(60.0)) for _ in range(3)]
-            self.assertEqual([message and message["number"] for message in found], [0, 1, 2])
+            self.assertEqual([message and message["code"] for message in found], [0, 1, 2])
 
     def test_another_secret_at_either_end(self):
         rank_0, joining = self.both(OTHER_SECRET)
@@ -199,7 +200,7 @@ class TestFrames(HandshakeTestCase):
     def frames(self, count: int) -> list[bytes]:
         found = []
         for number in range(count):
-            self.link.send({"kind": "count", "number": number})
+            self.link.send(Leave(number))
             found.append(self.tap.recv(10_000))
         return found
 
@@ -208,7 +209,7 @@ class TestFrames(HandshakeTestCase):
         self.feed.shutdown(socket.SHUT_WR)
         found = []
         while (message := self.receiver.next_message(Deadline.after(60.0))) is not None:
-            found.append(message["number"])
+            found.append(message["code"])
         return found
 
     def test_as_they_were_sent(self):
@@ -217,7 +218,7 @@ class TestFrames(HandshakeTestCase):
 
     def test_changed(self):
         first, second = self.frames(2)
-        self.assertEqual(self.received(first + second.replace(b'"number": 1', b'"number": 2')), [0])
+        self.assertEqual(self.received(first + second.replace(b'"code": 1', b'"code": 2')), [0])
         self.assertIn("changed, added or repeated in transit", self.receiver.fault)
 
     def test_repeated(self):

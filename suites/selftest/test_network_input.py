@@ -13,8 +13,8 @@ import os
 import signal
 import socket
 import struct
+import typing
 import unittest
-from dataclasses import asdict
 from unittest import mock
 
 import hypothesis
@@ -26,17 +26,34 @@ from harness.model.errors import StartError, UsageError
 from harness.model.surroundings import Surroundings
 from harness.ranks.channel import FrameReader, encode
 from harness.ranks.descriptors import readable
-from harness.ranks.leftovers import Leftover
-from harness.ranks.outside_view import Inspection
+from harness.ranks.messages import FromRank, ToRank
+from harness.ranks.outside_view import InspectionRequest
 from harness.ranks.torchrun.admission import Arrival
 from harness.ranks.torchrun.agent import Agent
 from harness.ranks.torchrun.gathering import Gathering, Member
 from harness.ranks.torchrun.handshake import Caller, NotProvenError, claim_of, prove, unsigned
-from harness.ranks.torchrun.join_request import JoinRequest, join_request_from, join_request_of
+from harness.ranks.torchrun.join_request import join_request_of
 from harness.ranks.torchrun.links import Link
-from harness.ranks.torchrun.messages import ANSWERS, FROM_RANK_0, TO_RANK_0
+from harness.ranks.torchrun.messages import (
+    Answer,
+    ClockAnswer,
+    ClockQuestion,
+    FromAgent,
+    InspectionAnswer,
+    InspectionQuestion,
+    JoinRequest,
+    Leave,
+    LeftoversAnswer,
+    LeftoversQuestion,
+    LogsAnswer,
+    LogsQuestion,
+    RankExited,
+    ToAgent,
+    from_joining,
+)
 from harness.ranks.torchrun.peer import Peer, gather
 from harness.ranks.torchrun.remote_rank import RemoteRank
+from harness.ranks.typed_message import to_data
 from harness.ranks.watch.watched_rank import WatchedRank
 from suites.selftest.secrets_of_worlds import SECRET, place_of
 
@@ -63,32 +80,26 @@ json_values = st.recursive(
     ),
     max_leaves=8,
 )
-KINDS_OF_RANKS = (
-    "hello", "outcome", "snapshot", "phase", "where", "connecting", "leaving", "goodbye", "parked",
-    "awaits example", "meet", "terminal", "expectation", "warning", "sabotage",
-)  # fmt: skip
-PARTS_OF_RANKS = (
-    "outcome", "snapshot", "spans", "round", "name", "at_s", "since_s", "value", "number", "where",
-    "imported", "left", "is_clean", "positions", "remarks", "label", "wanted", "expectation",
-    "warning", "deed", "waits", "method", "changes",
-)  # fmt: skip
-said_by_ranks = st.builds(
-    lambda kind, parts: {**parts, "kind": kind},
-    st.sampled_from(KINDS_OF_RANKS) | st.text(max_size=5),
-    st.dictionaries(st.sampled_from(PARTS_OF_RANKS), json_values, max_size=6),
+
+
+def messages(union, parts=json_values) -> st.SearchStrategy:
+    """Messages of these kinds, or others, with parts that may be right, missing, or not right."""
+    kinds = {kind.__name__: kind.__struct_fields__ for kind in typing.get_args(union)}
+    found = [
+        st.fixed_dictionaries({"kind": st.just(name)}, optional=dict.fromkeys(fields, parts))
+        for name, fields in {**kinds, "Unknown": ("world", "message")}.items()
+    ]
+    return st.one_of(found)
+
+
+# What is right for many parts: a number, a text, a message, a question.
+questions = st.sampled_from([ClockQuestion(), LogsQuestion(1, 2, 3), LeftoversQuestion(1, 0.0)])
+sent_by_agents = messages(
+    FromAgent, st.just(1) | st.just("") | messages(FromRank) | messages(Answer) | json_values
 )
-
-
-def messages(kinds) -> st.SearchStrategy:
-    """Messages of these kinds, or others, with parts that may be of them, missing, or not right."""
-    parts = sorted({name for rules in kinds.values() for name in rules})
-    part = json_values | said_by_ranks | st.just(1)
-    return st.builds(
-        lambda kind, found: {**found, "kind": kind},
-        st.sampled_from(sorted(kinds)) | st.text(max_size=5),
-        st.fixed_dictionaries({}, optional=dict.fromkeys(parts, part)),
-    )
-
+sent_by_rank_0 = messages(
+    ToAgent, st.just(1) | st.just([]) | messages(ToRank) | questions.map(to_data) | json_values
+)
 
 bodies = st.one_of(
     st.binary(max_size=40),
@@ -203,18 +214,15 @@ class TestMessages(NetworkTestCase):
             {},
             optional={
                 name: json_values | st.just(value)
-                for name, value in asdict(join_request_of(place_of(1), {"torch": "2"})).items()
+                for name, value in to_data(join_request_of(place_of(1), {"torch": "2"})).items()
             },
-        )
-        | json_values,
+        ),
         st.integers(0, 3),
         st.integers(1, 3),
     )
-    def test_cards(self, join_request, rank, size):
+    def test_join_requests(self, data, rank, size):
         try:
-            self.assertIsInstance(
-                join_request_from({"kind": "join", "card": join_request}), JoinRequest
-            )
+            self.assertIsInstance(from_joining(data), JoinRequest)
         except ValueError as error:
             self.assertNotIn("\n", str(error))
         own = join_request_of(place_of(0), {"torch": "2"})
@@ -223,7 +231,7 @@ class TestMessages(NetworkTestCase):
         arrival = Arrival(
             mock.Mock(other_address="127.0.0.1"),
             type(claim)(rank, size, claim.run),
-            {"kind": "join", "card": join_request},
+            data,
         )
         with contextlib.suppress(UsageError, StartError):
             gathering._add_member(arrival)
@@ -233,9 +241,9 @@ class TestMessages(NetworkTestCase):
             self.assertEqual([m.rank for m in gathering._members()], [0, 1])
 
     @EXAMPLES
-    @given(st.lists(messages(TO_RANK_0) | said_by_ranks, max_size=4))
-    def test_from_a_process_that_keeps_a_rank(self, sent):
-        with self.link([*sent, {"kind": "exited", "world": 1, "code": 0, "why": ""}]) as link:
+    @given(st.lists(sent_by_agents | messages(FromRank), max_size=4))
+    def test_from_an_agent(self, sent):
+        with self.link([*sent, to_data(RankExited(1, 0, ""))]) as link:
             peer = Peer(Member(1, 1, 0, "beta", "", 0), link)
             rank = WatchedRank(RemoteRank(1, peer, 1))
             rank.handle_messages()
@@ -247,31 +255,42 @@ class TestMessages(NetworkTestCase):
             rank.handle.close()
 
     @EXAMPLES
-    @given(st.sampled_from(sorted(ANSWERS)), json_values, st.booleans())
-    def test_answers(self, kind, value, is_known):
+    @given(
+        st.sampled_from(
+            [
+                (ClockQuestion(), ClockAnswer),
+                (InspectionQuestion(1, InspectionRequest()), InspectionAnswer),
+                (LogsQuestion(1, 9, 9), LogsAnswer),
+                (LeftoversQuestion(1, 0.0), LeftoversAnswer),
+            ]
+        ),
+        messages(Answer, st.just(0.0) | st.just([]) | st.just({}) | json_values) | json_values,
+        st.booleans(),
+    )
+    def test_answers(self, question_and_kind, answer, is_known):
+        question, kind = question_and_kind
         with self.pair() as (ours, theirs):
             link = Link(ours.dup())
             peer = Peer(Member(1, 1, 0, "beta", "", 0), link)
-            number = peer.ask(kind)
+            number = peer.ask(question)
             said = number if is_known else number + 1
-            theirs.sendall(encode({"kind": "answer", "number": said, "value": value}))
+            theirs.sendall(encode({"kind": "Answered", "number": said, "answer": answer}))
             theirs.shutdown(socket.SHUT_WR)
-            told = gather({peer: number}, Deadline.after(60.0)).get(peer)
-            if told and kind == "look":
-                Inspection(told["state"], told["written"], tuple(told["native"]))
-            for each in told or () if kind == "leftovers" else ():
-                Leftover(host="beta", **each)
+            found = gather({peer: number}, kind, Deadline.after(60.0))
+            self.assertIn(type(found.get(peer)), (kind, type(None)))
+            if not found and (answer is not None or not is_known):
+                self.assertIn("rank 0 cannot read what its process on beta sent", peer.why_lost)
             link.close()
 
     @EXAMPLES
-    @given(st.lists(messages(FROM_RANK_0), max_size=4))
+    @given(st.lists(sent_by_rank_0, max_size=4))
     def test_from_rank_0(self, sent):
-        with self.link([*sent, {"kind": "leave", "code": 3}]) as link, signals_restored():
+        with self.link([*sent, to_data(Leave(3))]) as link, signals_restored():
             agent = Agent(link, place_of(1), Surroundings.now())
             told = io.StringIO()
             with contextlib.redirect_stderr(told):
                 self.assertIn(agent.serve(), range(256))
-            if link.fault:
+            if link.fault and agent._code is None:
                 self.assertIn("sent what this process cannot read: ", told.getvalue())
             self.assertNotIn("Traceback", told.getvalue())
 

@@ -64,8 +64,8 @@ def at_the_door(port: int) -> list[bytes]:
     cards = [{**card, "rank": rank} for rank in (1, "1", 99, -1, 1.0, None)]
     hello = HELLO.pack(b"harness\x01", 1, 2, bytes(32), bytes(32))
     said = [
-        *(encode({"kind": "join", "secret": "", "card": each}) for each in cards),
-        encode({"kind": "join", "secret": "", "card": {"local_rank": 1}}),
+        *(encode({"kind": "JoinRequest", "secret": "", **each}) for each in cards),
+        encode({"kind": "JoinRequest", "secret": "", "local_rank": 1}),
         struct.pack(">Q", 2) + b"[]",
         struct.pack(">Q", 1) + b"5",
         struct.pack(">Q", 200_000) + b"[" * 200_000,

@@ -18,6 +18,7 @@ import torch
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.gathering import Member
+from harness.ranks.torchrun.messages import Preload, to_agent
 from harness.ranks.torchrun.peer import Peer
 from suites.selftest.support import ROOT
 from suites.selftest.torchrun_runs import SAMPLES, TorchrunTestCase, new_port
@@ -46,7 +47,7 @@ class TestSlowJoiner(TorchrunTestCase):
 
 
 class Relay:
-    """Stands between rank 1 and rank 0, and passes on "welcome" only with the first "start".
+    """Stands between rank 1 and rank 0, and passes on `Welcome` only with the first `StartRank`.
 
     Args:
         port: of rank 0.
@@ -82,9 +83,10 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 held += data
-                if holds and b'"joined"' in held and b'"start"' not in held:
+                if holds and b'"Joined"' in held and b'"StartRank"' not in held:
                     continue
-                self.has_held = self.has_held or (b'"welcome"' in held and b'"start"' in held)
+                is_both = b'"Welcome"' in held and b'"StartRank"' in held
+                self.has_held = self.has_held or is_both
                 sink.sendall(held)
                 held = b""
         for sock in (source, sink):
@@ -256,17 +258,17 @@ class TestLinks(unittest.TestCase):
                 link = links.Link(listener.accept()[0])
                 self.addCleanup(link.close)
                 peer = Peer(Member(1, 1, 0, "beta", "", 0), link)
-                link.send({"kind": "short"})
+                link.send(Preload(("short",)))
                 self.assertFalse(peer.is_lost)
-                link.send({"kind": "long", "text": "x" * 50_000_000})
+                link.send(Preload(("x" * 50_000_000,)))
                 peer.pump()
                 self.assertTrue(peer.is_lost)
                 self.assertFalse(link.fell_silent)
                 self.assertIn("on beta has taken no message for 0.2 s", peer.why_lost)
-                link.send({"kind": "never arrives"})
+                link.send(Preload(("never arrives",)))
                 received = links.Link(other.dup())
                 self.addCleanup(received.close)
-                self.assertEqual([m["kind"] for m in received.messages()], ["short"])
+                self.assertEqual(received.messages(to_agent), [Preload(("short",))])
                 self.assertTrue(received.closed)
 
 

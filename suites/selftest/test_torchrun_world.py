@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import unittest
@@ -165,6 +166,16 @@ class TestLosses(TorchrunTestCase):
         ended = self.finish_world(started)
         self.assertRegex(ended.out, r"rank 1 \(\S+, local rank 1\): killed by SIGKILL")
         self.assertEqual(ended.processes[0].last_line, "2 passed, 1 failed, 0 skipped")
+        self.assertEqual(ended.codes, [1, 1])
+
+    def test_what_a_rank_sends_cannot_be_read(self):
+        """Rank 0 learns of it from the process that has started the rank."""
+        edges = str(ROOT / "suites" / "samples" / "edges.py")
+        ended = self.run_world(2, edges, "-k", "test_no_message or test_no_outcome")
+        self.assertEqual(
+            len(re.findall(r"rank 1 \(.*\): lost: the harness cannot read what it", ended.out)), 2
+        )
+        self.assertEqual(ended.processes[0].last_line, "0 passed, 2 failed, 0 skipped", ended.out)
         self.assertEqual(ended.codes, [1, 1])
 
     def test_a_process_dies_and_the_run_ends(self):

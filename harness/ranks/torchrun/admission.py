@@ -16,6 +16,7 @@ from harness.model.clock import NEVER, Deadline
 from harness.ranks.channel import Message
 from harness.ranks.torchrun.handshake import HANDSHAKE_S, Caller, Claim, NotProvenError
 from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.messages import OtherRun
 from harness.ranks.torchrun.socket_user import is_stranger
 from harness.ranks.torchrun.world_secret import WorldSecret
 
@@ -160,7 +161,7 @@ class Admission:
             caller.sock.close()
             return
         if claim.run != self._own.run:
-            link.send({"kind": "other run"})
+            link.send(OtherRun())
             self._reject(caller, "it is of another run of yours")
             return
         self._proven.append((link, claim, Deadline.after(HANDSHAKE_S)))

@@ -10,12 +10,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from types import FrameType
-from typing import Any
-
-import msgspec
+from typing import assert_never
 
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, now
@@ -24,18 +21,46 @@ from harness.model.surroundings import Surroundings
 from harness.model.topology import node_rank
 from harness.model.torchrun_environ import TorchrunPlace
 from harness.ranks import folders
-from harness.ranks.channel import Message, encode
 from harness.ranks.descriptors import readable
 from harness.ranks.handle import RankHandle
 from harness.ranks.launch.environment import launch_environ, rank_threads
 from harness.ranks.launch.launcher import launcher
-from harness.ranks.messages import NoMoreExamples, RunExample, to_rank
-from harness.ranks.outside_view import InspectionRequest
 from harness.ranks.torchrun.gathering import interface_of
 from harness.ranks.torchrun.links import Link
-from harness.ranks.torchrun.messages import FROM_RANK_0, fault_of
+from harness.ranks.torchrun.messages import (
+    Answer,
+    Answered,
+    Asked,
+    ClockAnswer,
+    ClockQuestion,
+    CloseWorld,
+    Ending,
+    ForRank,
+    InspectionAnswer,
+    InspectionQuestion,
+    Leave,
+    LeftoversAnswer,
+    LeftoversQuestion,
+    LogsAnswer,
+    LogsQuestion,
+    Preload,
+    Question,
+    RankExited,
+    RankSent,
+    RankStarted,
+    RankUnreadable,
+    RemoteTest,
+    RunNextExample,
+    RunNextTest,
+    SignalRank,
+    StartRank,
+    ToAgent,
+    ToWorld,
+    to_agent,
+)
 from harness.ranks.torchrun.process_changes import changed_by
-from harness.ranks.torchrun.world import tails_of
+from harness.ranks.torchrun.world import stream_ends
+from harness.ranks.typed_message import frame
 from harness.ranks.world import TERM_GRACE_S, World
 
 # After SIGTERM or SIGINT, how long to wait for rank 0 to send the exit code.
@@ -52,6 +77,7 @@ class _HostedWorld:
         self.folder = folder
         self.world = World(folder)
         self.has_told_exit = False
+        self.told_fault = ""
 
     @property
     def handle(self) -> RankHandle | None:
@@ -136,7 +162,7 @@ class Agent:
             os.read(wakeup_read, 4096)
         if self._told_to_end and self._limit is NEVER:
             # Sent before the ranks end, so that rank 0 does not take their ends for crashes.
-            self._link.send({"kind": "ending", "signal": self._told_to_end})
+            self._link.send(Ending(self._told_to_end))
             self._limit = Deadline.after(_LEAVING_S)
             self._end_all()
         self._handle_messages()
@@ -153,56 +179,88 @@ class Agent:
         handle.pass_on_output()
         code = handle.exit_code  # read before the messages, so that none is missed
         for message in handle.messages():
-            self._link.send({"kind": "rank", "world": hosted.number, "message": message})
+            self._link.send(RankSent(hosted.number, message))
+        if handle.fault != hosted.told_fault:
+            hosted.told_fault = handle.fault
+            self._link.send(RankUnreadable(hosted.number, handle.fault))
         if code is not None:
             hosted.has_told_exit = True
             why = "the fork server died, so its exit code is unknown"
             self._tell_exit(hosted.number, code, why if handle.is_lost else "")
 
     def _tell_exit(self, world: int, code: int | None, why: str) -> None:
-        known = None if why else code
-        self._link.send({"kind": "exited", "world": world, "code": known, "why": why})
+        self._link.send(RankExited(world, None if why else code, why))
 
     # From rank 0
 
     def _handle_messages(self) -> None:
-        for message in self._link.messages():
-            if fault := fault_of(message, FROM_RANK_0):
-                self._link.fail(fault)
-                return
-            self._do(message)
-            if self._code is not None:  # that was rank 0's goodbye
+        for message in self._link.messages(to_agent):
+            self._handle_message(message)
+            if self._code is not None:
                 return
 
-    def _do(self, message: Message) -> None:
-        kind = message["kind"]
-        if kind == "start":
-            self._start(message)
-        elif kind == "learn":
-            launcher().learn(message["modules"])
-        elif kind == "leave":
-            self._code = message["code"]
-        elif kind == "clock":
-            self._answer(message, now())
-        else:
-            hosted = self._worlds.get(message["world"])
-            do: Callable[[Message, _HostedWorld], None] = getattr(self, f"_do_{kind}")
-            if hosted is not None:
-                do(message, hosted)
-            elif "number" in message:
-                self._answer(message, {})
+    def _handle_message(self, message: ToAgent) -> None:
+        match message:
+            case StartRank():
+                self._start(message)
+            case Preload(modules):
+                launcher().learn(modules)
+            case Asked(number, question):
+                self._link.send(Answered(number, self._answer(question)))
+            case Leave(code):
+                self._code = code
+            case RunNextTest() | RunNextExample() | ForRank() | SignalRank() | CloseWorld():
+                hosted = self._worlds.get(message.world)
+                if hosted is not None:
+                    self._handle_message_for(hosted, message)
+            case _:
+                assert_never(message)
 
-    def _answer(self, question: Message, value: Any) -> None:
-        self._link.send({"kind": "answer", "number": question["number"], "value": value})
+    def _handle_message_for(self, hosted: _HostedWorld, message: ToWorld) -> None:
+        match message:
+            case RunNextTest(_, test):
+                hosted.world.run(self._own_spec(test, hosted))
+            case RunNextExample(_, order):
+                hosted.world.resume(order)
+            case ForRank(_, for_rank):
+                if hosted.handle is not None:
+                    hosted.handle.order(frame(for_rank))
+            case SignalRank(_, signal_number):
+                if hosted.handle is not None and hosted.handle.exit_code is None:
+                    hosted.handle.signal_group(signal_number)
+            case CloseWorld():
+                del self._worlds[hosted.number]
+                self._end(hosted)
+            case _:
+                assert_never(message)
 
-    def _start(self, message: Message) -> None:
-        number = message["world"]
+    def _answer(self, question: Question) -> Answer | None:
+        """Return the answer; None if the question is about a world that is closed."""
+        if isinstance(question, ClockQuestion):
+            return ClockAnswer(now())
+        hosted = self._worlds.get(question.world)
+        if hosted is None:
+            return None
+        match question:
+            case InspectionQuestion(_, request):
+                inspection = hosted.world.inspect({hosted.rank: request}).get(hosted.rank)
+                return None if inspection is None else InspectionAnswer(inspection)
+            case LogsQuestion(_, lines, max_bytes):
+                if hosted.handle is not None:
+                    hosted.handle.pass_on_output()
+                logs = hosted.world.logs
+                return LogsAnswer(stream_ends(logs, hosted.rank, lines, max_bytes))
+            case LeftoversQuestion(_, grace_s):
+                return LeftoversAnswer(tuple(hosted.world.end_leftovers(grace_s)))
+            case _:
+                assert_never(question)
+
+    def _start(self, message: StartRank) -> None:
+        number, test = message.world, message.message
         try:
-            folder = str(folders.new_test_folder(message["message"]["method"]))
-            hosted = self._worlds[number] = _HostedWorld(number, message["rank"], folder)
-            spec = self._spec(message, hosted)
-            if spec is None:
-                return
+            folder = str(folders.new_test_folder(test.spec.method))
+            hosted = self._worlds[number] = _HostedWorld(number, message.rank, folder)
+            spec = self._own_spec(test, hosted)
             launcher().need([spec.module])
             factory = launcher().factory(Deadline.after(settings.START_TIMEOUT_S.value()))
             hosted.world.begin(spec, factory, [hosted.rank])
@@ -213,71 +271,24 @@ class Agent:
             why = f"it could not be started: {type(error).__name__}: {error}"
             self._tell_exit(number, None, why)
             return
-        handle = hosted.world.handles[0]
-        self._link.send({"kind": "started", "world": number, "pid": handle.pid})
+        pid = hosted.world.handles[0].pid
+        assert pid is not None, "a rank that has been started is a process"
+        self._link.send(RankStarted(number, pid))
 
-    def _spec(self, message: Message, hosted: _HostedWorld) -> LaunchSpec | None:
-        """Return the spec in rank 0's message; None if it is invalid, which ends this process."""
-        try:
-            return self._own(message["message"], hosted)
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            self._link.fail(f"a launch spec with a fault ({type(error).__name__}: {error})")
-            return None
-
-    def _own(self, data: Message, hosted: _HostedWorld) -> LaunchSpec:
+    def _own_spec(self, test: RemoteTest, hosted: _HostedWorld) -> LaunchSpec:
         """Return the spec of a test, adapted to this process."""
-        changes = data.pop("changes")
-        own = changed_by(changes, self._base)
+        own = changed_by(test.changes, self._base)
         temp = folders.temp_folder(hosted.folder)
-        own = replace(own, environ=launch_environ(temp, own.environ, self._interface))
-        spec = msgspec.convert({**data, "surroundings": asdict(own)}, LaunchSpec)
-        on_this_host = spec.world_size
-        if spec.has_real_nodes:
-            on_this_host = node_rank(hosted.rank, spec.node_sizes).local_world_size
+        on_this_host = test.spec.world_size
+        if test.spec.has_real_nodes:
+            on_this_host = node_rank(hosted.rank, test.spec.node_sizes).local_world_size
         return replace(
-            spec,
+            test.spec,
+            surroundings=replace(own, environ=launch_environ(temp, own.environ, self._interface)),
             world_folder=hosted.folder,
             store_host=self._link.other_address,
             threads=rank_threads(on_this_host),
         )
-
-    def _do_again(self, message: Message, hosted: _HostedWorld) -> None:
-        spec = self._spec(message, hosted)
-        if spec is not None:
-            hosted.world.run(spec)
-
-    def _do_go_on(self, message: Message, hosted: _HostedWorld) -> None:
-        order = to_rank(message["message"])
-        assert isinstance(order, RunExample | NoMoreExamples)
-        hosted.world.resume(order)
-
-    def _do_order(self, message: Message, hosted: _HostedWorld) -> None:
-        if hosted.handle is not None:
-            hosted.handle.order(encode(message["message"]))
-
-    def _do_signal(self, message: Message, hosted: _HostedWorld) -> None:
-        if hosted.handle is not None and hosted.handle.exit_code is None:
-            hosted.handle.signal_group(message["signal"])
-
-    def _do_look(self, message: Message, hosted: _HostedWorld) -> None:
-        request = InspectionRequest(stacks=message["stacks"], native=message["native"])
-        inspection = hosted.world.inspect({hosted.rank: request}).get(hosted.rank)
-        self._answer(message, asdict(inspection) if inspection is not None else {})
-
-    def _do_logs(self, message: Message, hosted: _HostedWorld) -> None:
-        logs = hosted.world.logs
-        if hosted.handle is not None:
-            hosted.handle.pass_on_output()
-        self._answer(message, tails_of(logs, hosted.rank, message["lines"], message["bytes"]))
-
-    def _do_leftovers(self, message: Message, hosted: _HostedWorld) -> None:
-        found = hosted.world.end_leftovers(message["grace_s"])
-        left = [{"pid": f.pid, "command": f.command, "rank": f.rank} for f in found]
-        self._answer(message, left)
-
-    def _do_close(self, message: Message, hosted: _HostedWorld) -> None:
-        del self._worlds[hosted.number]
-        self._end(hosted)
 
     def _end_all(self) -> None:
         for hosted in self._worlds.values():

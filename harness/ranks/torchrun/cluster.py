@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from harness.model.clock import Deadline
 from harness.model.spec import LaunchSpec
@@ -18,8 +17,9 @@ from harness.ranks.launch.launcher import ProcessFactory
 from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun.gathering import Member, interface_of
 from harness.ranks.torchrun.links import ANY_ADDRESS, Link
+from harness.ranks.torchrun.messages import Leave, Preload
 from harness.ranks.torchrun.peer import Peer
-from harness.ranks.torchrun.process_changes import changes
+from harness.ranks.torchrun.process_changes import ProcessChanges, changes
 from harness.ranks.torchrun.world import TorchrunWorld
 from harness.ranks.world import World
 
@@ -153,7 +153,7 @@ class TorchrunRanks:
             chosen += host[:size]
         return chosen
 
-    def _changes(self) -> dict[str, Any]:
+    def _changes(self) -> ProcessChanges:
         return changes(self._base, Surroundings.now())
 
     def _own_spec(self, spec: LaunchSpec) -> LaunchSpec:
@@ -165,12 +165,12 @@ class TorchrunRanks:
     def learn(self, modules: Sequence[str]) -> None:
         """Have the other fork servers preload what ranks had to import themselves."""
         for peer in self._peers.values():
-            peer.link.send({"kind": "learn", "modules": list(modules)})
+            peer.link.send(Preload(tuple(modules)))
 
     def leave(self, code: int) -> None:
         """Have all other processes exit with this code, and wait until they do."""
         for peer in self._peers.values():
-            peer.link.send({"kind": "leave", "code": code})
+            peer.link.send(Leave(code))
         deadline = Deadline.after(_LEAVING_S)
         left = [peer for peer in self._peers.values() if not peer.link.closed]
         while left and readable([peer.link.fd for peer in left], deadline):

@@ -24,9 +24,15 @@ from harness.ranks.stores import LOOPBACK
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.admission import Admission, Arrival, RejectedConnections
 from harness.ranks.torchrun.handshake import claim_of
-from harness.ranks.torchrun.join_request import JoinRequest, join_request_from
 from harness.ranks.torchrun.links import Link
-from harness.ranks.torchrun.rendezvous import Board
+from harness.ranks.torchrun.messages import (
+    Joined,
+    JoinRequest,
+    Unusable,
+    Welcome,
+    from_joining,
+)
+from harness.ranks.torchrun.rendezvous import Address, Board
 from harness.ranks.torchrun.socket_user import is_loopback, user_of_listener
 from harness.ranks.torchrun.world_secret import WorldSecret
 
@@ -110,7 +116,7 @@ class Gathering:
         if different:
             self._give_up(UsageError(different))
         for link in self._links.values():
-            link.send({"kind": "welcome"})
+            link.send(Welcome())
         return self._members(), self._links
 
     def _accept_all(
@@ -120,7 +126,7 @@ class Gathering:
         again = Deadline(0.0)
         while len(self._join_requests) < self._place.world_size:
             if again.expired:
-                self._board.announce(addresses, port)
+                self._board.announce(Address(addresses, port))
                 again = Deadline.after(_ANNOUNCE_S)
             readable(admission.fds, deadline.sooner(admission.deadline).sooner(again))
             for arrival in admission.advance():
@@ -147,7 +153,7 @@ class Gathering:
         link, claim = arrival.link, arrival.claim
         who = f"rank {claim.rank} ({link.other_address})"
         try:
-            join_request = join_request_from(arrival.join_request)
+            join_request = from_joining(arrival.join_request)
         except ValueError as error:
             self._refuse(link, f"{who} says of itself what rank 0 cannot understand: {error}")
         size = self._place.world_size
@@ -164,7 +170,7 @@ class Gathering:
                 f"two processes have RANK={join_request.rank}: process {other.pid} on {other.host} "
                 f"and process {join_request.pid} on {join_request.host}",
             )
-        link.send({"kind": "joined"})
+        link.send(Joined())
         self._join_requests[join_request.rank], self._links[join_request.rank] = join_request, link
 
     def _refuse(self, link: Link, why: str) -> NoReturn:
@@ -174,7 +180,7 @@ class Gathering:
 
     def _give_up(self, error: StartError | UsageError) -> NoReturn:
         for link in self._links.values():
-            link.send({"kind": "unusable", "text": str(error), "host": self._own.host})
+            link.send(Unusable(str(error), self._own.host))
             link.close()
         raise error
 

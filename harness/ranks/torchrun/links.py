@@ -9,13 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from harness.model import settings
 from harness.model.clock import Deadline
-from harness.ranks.channel import FrameReader, FrameWriter, Message, encode
+from harness.ranks import typed_message
+from harness.ranks.channel import FrameReader, FrameWriter, Message
 from harness.ranks.descriptors import readable
 from harness.ranks.torchrun.handshake import LinkMacs
+from harness.ranks.typed_message import TypedMessage
+
+_Read = TypeVar("_Read", bound=TypedMessage)
 
 ANY_ADDRESS = "0.0.0.0"
 # How long to try one address; there may be others.
@@ -62,7 +67,7 @@ class Link:
         return self._reader.fault
 
     def fail(self, fault: str) -> None:
-        """Close the connection because of a faulty message."""
+        """Close the connection, since the other process cannot be understood."""
         self._reader.fail(fault)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -74,21 +79,32 @@ class Link:
         errors = (self._reader.error, self._sending)
         return any(error is not None and error.errno in _SILENCE for error in errors)
 
-    def messages(self) -> list[Message]:
-        """Return the messages that have arrived by now."""
-        return self._reader.read()
+    def messages(self, convert: Callable[[Message], _Read]) -> list[_Read]:
+        """Return the messages that have arrived by now; what is no message is the `fault`.
+
+        Args:
+            convert: makes a message of data, or raises ValueError.
+        """
+        found = typed_message.read(self._reader, convert)
+        if self.fault:
+            self.fail(self.fault)
+        return found
 
     def next_message(self, deadline: Deadline) -> Message | None:
-        """Wait for the next message; None at the deadline, or if the other side has gone."""
+        """Wait for the next message, not yet converted.
+
+        Returns:
+            its data; None at the deadline, or if the other side has gone.
+        """
         while True:
             # Read no further: the next frame may be for a loop that waits for the descriptor.
             message = self._reader.read_one()
             if message is not None or self.closed or not readable([self.fd], deadline):
                 return message
 
-    def send(self, message: Message) -> None:
+    def send(self, message: TypedMessage) -> None:
         """Send a message; do nothing if the other side has gone, which `closed` shows."""
-        self.send_frame(encode(message))
+        self.send_frame(typed_message.frame(message))
 
     def send_frame(self, frame: bytes) -> None:
         """Send a frame that has been encoded already; see `send`."""

@@ -8,17 +8,32 @@ import os
 import select
 import signal
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar, assert_never
 
 from harness.model import settings
 from harness.model.clock import Deadline, now
 from harness.model.outcome import Ended, Lost
-from harness.ranks.channel import Message
 from harness.ranks.descriptors import readable
+from harness.ranks.messages import FromRank
 from harness.ranks.torchrun.gathering import Member
 from harness.ranks.torchrun.links import Link
-from harness.ranks.torchrun.messages import ANSWERS, TO_RANK_0, fault_of
+from harness.ranks.torchrun.messages import (
+    Answer,
+    Answered,
+    Asked,
+    ClockAnswer,
+    ClockQuestion,
+    Ending,
+    FromAgent,
+    Question,
+    RankExited,
+    RankSent,
+    RankStarted,
+    RankUnreadable,
+    from_agent,
+)
 
+_Answer = TypeVar("_Answer", bound=Answer)
 _numbers = itertools.count(1)
 # How many questions to ask for the offset of another host's clock; the fastest answer counts.
 _PINGS = 5
@@ -33,36 +48,41 @@ class Inbox:
 
     Attributes:
         pid, code, why_lost: what the process has reported about its rank; None or empty before.
+        fault: what the rank has sent that is no message; empty if there was none.
     """
 
     def __init__(self, link: Link) -> None:
-        self._messages: list[Message] = []
+        self._messages: list[FromRank] = []
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.epoll()
         for fd in (link.fd, self._wakeup):
             self._poll.register(fd, select.EPOLLIN)
         self.pid: int | None = None
         self.code: int | None = None
-        self.why_lost = ""
+        self.why_lost = self.fault = ""
 
     @property
     def fd(self) -> int:
         """A descriptor that is readable when there may be unread messages."""
         return self._poll.fileno()
 
-    def put(self, message: Message) -> None:
-        kind = message["kind"]
-        if kind == "rank":
-            self._messages.append(message["message"])
-        elif kind == "started":
-            self.pid = message["pid"]
-        elif kind == "exited":
-            self.code, self.why_lost = message["code"], message["why"]
+    def put(self, message: RankStarted | RankSent | RankUnreadable | RankExited) -> None:
+        match message:
+            case RankStarted(_, pid):
+                self.pid = pid
+            case RankSent(_, sent):
+                self._messages.append(sent)
+            case RankUnreadable(_, fault):
+                self.fault = fault
+            case RankExited(_, code, why):
+                self.code, self.why_lost = code, why
+            case _:
+                assert_never(message)
         # `pump()` may run for another inbox of the same link and drain the socket. The eventfd
         # keeps this inbox readable for the supervisor's loop.
         os.eventfd_write(self._wakeup, 1)
 
-    def take(self) -> list[Message]:
+    def take(self) -> list[FromRank]:
         """Return the unread messages of the rank."""
         if self.code is None:
             with contextlib.suppress(BlockingIOError):
@@ -95,8 +115,8 @@ class Peer:
         self.all: Sequence[Peer] = [self]
         self.silent_hosts: set[int] = set()
         self._inboxes: dict[int, Inbox] = {}
-        self._asked: dict[int, str] = {}
-        self._answers: dict[int, Any] = {}
+        self._asked: set[int] = set()
+        self._answers: dict[int, Answer | None] = {}
         self._clock_ahead_s = 0.0
 
     def __repr__(self) -> str:
@@ -116,26 +136,25 @@ class Peer:
         """Read all messages that have arrived and route them."""
         if self.link.fell_silent:
             self.silent_hosts.add(self.member.group)
-        for message in self.link.messages():
-            if fault := self._fault_of(message):
-                self.link.fail(fault)
-                return
-            kind = message["kind"]
-            if kind == "answer":
-                self._answers[message["number"]] = message["value"]
-            elif kind == "ending":
-                self.told_to_end = message["signal"]
-            elif message["world"] in self._inboxes:  # otherwise the world has been closed
-                self._inboxes[message["world"]].put(message)
+        for message in self.link.messages(from_agent):
+            self._handle_message(message)
 
-    def _fault_of(self, message: Message) -> str:
-        fault = fault_of(message, TO_RANK_0)
-        if fault or message["kind"] != "answer":
-            return fault
-        kind = self._asked.pop(message["number"], "")
-        if kind and ANSWERS[kind](message["value"]):
-            return ""
-        return f"{message['value']!r:.100} as the answer to {kind or 'no question'}"
+    def _handle_message(self, message: FromAgent) -> None:
+        match message:
+            case RankStarted() | RankSent() | RankUnreadable() | RankExited():
+                inbox = self._inboxes.get(message.world)
+                if inbox is not None:  # otherwise the world has been closed
+                    inbox.put(message)
+            case Answered(number, answer):
+                if number in self._asked:
+                    self._asked.remove(number)
+                    self._answers[number] = answer
+                else:
+                    self.link.fail(f"{answer!r:.100} as the answer to no question")
+            case Ending(number):
+                self.told_to_end = number
+            case _:
+                assert_never(message)
 
     @property
     def is_lost(self) -> bool:
@@ -190,40 +209,61 @@ class Peer:
 
     # Questions
 
-    def ask(self, kind: str, **more: Any) -> int:
+    def ask(self, question: Question) -> int:
         """Send a question and return its number."""
         number = next(_numbers)
-        self._asked[number] = kind
-        self.link.send({"kind": kind, "number": number, **more})
+        self._asked.add(number)
+        self.link.send(Asked(number, question))
         return number
 
-    def answer_to(self, number: int) -> Any:
-        """Return the answer if it has arrived; otherwise None."""
-        return self._answers.pop(number, None)
+    def take_answer(self, number: int, kind: type[_Answer]) -> tuple[bool, _Answer | None]:
+        """Return whether the question has been answered, and the answer.
+
+        The answer is None if the process has closed the world, or gave an answer of another kind.
+        """
+        if number not in self._answers:
+            return False, None
+        answer = self._answers.pop(number)
+        if answer is None or isinstance(answer, kind):
+            return True, answer
+        self.link.fail(f"{answer!r:.100} as the {kind.__name__}")
+        return True, None
 
     def compare_clocks(self) -> None:
         """Estimate the other clock's offset from the fastest of several answers, as NTP does."""
         best_s = float("inf")
         for _ in range(_PINGS):
             asked_s = now()
-            answers = gather({self: self.ask("clock")}, Deadline.after(_PING_S))
+            number = self.ask(ClockQuestion())
+            answers = gather({self: number}, ClockAnswer, Deadline.after(_PING_S))
             took_s = now() - asked_s
             if self in answers and took_s < best_s:
                 best_s = took_s
-                self._clock_ahead_s = answers[self] - (asked_s + took_s / 2)
+                self._clock_ahead_s = answers[self].at_s - (asked_s + took_s / 2)
 
 
-def gather(asked: Mapping[Peer, int], deadline: Deadline) -> dict[Peer, Any]:
-    """Wait for the answers to questions; leave out peers that do not answer in time."""
-    found: dict[Peer, Any] = {}
+def gather(
+    asked: Mapping[Peer, int], kind: type[_Answer], deadline: Deadline
+) -> dict[Peer, _Answer]:
+    """Wait for the answers to questions.
+
+    Args:
+        asked: the peers, and the numbers of the questions.
+        kind: the kind of the answers.
+        deadline: when to give up.
+
+    Returns:
+        the answers of those peers that have answered in time and know the world.
+    """
+    found: dict[Peer, _Answer] = {}
     open_ = dict(asked)
     while open_:
         for peer, number in list(open_.items()):
             peer.pump()
-            answer = peer.answer_to(number)
+            has_answered, answer = peer.take_answer(number, kind)
             if answer is not None:
                 found[peer] = answer
-            if answer is not None or peer.link.closed:
+            if has_answered or peer.link.closed:
                 del open_[peer]
         if open_ and not readable([peer.link.fd for peer in open_], deadline):
             break

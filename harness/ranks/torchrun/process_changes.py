@@ -7,52 +7,71 @@ since the start of the run, and the others change the same before they run a tes
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+
+import msgspec
 
 from harness.model.surroundings import Surroundings
 
 
-def changes(base: Surroundings, now: Surroundings) -> dict[str, Any]:
-    """Return what has changed in a process since its base, as JSON data."""
-    return {
-        "unset": [name for name in base.environ if name not in now.environ],
-        "set": {k: v for k, v in now.environ.items() if base.environ.get(k) != v},
-        "cwd": _marked(now.cwd, base),
-        "sys_path": [_entry(path, base) for path in now.sys_path],
-        "argv": list(now.argv),
-    }
+class SentPath(msgspec.Struct, frozen=True):
+    """A path of rank 0; relative if it is inside the folder in which rank 0 started."""
+
+    path: str
+    is_inside: bool
 
 
-def _entry(path: str, base: Surroundings) -> int | list[str]:
-    """Return an entry of `sys.path`: the index of one of the base, or the entry itself."""
-    return base.sys_path.index(path) if path in base.sys_path else _marked(path, base)
+class ProcessChanges(msgspec.Struct, frozen=True):
+    """What has changed at rank 0 since the start of the run.
+
+    Attributes:
+        unset: the variables that no longer exist.
+        set: the variables that are new or have another value.
+        cwd: the current folder.
+        sys_path: all of `sys.path`; a number stands for that entry of the path at the start.
+        argv: all of `sys.argv`.
+    """
+
+    unset: tuple[str, ...]
+    set: dict[str, str]
+    cwd: SentPath
+    sys_path: tuple[int | SentPath, ...]
+    argv: tuple[str, ...]
 
 
-def _marked(path: str, base: Surroundings) -> list[str]:
-    """Return a path relative to the base's folder, marked as such; any other path as it is."""
-    inside = path == base.cwd or path.startswith(base.cwd + os.sep)
-    return ["inside", os.path.relpath(path, base.cwd)] if inside else ["", path]
-
-
-def changed_by(changes: Mapping[str, Any], base: Surroundings) -> Surroundings:
-    """Return the base of this process with the changes that another process has found."""
-    kept = {k: v for k, v in base.environ.items() if k not in changes["unset"]}
-    path = [_known(entry, base) for entry in changes["sys_path"]]
-    return Surroundings(
-        {**kept, **changes["set"]},
-        _own(changes["cwd"], base),
-        tuple(entry for entry in path if entry),
-        tuple(changes["argv"]),
+def changes(base: Surroundings, now: Surroundings) -> ProcessChanges:
+    """Return what has changed in this process since its base."""
+    return ProcessChanges(
+        tuple(name for name in base.environ if name not in now.environ),
+        {k: v for k, v in now.environ.items() if base.environ.get(k) != v},
+        _sent(now.cwd, base),
+        tuple(
+            base.sys_path.index(path) if path in base.sys_path else _sent(path, base)
+            for path in now.sys_path
+        ),
+        now.argv,
     )
 
 
-def _known(entry: int | Sequence[str], base: Surroundings) -> str:
-    if isinstance(entry, int):
-        return base.sys_path[entry] if entry < len(base.sys_path) else ""
-    return _own(entry, base)
+def _sent(path: str, base: Surroundings) -> SentPath:
+    is_inside = path == base.cwd or path.startswith(base.cwd + os.sep)
+    return SentPath(os.path.relpath(path, base.cwd) if is_inside else path, is_inside)
 
 
-def _own(marked: Sequence[str], base: Surroundings) -> str:
-    mark, path = marked
-    return os.path.normpath(os.path.join(base.cwd, path)) if mark else path
+def changed_by(changes: ProcessChanges, base: Surroundings) -> Surroundings:
+    """Return the base of this process with the changes that rank 0 has sent."""
+    kept = {k: v for k, v in base.environ.items() if k not in changes.unset}
+    path = [_received(entry, base) for entry in changes.sys_path]
+    return Surroundings(
+        {**kept, **changes.set},
+        _received(changes.cwd, base),
+        tuple(entry for entry in path if entry),
+        changes.argv,
+    )
+
+
+def _received(sent: int | SentPath, base: Surroundings) -> str:
+    """Return the path here; empty if this process has no such entry in its `sys.path`."""
+    if isinstance(sent, int):
+        return base.sys_path[sent] if 0 <= sent < len(base.sys_path) else ""
+    inside = os.path.join(base.cwd, sent.path)
+    return os.path.normpath(inside) if sent.is_inside else sent.path

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
-import msgspec
+from msgspec.structs import replace as replaced
 
 from harness.model.clock import Deadline, now
 from harness.model.outcome import Ended, Lost
 from harness.model.spec import LaunchSpec
-from harness.ranks.channel import Message, encode, wrapped
+from harness.model.surroundings import Surroundings
 from harness.ranks.handle import RankHandle
-from harness.ranks.messages import ToRank
+from harness.ranks.messages import (
+    FromRank,
+    PhaseBegun,
+    Report,
+    SnapshotAnswer,
+    ToRank,
+    WhereAnswer,
+)
+from harness.ranks.outside_view import InspectionRequest
+from harness.ranks.torchrun.messages import (
+    CloseWorld,
+    ForRank,
+    InspectionAnswer,
+    InspectionQuestion,
+    RemoteTest,
+    RunNextExample,
+    RunNextTest,
+    SignalRank,
+    StartRank,
+    frame_around,
+)
 from harness.ranks.torchrun.peer import Peer, gather
+from harness.ranks.torchrun.process_changes import ProcessChanges
 from harness.ranks.typed_message import frame
 
 # How long an idle process may take to answer.
@@ -66,27 +86,28 @@ class RemoteRank(RankHandle):
         self._world = world
         self._inbox = peer.open(world)
 
-    def start_with(self, spec: bytes) -> None:
+    def start_with(self, test: bytes) -> None:
         """Have the peer start the rank.
 
         Args:
-            spec: the launch spec for another process, as `frame_of` makes it.
+            test: the test, as `frame_of` makes it.
         """
         self.asked_s = now()
-        frame = wrapped(spec, kind="start", world=self._world, rank=self.rank)
-        self.peer.link.send_frame(frame)
+        start = frame_around(test, StartRank, world=self._world, rank=self.rank)
+        self.peer.link.send_frame(start)
 
-    def run_again(self, spec: bytes) -> None:
+    def run_next_test(self, test: bytes) -> None:
         """Have the idle rank run another test."""
-        self.is_new = False
-        self.asked_s = now()
-        self.peer.link.send_frame(wrapped(spec, kind="again", world=self._world))
+        self._go_on(frame_around(test, RunNextTest, world=self._world))
 
-    def resume(self, order: bytes) -> None:
+    def run_next_example(self, order: bytes) -> None:
         """Send an order to a rank of a property test, which waits for one."""
+        self._go_on(frame_around(order, RunNextExample, world=self._world))
+
+    def _go_on(self, order: bytes) -> None:
         self.is_new = False
         self.asked_s = now()
-        self.peer.link.send_frame(wrapped(order, kind="go_on", world=self._world))
+        self.peer.link.send_frame(order)
 
     @property
     def pid(self) -> int | None:
@@ -126,48 +147,56 @@ class RemoteRank(RankHandle):
     def end_output(self) -> None:
         """Do nothing: the agent shows the output on its own host."""
 
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[FromRank]:
         self.peer.pump()
-        try:
-            return [_on_our_clock(message, self.peer) for message in self._inbox.take()]
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            self.peer.link.fail(f"times that are none ({type(error).__name__}: {error})")
-            return []
+        return [_on_our_clock(message, self.peer) for message in self._inbox.take()]
+
+    @property
+    def fault(self) -> str:
+        return self._inbox.fault
 
     def order(self, frame: bytes) -> None:
-        self.peer.link.send_frame(wrapped(frame, kind="order", world=self._world))
+        self.peer.link.send_frame(frame_around(frame, ForRank, world=self._world))
 
     def ask(self, message: ToRank) -> bool:
         self.order(frame(message))
         return not self.peer.is_lost
 
     def state(self) -> str:
-        asked = {self.peer: self.peer.ask("look", world=self._world, stacks=False, native=False)}
-        found = gather(asked, Deadline.after(_ANSWER_S)).get(self.peer)
-        return found["state"] if found else ""
+        number = self.peer.ask(InspectionQuestion(self._world, InspectionRequest()))
+        answers = gather({self.peer: number}, InspectionAnswer, Deadline.after(_ANSWER_S))
+        return answers[self.peer].inspection.state if answers else ""
 
     def signal_group(self, number: int) -> None:
-        self.peer.link.send({"kind": "signal", "world": self._world, "signal": number})
+        self.peer.link.send(SignalRank(self._world, number))
 
     def close(self) -> None:
-        self.peer.link.send({"kind": "close", "world": self._world})
+        self.peer.link.send(CloseWorld(self._world))
         self.peer.close(self._world)
 
 
-def frame_of(spec: LaunchSpec, changes: Mapping[str, Any]) -> bytes:
-    """Return a launch spec for other processes, with the changes to their surroundings."""
-    data = msgspec.to_builtins(spec, enc_hook=repr)
-    del data["surroundings"]
-    return encode({**data, "changes": changes})
+def frame_of(spec: LaunchSpec, changes: ProcessChanges) -> bytes:
+    """Return the frame of a test for other processes."""
+    return frame(RemoteTest(replace(spec, surroundings=Surroundings({}, "", ())), changes))
 
 
-def _on_our_clock(message: Message, peer: Peer) -> Message:
+def _on_our_clock(message: FromRank, peer: Peer) -> FromRank:
     """Return a message of a rank with its times converted to this host's clock."""
-    for name in ("at_s", "since_s"):
-        if name in message:
-            message[name] = peer.on_our_clock(message[name])
-    for span in message.get("spans", ()):
-        span["began_s"] = peer.on_our_clock(span["began_s"])
-        if span["ended_s"] is not None:
-            span["ended_s"] = peer.on_our_clock(span["ended_s"])
-    return message
+    ours = peer.on_our_clock
+    match message:
+        case PhaseBegun():
+            return replaced(message, at_s=ours(message.at_s))
+        case WhereAnswer():
+            return replaced(message, since_s=ours(message.since_s))
+        case Report() | SnapshotAnswer():
+            spans = (
+                replace(
+                    span,
+                    began_s=ours(span.began_s),
+                    ended_s=None if span.ended_s is None else ours(span.ended_s),
+                )
+                for span in message.spans
+            )
+            return replaced(message, spans=tuple(spans))
+        case _:
+            return message

@@ -6,18 +6,17 @@ that comes from the other end is believed before it has proved that it is rank 0
 
 from __future__ import annotations
 
-import json
 import socket
 import sys
 import time
-from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
+
+import msgspec
 
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
 from harness.model.torchrun_environ import TorchrunPlace
-from harness.ranks.channel import Message
 from harness.ranks.torchrun import links
 from harness.ranks.torchrun.handshake import (
     NoAnswerError,
@@ -27,8 +26,14 @@ from harness.ranks.torchrun.handshake import (
     signed,
     unsigned,
 )
-from harness.ranks.torchrun.join_request import JoinRequest
 from harness.ranks.torchrun.links import Link
+from harness.ranks.torchrun.messages import (
+    JoinRequest,
+    OtherRun,
+    ToJoining,
+    Unusable,
+    to_joining,
+)
 from harness.ranks.torchrun.socket_user import (
     is_loopback,
     is_stranger,
@@ -71,29 +76,29 @@ class Joining:
             UsageError: if rank 0 rejects this process; the message says why.
         """
         while True:
-            told = self._board.look(deadline)
-            link = self._connected(told, deadline)
+            rank_0 = self._board.look(deadline)
+            link = self._connected(rank_0, deadline)
             if link is not None:
                 self._await_welcome(link, deadline)
                 return link
             if deadline.expired:
                 break
             time.sleep(_AGAIN_S)
-        where = ", ".join(f"{address}:{told['port']}" for address in told["addresses"])
+        where = ", ".join(f"{address}:{rank_0.port}" for address in rank_0.addresses)
         raise StartError(
             f"rank {self._own.rank} could not connect to rank 0 at {where} in time "
             f"(HARNESS_ASSEMBLY_TIMEOUT){self._found and f': {self._found}'}"
         )
 
-    def _connected(self, told: Message, deadline: Deadline) -> Link | None:
+    def _connected(self, rank_0: Address, deadline: Deadline) -> Link | None:
         """Return the connection to rank 0, at the first address that answers."""
-        for sock in links.connect(told["addresses"], told["port"], deadline):
+        for sock in links.connect(rank_0.addresses, rank_0.port, deadline):
             try:
                 return self._proven(sock, deadline)
             except NoAnswerError as error:
                 self._found = f"what listens there{_user_text(sock)} {error}"
             except NotProvenError as error:
-                self._found = self._unproven_listener(sock, told["port"], error)
+                self._found = self._unproven_listener(sock, rank_0.port, error)
                 if self._board.port:  # a fixed port: rank 0 can be nowhere else
                     raise StartError(f"rank {self._own.rank}: {self._found}") from None
             finally:
@@ -113,17 +118,17 @@ class Joining:
         if is_stranger(user_of_far_end(sock)):
             raise NotProvenError("belongs to another user")
         link = Link(sock.dup(), macs)
-        link.send({"kind": "join", "card": asdict(self._own)})
-        answer = link.next_message(deadline.later(_ANSWER_S))
+        link.send(self._own)
+        answer = self._answer(link, deadline)
         if answer is None:
             link.close()
             raise NoAnswerError(f"sent {link.fault}" if link.fault else "hung up")
-        if answer["kind"] == "other run":
+        if isinstance(answer, OtherRun):
             raise StartError(
                 f"rank {self._own.rank}: another run of yours is at {address}:{port}; give each "
                 "run a MASTER_PORT of its own"
             )
-        if answer["kind"] != "joined":
+        if isinstance(answer, Unusable):
             self._refuse(answer)
         return link
 
@@ -144,17 +149,28 @@ class Joining:
         )
 
     def _await_welcome(self, link: Link, deadline: Deadline) -> None:
-        # Rank 0 gives up first, at the same deadline, and its message says which ranks are missing.
-        answer = link.next_message(deadline.later(_ANSWER_S))
+        answer = self._answer(link, deadline)
         if answer is None:
             why = f": it sent {link.fault}" if link.fault else ""
             raise StartError(f"rank {self._own.rank}: rank 0 has gone before all had come{why}")
-        if answer["kind"] != "welcome":
+        if isinstance(answer, Unusable):
             self._refuse(answer)
 
-    def _refuse(self, answer: Message) -> None:
-        is_told_here = self._own.host != answer.get("host") and self._own.local_rank == 0
-        raise UsageError(str(answer.get("text")) if is_told_here else "")
+    def _answer(self, link: Link, deadline: Deadline) -> ToJoining | None:
+        """Wait for rank 0's next message; None if there is none, of which `link.fault` may say why.
+
+        Rank 0 gives up first, at the same deadline, and its message says which ranks are missing.
+        """
+        data = link.next_message(deadline.later(_ANSWER_S))
+        try:
+            return None if data is None else to_joining(data)
+        except ValueError as error:
+            link.fail(f"{data!r:.200} ({error})")
+            return None
+
+    def _refuse(self, answer: Unusable) -> NoReturn:
+        is_printed_here = self._own.host != answer.host and self._own.local_rank == 0
+        raise UsageError(answer.text if is_printed_here else "")
 
 
 def _user_text(sock: socket.socket) -> str:
@@ -174,6 +190,13 @@ _KEY = "harness/rank 0"
 _RETRY_S = 0.1
 
 
+class Address(msgspec.Struct, frozen=True):
+    """Where rank 0 listens: at one of these addresses, on this port."""
+
+    addresses: list[str]
+    port: int
+
+
 class Board(Protocol):
     """Where rank 0 publishes its address.
 
@@ -183,11 +206,11 @@ class Board(Protocol):
 
     port: int
 
-    def announce(self, addresses: list[str], port: int) -> None:
+    def announce(self, rank_0: Address) -> None:
         """Publish rank 0's address; called repeatedly, in case another user overwrites it."""
 
-    def look(self, deadline: Deadline) -> Message:
-        """Return rank 0's `addresses` and `port`.
+    def look(self, deadline: Deadline) -> Address:
+        """Return rank 0's address.
 
         Raises:
             StartError: if they are not published in time.
@@ -205,11 +228,11 @@ class AgreedPort:
         self.port = place.master_port
         self._address = place.master_addr
 
-    def announce(self, addresses: list[str], port: int) -> None:
+    def announce(self, rank_0: Address) -> None:
         """Do nothing: all processes know the port."""
 
-    def look(self, deadline: Deadline) -> Message:
-        return {"addresses": [self._address], "port": self.port}
+    def look(self, deadline: Deadline) -> Address:
+        return Address([self._address], self.port)
 
 
 class AgentStore:
@@ -249,16 +272,16 @@ class AgentStore:
         self._notes = PrefixStore(f"harness/notes of {place.run_id}", self._store)
         self._place_of_notes = f"notes of {place.run_id}"
 
-    def announce(self, addresses: list[str], port: int) -> None:
-        told = json.dumps({"addresses": addresses, "port": port})
+    def announce(self, rank_0: Address) -> None:
+        text = msgspec.json.encode(rank_0).decode()
         if self._store.check([_KEY]) and self._read(self._store, _KEY, self._run) is None:
             self._tell("the address of rank 0")
-        self._store.set(_KEY, signed(self._secret, self._run, told))
+        self._store.set(_KEY, signed(self._secret, self._run, text))
 
-    def look(self, deadline: Deadline) -> Message:
+    def look(self, deadline: Deadline) -> Address:
         try:
             # Polled: a wait inside the store (C++) would not react to SIGTERM or Ctrl-C.
-            while (told := self._read(self._store, _KEY, self._run)) is None:
+            while (text := self._read(self._store, _KEY, self._run)) is None:
                 if deadline.expired:
                     raise StartError(
                         f"rank 0 did not publish its address in time, in torchrun's store at "
@@ -266,8 +289,7 @@ class AgentStore:
                         f"with the secret of {self._secret.source}"
                     )
                 time.sleep(_RETRY_S)
-            found: Message = json.loads(told)
-            return found
+            return msgspec.json.decode(text, type=Address)
         except RuntimeError as error:
             raise StartError(f"torchrun's store at {self._where}: {_line(error)}") from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from harness.model.clock import Deadline
 from harness.model.rank_report import Tail
@@ -20,7 +20,17 @@ from harness.ranks.logs import STREAMS, WorldLogs
 from harness.ranks.messages import NoMoreExamples, RunExample
 from harness.ranks.outside_view import NATIVE_LIMIT_S, Inspection, InspectionRequest
 from harness.ranks.torchrun.gathering import Member
+from harness.ranks.torchrun.messages import (
+    InspectionAnswer,
+    InspectionQuestion,
+    LeftoversAnswer,
+    LeftoversQuestion,
+    LogsAnswer,
+    LogsQuestion,
+    StreamEnd,
+)
 from harness.ranks.torchrun.peer import Peer, gather
+from harness.ranks.torchrun.process_changes import ProcessChanges
 from harness.ranks.torchrun.remote_rank import RemoteRank, frame_of
 from harness.ranks.typed_message import frame
 from harness.ranks.world import World
@@ -45,37 +55,32 @@ class TorchrunLogs(WorldLogs):
         super().__init__(folder)
         self._remote = remote
         self._world = world
-        self._found: dict[int, Mapping[str, Any]] | None = None
+        self._found: dict[int, Mapping[str, StreamEnd]] | None = None
 
     def forget(self) -> None:
         """Drop the fetched logs, since another test or example begins."""
         self._found = None
 
     def tail(self, rank: int, stream: str, max_lines: int) -> Tail:
-        told = self._of(rank)
-        if told is None:
+        streams = self._of(rank)
+        if streams is None:
             return super().tail(rank, stream, max_lines)
-        if stream not in told:
-            return Tail()
-        lines, total, size, _ = told[stream]
-        return Tail(tuple(lines), total, size).last(max_lines)
+        return streams.get(stream, StreamEnd()).tail.last(max_lines)
 
     def end(self, rank: int, stream: str, max_bytes: int) -> str:
-        told = self._of(rank)
-        if told is None:
+        streams = self._of(rank)
+        if streams is None:
             return super().end(rank, stream, max_bytes)
-        text: str = told[stream][3] if stream in told else ""
-        return text[-max_bytes:]
+        return streams.get(stream, StreamEnd()).text[-max_bytes:]
 
-    def _of(self, rank: int) -> Mapping[str, Any] | None:
+    def _of(self, rank: int) -> Mapping[str, StreamEnd] | None:
         """Return the logs that the rank's agent has sent; None for a rank of this process."""
         if self._found is None:
-            asked = {
-                r.peer: r.peer.ask("logs", world=self._world, lines=_LINES, bytes=_BYTES)
-                for r in self._remote
-            }
-            answers = gather(asked, Deadline.after(_ANSWER_S))
-            self._found = {r.rank: answers.get(r.peer, {}) for r in self._remote}
+            question = LogsQuestion(self._world, _LINES, _BYTES)
+            asked = {r.peer: r.peer.ask(question) for r in self._remote}
+            answers = gather(asked, LogsAnswer, Deadline.after(_ANSWER_S))
+            none = LogsAnswer({})
+            self._found = {r.rank: answers.get(r.peer, none).streams for r in self._remote}
         return self._found.get(rank)
 
 
@@ -95,7 +100,7 @@ class TorchrunWorld(World):
         folder: str,
         own: Member,
         peers: Sequence[Peer | None],
-        changes: Callable[[], Mapping[str, Any]],
+        changes: Callable[[], ProcessChanges],
         own_spec: Callable[[LaunchSpec], LaunchSpec],
     ) -> None:
         super().__init__(folder)
@@ -126,7 +131,7 @@ class TorchrunWorld(World):
 
     def _send_test(self, handle: RankHandle, spec: LaunchSpec) -> None:
         if isinstance(handle, RemoteRank):
-            handle.run_again(self._frame(spec))
+            handle.run_next_test(self._frame(spec))
         else:
             super()._send_test(handle, self._own_spec(spec))
 
@@ -134,7 +139,7 @@ class TorchrunWorld(World):
         self._logs.forget()
         sent = frame(order)
         for handle in self._remote:
-            handle.resume(sent)
+            handle.run_next_example(sent)
         super().resume(order)
 
     def _frame(self, spec: LaunchSpec) -> bytes:
@@ -145,43 +150,30 @@ class TorchrunWorld(World):
 
     def inspect(self, requests: Mapping[int, InspectionRequest]) -> dict[int, Inspection]:
         asked = {
-            handle.peer: handle.peer.ask(
-                "look",
-                world=self._number,
-                stacks=requests[handle.rank].stacks,
-                native=requests[handle.rank].native,
-            )
-            for handle in self._remote
-            if handle.rank in requests
+            r.peer: r.peer.ask(InspectionQuestion(self._number, requests[r.rank]))
+            for r in self._remote
+            if r.rank in requests
         }
         found = super().inspect(requests)
         is_slow = any(request.native for request in requests.values())
         limit_s = _ANSWER_S + NATIVE_LIMIT_S * is_slow
-        answers = gather(asked, Deadline.after(limit_s))
-        for handle in self._remote:
-            told = answers.get(handle.peer)
-            if told:  # empty if the world is closed there
-                found[handle.rank] = Inspection(
-                    told["state"], told["written"], tuple(told["native"])
-                )
-        return found
+        answers = gather(asked, InspectionAnswer, Deadline.after(limit_s))
+        told = {r.rank: answers[r.peer].inspection for r in self._remote if r.peer in answers}
+        return {**found, **told}
 
     def end_leftovers(self, grace_s: float = 0.0) -> list[Leftover]:
-        asked = {
-            handle.peer: handle.peer.ask("leftovers", world=self._number, grace_s=grace_s)
-            for handle in self._remote
-        }
+        question = LeftoversQuestion(self._number, grace_s)
+        asked = {r.peer: r.peer.ask(question) for r in self._remote}
         found = super().end_leftovers(grace_s)
-        for peer, told in gather(asked, Deadline.after(_ANSWER_S + grace_s)).items():
-            found += [Leftover(host=peer.member.host, **each) for each in told]
+        answers = gather(asked, LeftoversAnswer, Deadline.after(_ANSWER_S + grace_s))
+        for peer, answer in answers.items():
+            found += [replace(each, host=peer.member.host) for each in answer.found]
         return found
 
 
-def tails_of(logs: WorldLogs, rank: int, lines: int, max_bytes: int) -> dict[str, Any]:
-    """Return the ends of a rank's logs as data for `TorchrunLogs`."""
-    found = {}
-    for stream in STREAMS:
-        tail = logs.tail(rank, stream, lines)
-        text = logs.end(rank, stream, max_bytes)
-        found[stream] = [tail.lines, tail.total_lines, tail.size, text]
-    return found
+def stream_ends(logs: WorldLogs, rank: int, lines: int, max_bytes: int) -> dict[str, StreamEnd]:
+    """Return the ends of a rank's logs for `TorchrunLogs`."""
+    return {
+        stream: StreamEnd(logs.tail(rank, stream, lines), logs.end(rank, stream, max_bytes))
+        for stream in STREAMS
+    }

@@ -56,7 +56,6 @@ from harness.ranks.messages import (
     WaitsForExample,
     WarningShown,
     WhereAnswer,
-    from_rank,
 )
 from harness.ranks.progress import Progress
 
@@ -113,24 +112,19 @@ class WatchedRank:
         """Handle the messages that have arrived; return whether any showed progress of the test."""
         news = False
         for message in self.handle.messages():
-            try:
-                heard = from_rank(message)
-            except ValueError as error:
-                self._settle_unreadable(f"{message!r:.200} ({error})")
-                return True
-            self._handle_message(heard)
-            news = news or not isinstance(heard, _NOT_PROGRESS)
+            self._handle_message(message)
+            news = news or not isinstance(message, _NOT_PROGRESS)
         if self.handle.fault and self.phase is not Phase.GONE:
-            self._settle_unreadable(self.handle.fault)
+            self._settle_unreadable()
             return True
         return news
 
-    def _settle_unreadable(self, what: str) -> None:
+    def _settle_unreadable(self) -> None:
         """Settle a rank whose messages cannot be read: nothing that it reports can be trusted."""
         self.settle(
             Lost(
-                f"the harness cannot read what it sent: {what}; a test that writes to a file "
-                "descriptor that is not its own does this, or another version of the harness"
+                f"the harness cannot read what it sent: {self.handle.fault}; a test that writes to "
+                "a file descriptor that is not its own does this, or another version of the harness"
             )
         )
 
