@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.bench.isolation_side import OnGloo
+from harness.bench.one_collective import OnGloo
 from harness.cases.classes import MultiProcContinuousTest
 
 

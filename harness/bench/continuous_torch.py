@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.testing._internal.common_distributed import MultiProcContinuousTest
 
-from harness.bench.isolation_side import OnGloo
+from harness.bench.one_collective import OnGloo
 
 
 class OneCollective(OnGloo, MultiProcContinuousTest):

@@ -24,7 +24,7 @@ from harness.bench.table import Report
 from harness.runner.reports.text import shortened
 
 NAME = "faults"
-HELP = "what becomes of each deliberately bad test, here and under PyTorch's own harness"
+HELP = "the result of each deliberately faulty test, with this harness and with PyTorch's"
 
 _OURS, _TORCH = "suites.samples.faults", "suites.samples.faults_torch"
 # Faults that need hooks which PyTorch's harness does not have.
@@ -34,10 +34,10 @@ _ONLY_OURS = {
 }
 _CLASSES = {**_ONLY_OURS, "test_world_size_0": "NoRanks"}
 _MARK = "HARNESS_BENCH_MARK"
-# How long after its time limit a test counts as one that does not end.
+# How long after its time limit a test counts as never ending.
 _PATIENCE_S = 60.0
 # How many characters of an exception a cell of the table shows.
-_MAX_SAYS = 90
+_MAX_MESSAGE = 90
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Found:
 
     Attributes:
         status: unittest's word for the test, or "no end".
-        says: the first line of the exception.
+        message: the first line of the exception.
         seconds: from the fault to the end of the test; None if unknown.
         left: how many processes still ran when the test had ended.
         text: the text of its failure, or the reason for its skip.
     """
 
     status: str
-    says: str
+    message: str
     seconds: float | None
     left: int
     text: str
@@ -62,10 +62,14 @@ class Found:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="FAULT", help="tests (default: all)")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="of a test, under both (10)"
+        "--timeout", type=float, default=10.0, metavar="S", help="time limit of a test (10)"
     )
     parser.add_argument(
-        "--repeat", type=int, default=3, metavar="N", help="runs of each here; PyTorch's run once"
+        "--repeat",
+        type=int,
+        default=3,
+        metavar="N",
+        help="runs here; PyTorch's runs once (3)",
     )
 
 
@@ -74,10 +78,10 @@ def measure(options: argparse.Namespace) -> Report:
     table = in_checkout("suites.samples.faults").FAULTS
     faults = {name: table[name] for name in options.names or table}
     report = Report(
-        "Each fault as unittest runs it; seconds from the fault to the end of the test "
-        f"(median of {options.repeat} here, one run there); the time limit is "
-        f"{options.timeout:g} s where a test does not set its own, which PyTorch's do not know",
-        ["fault", "must be", "here", "s", "says", "PyTorch's", "s", "says", "left"],
+        "Each fault as unittest runs it, with seconds from the fault to the end of the test "
+        f"(median of {options.repeat} runs with this harness, one run with PyTorch's). The time "
+        f"limit is {options.timeout:g} s unless the test sets its own, which PyTorch's ignores",
+        ["fault", "expected", "here", "s", "message", "PyTorch's", "s", "message", "left"],
     )
     ours: dict[str, list[Found]] = {name: [] for name in faults}
     for _ in range(options.repeat):
@@ -90,15 +94,20 @@ def measure(options: argparse.Namespace) -> Report:
     report.notes = [_tally(report)]
     if "test_desync" in faults:
         text = _report_in(ours["test_desync"][0].text)
-        report.notes += ["", "The report of all_reduce against broadcast:", "", text]
+        report.notes += [
+            "",
+            "The report of all_reduce against broadcast:",
+            "",
+            text,
+        ]
     return report
 
 
 def _tally(report: Report) -> str:
     here, late, there = (sum("**" in str(row[i]) for row in report.rows) for i in (2, 3, 5))
     return (
-        f"Not what it must be (in bold): {here} here, {there} under PyTorch's harness; "
-        f"later than the table of the samples allows: {late} here."
+        f"Wrong results, in bold: {here} here, {there} with PyTorch's harness. "
+        f"Later than the samples allow: {late} here."
     )
 
 
@@ -116,7 +125,7 @@ def _cells(expected: str, found: list[Found], within_s: float = math.inf) -> lis
     seconds: Any = median(times) if times else ""
     if times and seconds > within_s:
         seconds = f"**{seconds:.3g}**"
-    return [marked, seconds, shortened(found[0].says.replace("|", "\\|"), _MAX_SAYS)]
+    return [marked, seconds, shortened(found[0].message.replace("|", "\\|"), _MAX_MESSAGE)]
 
 
 def _report_in(text: str) -> str:
@@ -175,7 +184,11 @@ class _Side:
         answer = json.loads(line)
         text = answer["text"]
         return Found(
-            answer["status"], _says(text), _seconds(self._notes / name), self._end_others(), text
+            answer["status"],
+            _message(text),
+            _seconds(self._notes / name),
+            self._end_others(),
+            text,
         )
 
     def end(self) -> None:
@@ -199,7 +212,7 @@ class _Side:
         return len(left)
 
 
-def _says(text: str) -> str:
+def _message(text: str) -> str:
     """Return the exception's line in unittest's output, or the reason for a skip."""
     lines = [line for line in text.splitlines() if line and not line.startswith((" ", "Traceback"))]
     return lines[0] if lines else ""

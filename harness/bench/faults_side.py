@@ -1,6 +1,6 @@
-"""One side of the comparison of faults: runs the tests it is told to, answers each with JSON.
+"""Run tests on request, for one side of the comparison of faults; answer each with JSON.
 
-Run as `python -m harness.bench.faults_side MODULE`; reads `Class.method`, one a line.
+Run as `python -m harness.bench.faults_side MODULE`; reads lines of one `Class.method`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from harness.bench.isolation_side import SIDES, WORLD_SIZE
 from harness.bench.table import Report
 
 NAME = "isolation"
-HELP = "one-collective tests by isolation, against PyTorch's classes, and the cost of recovery"
+HELP = "the time of a test for each isolation and for PyTorch's classes; the cost of a fault"
 
 # Few, because PyTorch's harness takes seconds for each.
 _TESTS_OF_TORCH_PROCESS = 4
@@ -23,9 +23,9 @@ _FAULTS = {10: "a rank crashes", 20: "a rank hangs (timeout: 2 s)", 30: "all ran
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tests", type=int, default=100, metavar="N", help="tests in a row (100)")
-    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs of each side (5)")
-    parser.add_argument("--recovery", action="store_true", help="measure only what faults cost")
+    parser.add_argument("--tests", type=int, default=100, metavar="N", help="tests in a run (100)")
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs (5)")
+    parser.add_argument("--recovery", action="store_true", help="measure only the cost of faults")
 
 
 def measure(options: argparse.Namespace) -> Report:
@@ -65,7 +65,7 @@ def _recovery() -> Report:
         times[int(name.rpartition("_")[2])] = (time.perf_counter() - started) * 1000
     usual = median(times.values())
     report = Report(
-        "A hundred tests in shared worlds (isolation none), three of which go wrong",
+        "A hundred tests in shared worlds (isolation none), of which three go wrong",
         ["test", "what happens", "ms more than usual", "the test after it, ms more"],
     )
     for number, what in _FAULTS.items():

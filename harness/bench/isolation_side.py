@@ -1,4 +1,4 @@
-"""One side of the comparison of isolations: a process that runs one-collective tests in a row.
+"""Run tests with one collective in a row, for one side of the comparison of isolations.
 
 Run as `python -m harness.bench.isolation_side SIDE TESTS`; prints the milliseconds of one test.
 """
@@ -17,28 +17,10 @@ SIDES = ("none", "group", "process", "torch continuous", "torch process")
 WORLD_SIZE = 2
 
 
-class OnGloo:
-    """Return the result of the test, in the same form for both harnesses."""
-
-    world_size = WORLD_SIZE
-
-    @classmethod
-    def backend_str(cls) -> str:
-        return "gloo"
-
-    def test_all_reduce(self) -> None:
-        # Each side imports its own harness and not the other's, and torch with it.
-        import torch
-        import torch.distributed as dist
-
-        x = torch.ones(4)
-        dist.all_reduce(x)
-        assert x.tolist() == [float(WORLD_SIZE)] * 4
-
-
 def _class_of(side: str) -> Any:
+    """Import and return the test class of a side: each side imports only its own harness."""
+    os.environ["HARNESS_BENCH_WORLD_SIZE"] = str(WORLD_SIZE)
     if side == "torch process":
-        os.environ["HARNESS_BENCH_WORLD_SIZE"] = str(WORLD_SIZE)
         return importlib.import_module("harness.bench.side_torch").OneCollective
     if side == "torch continuous":
         return importlib.import_module("harness.bench.continuous_torch").OneCollective

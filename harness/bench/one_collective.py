@@ -1,4 +1,4 @@
-"""The timed test: a process group and one all-reduce; then it measures the rank's memory."""
+"""The timed test: one all-reduce, with or without its own process group; then the rank's memory."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ def all_reduce_ones(case: Any) -> None:
     assert x.tolist() == [float(case.world_size)] * 4
     if os.environ.get(OUT_VARIABLE):
         _leave_memory(case.rank)
+
+
+class OnGloo:
+    """The test for classes whose process group is up already, the same for both harnesses."""
+
+    world_size = int(os.environ.get("HARNESS_BENCH_WORLD_SIZE", "2"))
+
+    @classmethod
+    def backend_str(cls) -> str:
+        return "gloo"
+
+    def test_all_reduce(self) -> None:
+        x = torch.ones(4)
+        dist.all_reduce(x)
+        assert x.tolist() == [float(self.world_size)] * 4
 
 
 def _leave_memory(rank: int) -> None:

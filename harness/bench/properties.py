@@ -10,7 +10,7 @@ from harness.bench.properties_side import SIDES
 from harness.bench.table import Report
 
 NAME = "properties"
-HELP = "examples a second of property tests over ranks, by world size and kind of rank"
+HELP = "examples per second of property tests, by world size and kind of rank"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +27,9 @@ def measure(options: argparse.Namespace) -> Report:
         f"Property tests of {options.examples} examples with one all_reduce each (gloo, CPU)",
         ["ranks", *(f"{side}, examples/s" for side in SIDES)],
         notes=[
-            "Medians. fresh group: processes, every example brings up a process group of its own; "
-            "kept group: MultiProcContinuousTest; no ranks: the same body in one process, where "
-            "all_reduce is a multiplication.",
+            "Medians. fresh group: ranks are processes; each example initializes a process group. "
+            "kept group: MultiProcContinuousTest. threads: MultiThreadedTestCase. no ranks: "
+            "the same body in one process, where all_reduce is a multiplication.",
         ],
     )
     for size in options.sizes:

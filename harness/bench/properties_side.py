@@ -1,6 +1,6 @@
-"""One side of the comparison of property tests: a process that runs one of them.
+"""Run a property test, for one side of the comparison of property tests.
 
-Run as `python -m harness.bench.properties_side SIDE RANKS EXAMPLES`; prints the examples a second.
+Run as `python -m harness.bench.properties_side SIDE RANKS EXAMPLES`; prints examples per second.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure the runner: the suites with 1, 2 and more workers, and 5,000 tests that do nothing."""
+"""Measure the runner: the suites with 1, 2 and more workers, and 5,000 trivial tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.bench.checkout import checkout
 from harness.bench.table import Report
 
 NAME = "runner"
-HELP = "the suites with 1, 2 and more workers; the runner's share in 5,000 tests that do nothing"
+HELP = "the suites with 1, 2 and more workers; the runner's overhead in 5,000 trivial tests"
 
 _TRIVIAL = """\
 import unittest
@@ -27,15 +27,17 @@ for i in range({count}):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each command")
-    parser.add_argument("--tests", type=int, default=5000, metavar="N", help="how many do nothing")
+    parser.add_argument(
+        "--tests", type=int, default=5000, metavar="N", help="number of trivial tests"
+    )
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4], metavar="N")
 
 
 def measure(options: argparse.Namespace) -> Report:
     """Run all commands in turn, several times."""
     report = Report(
-        "Whole commands; medians, the commands in turn",
-        ["tests", "command", "s", "against the first", "us a test more"],
+        "Whole commands, which take turns; medians",
+        ["tests", "command", "s", "/ first command", "us a test more"],
     )
     suites = [["run_tests.py", "--no-history", "-j", str(jobs)] for jobs in options.jobs]
     report.rows += _rows("suites/", suites, checkout(), options.repeat, 0)
@@ -47,7 +49,7 @@ def measure(options: argparse.Namespace) -> Report:
         report.rows += _rows(
             f"{options.tests} trivial", commands, Path(folder), options.repeat, options.tests
         )
-    report.notes = ["The time that a command takes to start is in it."]
+    report.notes = ["The seconds include the start of each command."]
     return report
 
 

@@ -14,8 +14,8 @@ from harness.bench.table import Report
 
 NAME = "seeds"
 HELP = (
-    "the eleven tests of PyTorch's test_c10d_spawn_gloo as whole processes: run on CPU here, "
-    "skipped for want of GPUs by PyTorch's harness"
+    "the eleven tests of PyTorch's test_c10d_spawn_gloo as whole commands: this harness runs "
+    "them on the CPU, PyTorch's skips most of them without GPUs"
 )
 
 _COLLECTIVES = "broadcast reduce allreduce all_gather all_to_all all_to_all_single gather scatter"
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> Report:
     """Run both commands in turn."""
     report = Report(
-        "The eleven seed tests, the whole command from start to exit; medians, the sides in turn",
+        "The eleven tests, as whole commands, which take turns; medians",
         ["command", "ran", "skipped", "s", "times faster"],
     )
     ours = [sys.executable, "run_tests.py", *_OURS]

@@ -1,6 +1,6 @@
-"""One side of a comparison: a process that runs one test on request, as often as asked.
+"""Run a test on request, for one side of a comparison.
 
-Run as `python -m harness.bench.side SIDE`; reads world sizes, one a line; answers each with JSON.
+Run as `python -m harness.bench.side SIDE`; reads lines of one world size; answers with JSON.
 """
 
 from __future__ import annotations

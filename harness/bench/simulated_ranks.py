@@ -84,7 +84,7 @@ def _accepted(listener: socket.socket, size: int) -> list[Peer]:
             rank = len(peers)
             peers.append(Peer(Member(rank, rank, 0, "elsewhere", "", 0), Link(sock)))
     if len(peers) < size:
-        raise SystemExit(f"only {len(peers)} of {size} ranks have come")
+        raise SystemExit(f"only {len(peers)} of {size} simulated ranks have connected")
     return peers
 
 
@@ -105,11 +105,11 @@ def _run(peers: list[Peer], base: Surroundings) -> None:
     world.close()
     folders.remove(folder)
     if verdict.kind is not VerdictKind.PASSED:
-        raise SystemExit(f"the ranks were to pass, but {verdict.kind.value}")
+        raise SystemExit(f"the test of the simulated ranks should pass: {verdict.kind.value}")
 
 
 def _no_factory(**kwargs: Any) -> Any:
-    raise AssertionError("no rank is started here")
+    raise AssertionError("all ranks are simulated; none should start")
 
 
 def _spec(size: int, folder: str) -> LaunchSpec:

@@ -9,7 +9,7 @@ from harness.bench.start import MIB, Side
 from harness.bench.table import Report
 
 NAME = "sizes"
-HELP = "a one-collective test in fresh processes, in worlds of up to 64 ranks"
+HELP = "time and memory of a test with one collective in worlds of up to 64 ranks"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Hundreds of tests in a row, good and bad: wrong verdicts, and the processes and files they leave.
+"""Run hundreds of good and bad tests in a row; report wrong verdicts and what they leave behind.
 
 With `--sessions`, several sessions run at a time with one temp folder, as on a busy CI machine. The
 last of them has a PID namespace of its own, as a container has, where the system allows it.
@@ -29,7 +29,7 @@ from harness.bench.table import Report
 from harness.ranks import folders
 
 NAME = "soak"
-HELP = "many tests in a row, good and bad: wrong verdicts, and what is left of them"
+HELP = "hundreds of good and bad tests in a row: wrong verdicts, and what they leave behind"
 
 # Sample, class, method, and unittest's expected word for the result.
 _MIX = (
@@ -59,9 +59,13 @@ _IN_A_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tests", type=int, default=500, metavar="N", help="how many (500)")
+    parser.add_argument("--tests", type=int, default=500, metavar="N", help="number of tests (500)")
     parser.add_argument(
-        "--sessions", type=int, default=1, metavar="N", help="share them among N sessions (1)"
+        "--sessions",
+        type=int,
+        default=1,
+        metavar="N",
+        help="split them among N sessions (1)",
     )
 
 
@@ -76,14 +80,14 @@ def _one(tests: int) -> Report:
     """Run the mix in this process, and measure the process's resources ten times on the way."""
     modules = {name: in_checkout(f"suites.samples.{name}") for name, *_ in _MIX}
     report = Report(
-        "What the parent holds while tests run in a row",
+        "Resources of the parent process while tests run in a row",
         ["tests", "descriptors", "threads", "processes", "files", "PSS, MiB"],
     )
     wrong: list[str] = []
     step = max(1, tests // 10)
     for number, (module, cls, method, expected) in enumerate(itertools.cycle(_MIX)):
         if number % step == 0:
-            report.rows.append([number, *_held()])
+            report.rows.append([number, *_resources()])
         if number >= tests:
             break
         status, text = _run(getattr(modules[module], cls), method)
@@ -106,7 +110,7 @@ def _run(cls: type[unittest.TestCase], method: str) -> tuple[str, str]:
     return "passed", ""
 
 
-def _held() -> list[Any]:
+def _resources() -> list[Any]:
     gc.collect()
     us = psutil.Process()
     children = [p for p in us.children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
@@ -117,7 +121,7 @@ def _held() -> list[Any]:
 
 def _sessions(count: int, tests: int) -> Report:
     report = Report(
-        f"{count} sessions at a time with one temp folder, {tests} tests each",
+        f"{count} sessions at the same time with one temp folder, {tests} tests each",
         ["session", "PID namespace", "result"],
     )
     temp, mark = tempfile.mkdtemp(prefix="soak-"), uuid.uuid4().hex

@@ -14,7 +14,7 @@ from harness.bench.side import SIDES
 from harness.bench.table import Report
 
 NAME = "start"
-HELP = "a one-collective test in fresh processes, under our harness and under PyTorch's own"
+HELP = "time and memory of a test with one collective, with this harness and with PyTorch's"
 
 MIB = 1 << 20
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> Report:
     """Run both sides in turn, so that a change of the machine's speed affects both."""
     report = Report(
-        "A test with one all_reduce (gloo, CPU) in fresh processes; medians, the sides in turn",
+        "A test with one all_reduce (gloo, CPU) in fresh processes; medians",
         ["ranks", "torch s", "ours s", "times faster", "torch MiB/rank", "ours MiB/rank",
          "times smaller", "our server MiB"],
     )  # fmt: skip
@@ -44,8 +44,8 @@ def measure(options: argparse.Namespace) -> Report:
         for side in sides.values():
             side.close()
     report.notes = [
-        "MiB are PSS: pages that processes share count once, divided among them. The fork server",
-        "(last column) is one process for the whole session.",
+        "MiB are PSS: each page that processes share counts in equal parts for them. The fork",
+        "server (last column) is one process for the whole session.",
     ]
     return report
 

@@ -1,12 +1,12 @@
 """PyTorch's own harness with one change: a fork server starts its ranks.
 
-Under its own harness, a large file of PyTorch's takes an hour; this gives its verdicts in minutes,
-to hold against ours::
+A large test file of PyTorch's takes an hour with its own harness. With the fork server it takes
+minutes, so that its verdicts can be compared with this harness's::
 
     python -m harness.bench.torch_forked --torch-checkout DIR FILE -v
     INIT_METHOD=env:// python run_tests.py --torch-checkout DIR FILE -v
 
-The options are those of `python -m harness`. What is measured under it is not PyTorch's speed.
+The options are those of `python -m harness`. Its times are not those of PyTorch's harness.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _Forked: Any = _get_context("forkserver").Process
 
 
 def _run(environ: dict[str, str], target: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    """What a rank runs: `target` in the parent's environment, which a fork has not."""
+    """Run `target` in a rank with the parent's environment: a fork has the fork server's."""
     os.environ.clear()
     os.environ.update(environ)
     target(*args, **kwargs)
@@ -73,7 +73,7 @@ def _instead_of_spawn(method: str | None = None) -> Any:
 if __name__ == "__main__":
     import torch.multiprocessing
 
-    # Forks know the one that the server has read, not the file that each test makes.
+    # Forks read INIT_METHOD in the fork server, before a test creates its file.
     os.environ.setdefault("INIT_METHOD", "env://")
     torch.multiprocessing.get_context = _instead_of_spawn
     multiprocessing.set_forkserver_preload(_PRELOADED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 import unittest
@@ -164,6 +165,14 @@ class TestLayers(unittest.TestCase):
             if any(map(is_of_child, ours(imported_by(path.read_text()))))
         }
         self.assertLessEqual(STARTS_RANKS, of_child)
+
+    def test_no_circle_of_benchmarks(self):
+        benches = {name: path for name, path in modules().items() if room_of(name) == "bench"}
+        imported = {
+            name: ours(imported_by(path.read_text())) & set(benches) - {name}
+            for name, path in benches.items()
+        }
+        graphlib.TopologicalSorter(imported).prepare()  # raises CycleError, naming the modules
 
     def test_the_check_would_find_a_wrong_import(self):
         self.assertFalse(may_import("harness.model.clock", "ranks"))
