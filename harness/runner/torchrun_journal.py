@@ -12,11 +12,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
+
+import msgspec
 
 from harness.model.settings import MAX_COUNT
-from harness.runner.results import RunResult, Status, TestRecord, Trouble, record_from_data
-from harness.runner.shapes import check_fields
+from harness.runner.results import RunResult, Status, TestRecord, Trouble, with_outcome
 from harness.runner.workers.schedule import Item
 
 
@@ -29,6 +30,23 @@ class Notes(Protocol):
 
 
 _COUNT, _RUNNING, _FINISHED = "count", "running", "finished"
+
+
+class _Running(msgspec.Struct):
+    """The test that runs now: its round and number, and its id."""
+
+    at: tuple[int, int]
+    test: str
+
+
+class _Entry(msgspec.Struct):
+    """A record of the test with this round and number, or of a fixture that it needed."""
+
+    at: tuple[int, int]
+    record: TestRecord
+
+
+_Stored = TypeVar("_Stored", _Running, _Entry)
 
 
 def code_of_finished_run(notes: Notes) -> int | None:
@@ -69,12 +87,12 @@ class Journal:
         """Return the results from before this process; `add` continues after them."""
         self._count = min(_number(self._notes.get(_COUNT) or "0") or 0, MAX_COUNT)
         texts = [self._notes.get(f"entry {n}") for n in range(self._count)]
-        read = [_entry(text, "record", TestRecord) for text in texts]
-        found = [(at, record_from_data(data)) for at, data in filter(None, read)]
-        running = _entry(self._notes.get(_RUNNING), "test", str)
+        read = [_read(text, _Entry) for text in texts]
+        found = [(entry.at, with_outcome(entry.record)) for entry in read if entry is not None]
+        running = _read(self._notes.get(_RUNNING), _Running)
         known = {at for at, record in found if not record.is_fixture}
-        if running is not None and running[0] not in known:
-            found.append((running[0], _interrupted_record(running[1])))
+        if running is not None and running.at not in known:
+            found.append((running.at, _interrupted_record(running.test)))
         return Resumed(found, damaged=read.count(None))
 
 
@@ -82,15 +100,13 @@ def _number(text: str) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
-def _entry(text: str | None, name: str, wanted: type) -> tuple[tuple[int, int], Any] | None:
-    """Return a test's place and its value; None if missing or damaged, so that the test runs."""
-    fields = {"at": tuple[int, int], name: wanted}
+def _read(text: str | None, kind: type[_Stored]) -> _Stored | None:
+    """Return what is stored; None if it is missing or damaged, so that the test runs."""
     try:
-        entry = json.loads(text or "null")
-        check_fields(entry, fields, "the entry", required=list(fields))
+        # json, unlike msgspec, reads the lone surrogates that a test may have printed.
+        return msgspec.convert(json.loads(text or "null"), kind)
     except (ValueError, RecursionError):
         return None
-    return tuple(entry["at"]), entry[name]
 
 
 def _interrupted_record(test: str) -> TestRecord:

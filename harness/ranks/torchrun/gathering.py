@@ -15,7 +15,6 @@ from typing import NoReturn
 import psutil
 
 from harness.diagnosis.words import rank_list
-from harness.model import settings
 from harness.model.clock import Deadline
 from harness.model.errors import StartError, UsageError
 from harness.model.torchrun_environ import TorchrunPlace
@@ -284,9 +283,3 @@ def interface_of(address: str) -> str:
         if any(a.address == address for a in addresses):
             return name
     return ""
-
-
-def deadline_of_assembly() -> tuple[Deadline, float]:
-    """Return the deadline by which all must have joined, and the time limit in seconds."""
-    limit_s = settings.ASSEMBLY_TIMEOUT_S.value()
-    return Deadline.after(limit_s), limit_s
