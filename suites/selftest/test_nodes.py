@@ -158,7 +158,7 @@ class TestSurroundings(unittest.TestCase):
         before = Surroundings.now()
         with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.dict(os.environ, X="1"):
             found = changes(before, Surroundings.now())
-            self.assertEqual((found["set"], found["unset"]), ({"X": "1"}, []))
+            self.assertEqual((found.set, found.unset), ({"X": "1"}, ()))
             self.assertTrue(Path(folder).exists())
 
 
