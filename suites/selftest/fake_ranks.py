@@ -231,9 +231,7 @@ class FakeTimeTestCase(unittest.TestCase):
         self.patch(clock, "time", self.clock)
 
     def patch(self, owner, name, value) -> None:
-        patcher = mock.patch.object(owner, name, value)
-        patcher.start()
-        self.addCleanup(patcher.stop)
+        self.enterContext(mock.patch.object(owner, name, value))
 
 
 class Script:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import tempfile
-import unittest
-from pathlib import Path
 from unittest import mock
 
 from harness.runner.history import file
 from harness.runner.history.history import History, open_history
 from harness.runner.results import RunResult, Status, TestRecord, Trouble
+from suites.selftest.support import FolderTestCase
 
 # Tests that meet a lock wait for it for this long instead.
 LOCK_S, QUICK_S = file._LOCK_S, 0.05
@@ -30,16 +28,12 @@ def skipped(name):
     return TestRecord(f"m.Test.{name}", Status.SKIPPED, reason="no CUDA")
 
 
-class HistoryTestCase(unittest.TestCase):
+class HistoryTestCase(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         self.path = self.folder / "history.sqlite"
         self.runs = 0
-        quick = mock.patch.object(file, "_LOCK_S", QUICK_S)
-        quick.start()
-        self.addCleanup(quick.stop)
+        self.enterContext(mock.patch.object(file, "_LOCK_S", QUICK_S))
 
     def open(self) -> History:
         return open_history(str(self.path))

@@ -17,7 +17,7 @@ class Properties(InProcess):
     def setUp(self):
         super().setUp()
         self.addCleanup(pool().close)
-        self.enter(mock.patch.dict(os.environ, DEV))
+        self.enterContext(mock.patch.dict(os.environ, DEV))
 
     def recorded(self, cls, method, **env):
         """Run a sample that must pass; returns what each rank has recorded."""
@@ -26,7 +26,7 @@ class Properties(InProcess):
 
     def fails(self, cls, method, status, **env):
         """Run a sample that must not pass; returns the text of the report."""
-        with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
+        with mock.patch.dict(os.environ, {"SAMPLE_OUT": str(self.out), **env}):
             result = run_case(cls, method)
         self.assertEqual(result.status, status, result.text)
         self.assertEqual(len(result.titles), 0 if status == "skipped" else 1, result.titles)

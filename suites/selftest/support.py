@@ -58,6 +58,34 @@ class Finished:
         return self.out.rstrip("\n").rpartition("\n")[2]
 
 
+def run_python(
+    *arguments: str, limit_s: float = COMMAND_LIMIT_S, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in the checkout's folder; returns its exit code and output."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
+
+
+def new_folder(test: unittest.TestCase) -> Path:
+    """Return a new folder, which is removed after the test."""
+    return Path(test.enterContext(tempfile.TemporaryDirectory(prefix="selftest ")))
+
+
+class FolderTestCase(unittest.TestCase):
+    """Has a folder of its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = new_folder(self)
+
+
 class Sandbox:
     """A folder of its own, whose name has a space in it, and commands that run in it.
 
@@ -260,26 +288,26 @@ class InProcess(unittest.TestCase):
     """Runs sample tests in this process; their ranks write what they see to a folder."""
 
     def setUp(self):
-        self.out = self.enter(tempfile.TemporaryDirectory(prefix="selftest "))
+        super().setUp()
+        self.out = new_folder(self)
         # unittest runs no cleanups after Ctrl-C, so an interrupted test's folder stays until this
         # process exits. A self-test that interrupts a sample may have run before this one.
         self._folders_before = self._test_folders()
 
-    def enter(self, manager):
-        value = manager.__enter__()
-        self.addCleanup(manager.__exit__, None, None, None)
-        return value
-
     def passes(self, cls, method, **env):
         """Run a sample that must pass; returns what its ranks recorded, by rank."""
-        with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
+        return self.recorded_by(cls, method, "passed", **env)[0]
+
+    def recorded_by(self, cls, method, status, **env):
+        """Run a sample; returns what its ranks recorded, by rank, and the result."""
+        with mock.patch.dict(os.environ, {"SAMPLE_OUT": str(self.out), **env}):
             result = run_case(cls, method)
-        self.assertEqual(result.status, "passed", result.text)
-        files = sorted(Path(self.out).iterdir())
+        self.assertEqual(result.status, status, result.text)
+        files = sorted(self.out.iterdir())
         texts = [file.read_text() for file in files]
         for file in files:
             file.unlink()
-        return texts
+        return texts, result
 
     def assert_no_folder_left(self):
         self.assertEqual(self._test_folders() - self._folders_before, set())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import unittest
-from pathlib import Path
 from unittest import mock
 
 from harness.model import cores
 from harness.runner.options import Options, jobs_for
+from suites.selftest.support import new_folder
 
 V2_MOUNT = "30 23 0:26 {root} {at} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1_MOUNT = "31 23 0:27 {root} {at} rw,relatime shared:9 - cgroup cgroup rw,{controllers}\n"
@@ -17,9 +16,7 @@ V1_MOUNT = "31 23 0:27 {root} {at} rw,relatime shared:9 - cgroup cgroup rw,{cont
 
 class TestQuota(unittest.TestCase):
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        self.root = new_folder(self)
         cores.cpu_quota.cache_clear()
         self.addCleanup(cores.cpu_quota.cache_clear)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import unittest
 from unittest import mock
 
@@ -19,7 +17,7 @@ from harness.ranks.launch.fork_server import ForkServer
 from harness.ranks.launch.launcher import Launcher, launcher
 from harness.ranks.launch.preload_plan import PreloadPlan
 from suites.samples import edges
-from suites.selftest.support import run_case
+from suites.selftest.support import new_folder, run_case
 
 
 class TestEdges(unittest.TestCase):
@@ -166,8 +164,7 @@ class TestServers(unittest.TestCase):
 
     def test_a_new_server_does_without_what_made_the_last_one_unsafe(self):
         """Ranks import modules that a server must not; that one dies does not make them wait."""
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
+        folder = str(new_folder(self))
         with open(os.path.join(folder, "busy_module.py"), "w") as file:
             print(
                 "import threading; threading.Thread(target=input, daemon=True).start()", file=file

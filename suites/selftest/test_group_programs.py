@@ -8,17 +8,15 @@ some are late, or leave early. Each program runs three times in the same kind of
 
 import json
 import os
-import tempfile
 import unittest
 import warnings
-from pathlib import Path
 from unittest import mock
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from suites.samples import group_programs
-from suites.selftest.support import run_case
+from suites.selftest.support import new_folder, run_case
 
 _LAZY = "TORCH_GLOO_LAZY_INIT"
 
@@ -115,10 +113,8 @@ _SHORT = {"ranks": 3, "steps": [["group", 0, "all", [0, 2]], ["pause", 1, 20], [
 
 class TestGroupPrograms(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.program = Path(folder.name, "program")
-        self.out = Path(folder.name, "out")
+        folder = new_folder(self)
+        self.program, self.out = folder / "program", folder / "out"
 
     @settings(deadline=None, suppress_health_check=list(HealthCheck))
     @given(programs(), st.sampled_from(["process", "group", "none"]), st.booleans())

@@ -26,9 +26,7 @@ class TestBuildForGpusWithoutOne(unittest.TestCase):
             (torch.cuda, "is_available", False),
             (dist, "is_nccl_available", True),
         ):
-            patch = mock.patch.object(owner, name, return_value=value)
-            patch.start()
-            self.addCleanup(patch.stop)
+            self.enterContext(mock.patch.object(owner, name, return_value=value))
 
     def skips(self, cls, reason):
         result = run_case(cls, "test_nothing")
@@ -70,9 +68,7 @@ class TestHardware(unittest.TestCase):
 
     def with_gpus(self, count):
         for module in (hardware, skips):
-            patch = mock.patch.object(module, "accelerator_count", return_value=count)
-            patch.start()
-            self.addCleanup(patch.stop)
+            self.enterContext(mock.patch.object(module, "accelerator_count", return_value=count))
 
     def test_shares_of_gpus(self):
         for count, size, shares in (

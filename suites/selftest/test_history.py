@@ -175,9 +175,7 @@ class TestLargeHistories(HistoryTestCase):
             connection.set_progress_handler(lambda: steps.append(1), 1000)
             return connection
 
-        patched = mock.patch.object(file, "_connect", counted)
-        patched.start()
-        self.addCleanup(patched.stop)
+        self.enterContext(mock.patch.object(file, "_connect", counted))
         return statements, steps
 
     def test_questions_recording_and_size(self):

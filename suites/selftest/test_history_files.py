@@ -14,7 +14,7 @@ from harness.runner.history import file, tables
 from harness.runner.history.history import open_history
 from harness.runner.results import RunResult
 from suites.selftest.history_runs import LOCK_S, HistoryTestCase, failed, passed
-from suites.selftest.support import ROOT
+from suites.selftest.support import ROOT, run_python
 
 NOBODY = 65534
 
@@ -175,13 +175,7 @@ print(json.dumps([at_once, known, history.problem]))
 
     def as_somebody_else(self):
         """Root may write everything, so that what is forbidden has to be tried by another user."""
-        done = subprocess.run(
-            [sys.executable, "-c", self.SCRIPT, str(self.path), str(NOBODY)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = run_python("-c", self.SCRIPT, str(self.path), str(NOBODY))
         if done.stderr.startswith("no other user"):
             self.skipTest(f"root cannot become another user here: {done.stderr}")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -306,7 +300,7 @@ connection.execute("UPDATE tests SET name = 'x' || name")
 connection.execute("UPDATE outcomes SET failed = 1, us = 7")
 os._exit(0)
 """
-        subprocess.run([sys.executable, "-c", script, str(self.path)], check=True, timeout=60)
+        run_python("-c", script, str(self.path)).check_returncode()
         self.assertTrue(self.path.with_name(f"{self.path.name}-journal").exists())
         history = self.open()
         self.assertEqual(history.durations(), {f"m.Test.t{i}": 1.0 for i in range(100)})

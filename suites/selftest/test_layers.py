@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 import graphlib
-import subprocess
-import sys
 import unittest
 from pathlib import Path
 
-from suites.selftest.support import ROOT
+from suites.selftest.support import ROOT, run_python
 
 PACKAGE = ROOT / "harness"
 
@@ -257,9 +255,7 @@ for name in {names!r}:
         bad.append(name)
 print(*bad)
 """
-        done = subprocess.run(
-            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300
-        )
+        done = run_python("-c", script)
         self.assertEqual((done.stdout.strip(), done.returncode), ("", 0), done.stderr)
 
     def test_light_rooms_do_not_import_torch(self):
@@ -274,13 +270,7 @@ for name in {["harness", *names]!r}:
     importlib.import_module(name)
 print([name for name in sys.modules if name.split(".")[0] in ("torch", "numpy", "hypothesis")])
 """
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", script],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = run_python("-W", "error", "-c", script)
         self.assertEqual(done.stdout.strip(), "[]", done.stderr)
 
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import unittest
-from pathlib import Path
 from unittest import mock
 
 from harness.runner.selection import pytorch_lists
 from harness.runner.selection.pytorch_lists import TestLists, is_marked_slow
+from suites.selftest.support import FolderTestCase
 
 ISSUE = "https://example.org/issues/1"
 TEST = "distributed.test_math.TestMath.test_add"
 
 
-class ListsTestCase(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class ListsTestCase(FolderTestCase):
     def file(self, content):
         path = self.folder / "list.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))

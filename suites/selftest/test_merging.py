@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import unittest
-from pathlib import Path
 
 from harness.model.errors import UsageError
 from harness.runner.merging import merged
@@ -16,7 +14,7 @@ from harness.runner.reports.records import read_records, write_records
 from harness.runner.results import Status
 from harness.runner.selection.shard_auto import Share, share_of
 from suites.selftest import report_runs
-from suites.selftest.support import CommandTestCase
+from suites.selftest.support import CommandTestCase, FolderTestCase
 
 
 class TestShare(unittest.TestCase):
@@ -57,11 +55,10 @@ class TestShare(unittest.TestCase):
                 share_of({"RANK": index, "WORLD_SIZE": count})
 
 
-class TestFiles(unittest.TestCase):
+class TestFiles(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(folder.cleanup)
-        self.path = Path(folder.name, "report")
+        super().setUp()
+        self.path = self.folder / "report"
 
     def test_records_come_back_as_they_were(self):
         for run in (report_runs.ten(bad=True), report_runs.desync(), report_runs.nasty()):

@@ -44,9 +44,7 @@ class PoolTestCase(unittest.TestCase):
         self.started: list[tuple[LaunchSpec, FakeWorld]] = []
         self.hosts: list[str] = []
         self.ports = itertools.count(7001)
-        patcher = mock.patch.object(pools, "serve", self.serve)
-        patcher.start()
-        self.addCleanup(patcher.stop)
+        self.enterContext(mock.patch.object(pools, "serve", self.serve))
 
     def end_pool(self):
         atexit.unregister(self.pool.close)

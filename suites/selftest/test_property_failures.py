@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import warnings
 from unittest import mock
 
@@ -15,7 +14,7 @@ from harness.cases.properties.given_body import layer_of
 from harness.cases.properties.property_tests import PropertyTest
 from suites.samples import properties, properties_failing
 from suites.selftest.property_runs import Properties
-from suites.selftest.support import run_case
+from suites.selftest.support import new_folder, run_case
 
 
 class TestFindings(Properties):
@@ -122,7 +121,7 @@ class TestFindings(Properties):
 class TestIdentity(Properties):
     def test_examples_are_kept_under_the_bodys_own_name(self):
         """What stands in the body's place must have its digest: the database's key."""
-        folder = self.enter(tempfile.TemporaryDirectory(prefix="selftest "))
+        folder = new_folder(self)
         method = properties.Fresh.test_wrong
         layer = layer_of(method)
         before = layer._hypothesis_internal_use_settings

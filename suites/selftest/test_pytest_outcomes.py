@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import unittest
 
 from suites.samples import pytest_outcomes
-from suites.selftest.support import ROOT, CommandTestCase, run_case
+from suites.selftest.support import ROOT, CommandTestCase, run_case, run_python
 
 
 class TestUnderUnittest(unittest.TestCase):
@@ -91,8 +90,6 @@ class TestWaysIn(CommandTestCase):
     def test_pytest_is_not_imported(self):
         """By a rank whose test does not."""
         code = "import harness.cases.raising, harness.ranks.child.main, sys; print(*sys.modules)"
-        names = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-        ).stdout.split()
+        names = run_python("-c", code).stdout.split()
         self.assertIn("harness.model.pytest_outcomes", names)
         self.assertEqual([name for name in names if name.startswith("_pytest")], [])

@@ -32,6 +32,7 @@ from harness.runner.torchrun_journal import Journal, code_of_finished_run
 from harness.runner.workers.schedule import Item
 from suites.selftest import report_runs
 from suites.selftest.damage import ANY_JSON, changed_bytes, changed_data, changed_xml
+from suites.selftest.support import FolderTestCase
 
 EXAMPLES = int(os.environ.get("SELFTEST_EXAMPLES", "200"))
 
@@ -43,11 +44,9 @@ drawn = settings(
 DEEP = "[" * 100_000
 
 
-class ReaderTestCase(unittest.TestCase):
+class ReaderTestCase(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         self.path = self.folder / "file"
 
     def check(self, read, content: bytes) -> None:

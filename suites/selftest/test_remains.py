@@ -23,29 +23,14 @@ from harness.ranks import folders
 from harness.ranks.leftovers import LeftoverFinder
 from harness.ranks.live_output import LiveStream
 from suites.samples import faults, sound
-from suites.selftest.support import ROOT, CommandTestCase, run_case
-
-
-class InProcess(unittest.TestCase):
-    """Runs samples in this process; their ranks record what they see."""
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(folder.cleanup)
-        self.out = Path(folder.name)
-
-    def recorded(self, cls, method, status="passed", **env):
-        with mock.patch.dict(os.environ, {"SAMPLE_OUT": str(self.out), **env}):
-            result = run_case(cls, method)
-        self.assertEqual(result.status, status, result.text)
-        return [(self.out / name).read_text() for name in sorted(os.listdir(self.out))]
+from suites.selftest.support import ROOT, CommandTestCase, InProcess, run_case
 
 
 class TestWhileItRuns(InProcess):
     METHOD = "forkserver"
 
     def test_nothing_listens_but_on_loopback(self):
-        for text in self.recorded(
+        for text in self.passes(
             sound.Recording, "test_listeners", HARNESS_START_METHOD=self.METHOD
         ):
             self.assertTrue(text, "a rank in a process group listens somewhere")
@@ -58,7 +43,7 @@ class TestWhileItRuns(InProcess):
 
     def test_files_are_the_users_alone(self):
         env = {"HARNESS_START_METHOD": self.METHOD}
-        (text, _) = self.recorded(sound.Recording, "test_files", **env)
+        (text, _) = self.passes(sound.Recording, "test_files", **env)
         found = [line.split(" ", 1) for line in text.splitlines()]
         names = {Path(path).name for _, path in found}
         self.assertLessEqual({"store", "rank0.stdout", "rank1.stderr", "tmp"}, names)
@@ -70,7 +55,7 @@ class TestWhileItRuns(InProcess):
         self.assertEqual(set(own), {"600"})
 
     def test_temp_files_of_ranks_go_with_the_test(self):
-        for path in self.recorded(
+        for path in self.passes(
             sound.Recording, "test_temp_folder", HARNESS_START_METHOD=self.METHOD
         ):
             self.assertTrue(path.startswith(str(folders.session_folder())), path)
@@ -87,7 +72,7 @@ class TestWhileItRuns(InProcess):
             with self.subTest(cls=cls, method=method):
                 # The group of a rank waits longer than anybody sits in a debugger.
                 expected = f"{limit} {limit + 24 * 3600}"
-                self.assertEqual(self.recorded(cls, method, **env), [expected] * 2)
+                self.assertEqual(self.passes(cls, method, **env), [expected] * 2)
 
 
 class TestWhileSpawnedRanksRun(TestWhileItRuns):

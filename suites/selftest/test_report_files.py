@@ -6,9 +6,7 @@ import errno
 import os
 import shutil
 import stat
-import subprocess
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -18,18 +16,10 @@ from harness.runner.reports import paths
 from harness.runner.reports.paths import check_writable, replace
 from harness.runner.reports.writing import check_reports, write_reports
 from suites.selftest import report_runs as runs
-from suites.selftest.support import CommandTestCase
+from suites.selftest.support import CommandTestCase, FolderTestCase, run_python
 
 
-class InFolder(unittest.TestCase):
-    """Has a folder of its own."""
-
-    def setUp(self):
-        super().setUp()
-        folder = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class InFolder(FolderTestCase):
     def files(self):
         return sorted(path.name for path in self.folder.iterdir())
 
@@ -148,8 +138,7 @@ class TestWriting(InFolder):
 import sys, harness.runner.reports.writing
 print([name for name in ("jinja2", "junitparser", "torch") if name in sys.modules])
 """
-        command = [sys.executable, "-W", "error", "-c", script]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = run_python("-W", "error", "-c", script)
         self.assertEqual(done.stdout.strip(), "[]", done.stderr)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import unittest
 import warnings
@@ -18,11 +17,11 @@ from harness.ranks.pool import pool
 from suites.samples import leaks, reused
 from suites.selftest.support import (
     COMMAND_LIMIT_S,
-    ROOT,
     CommandTestCase,
     InProcess,
     marked,
     run_case,
+    run_python,
 )
 
 
@@ -37,16 +36,8 @@ class Reuse(InProcess):
         return tuple(int(text) for text in self.passes(cls, method, **env))
 
     def run_recorded(self, cls, method, status, **env):
-        with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
-            result = run_case(cls, method)
-        self.assertEqual(result.status, status, result.text)
-        pids = []
-        for name in sorted(os.listdir(self.out)):
-            path = os.path.join(self.out, name)
-            with open(path) as file:
-                pids.append(int(file.read()))
-            os.unlink(path)
-        return tuple(pids), result
+        texts, result = self.recorded_by(cls, method, status, **env)
+        return tuple(map(int, texts)), result
 
 
 class TestSharing(Reuse):
@@ -160,7 +151,7 @@ class TestOutcomes(Reuse):
     def test_a_test_that_takes_too_long(self):
         env = {"HARNESS_ISOLATION": "group", "HARNESS_DEADLOCK_AFTER": "0"}
         self.pids(reused.Own, "test_by_helper", **env)
-        with mock.patch.dict(os.environ, {"SAMPLE_OUT": self.out, **env}):
+        with mock.patch.dict(os.environ, {"SAMPLE_OUT": str(self.out), **env}):
             result = run_case(reused.Own, "test_takes_too_long")
         self.assertEqual(result.status, "error")
         self.assertIn("timed out after 1 s", result.text)
@@ -227,14 +218,8 @@ class TestRemains(Reuse):
 
 class TestEveryLook(unittest.TestCase):
     def test_each_leak_is_noticed_and_nothing_else(self):
-        finished = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "suites.samples.leaks"],
-            cwd=ROOT,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-            stdout=subprocess.PIPE,
-            timeout=COMMAND_LIMIT_S,
-            check=True,
-        )
+        finished = run_python("-W", "ignore", "-m", "suites.samples.leaks", LC_ALL="C.UTF-8")
+        self.assertEqual(finished.returncode, 0, finished.stderr)
         found = json.loads(finished.stdout.splitlines()[-1])
         self.assertEqual(found.keys(), leaks.LEAKS.keys())
         for name, (_, words) in leaks.LEAKS.items():

@@ -68,9 +68,7 @@ class WithQuickWatch(unittest.TestCase):
     """Deadlocks are taken for certain sooner than in real use: the ranks here do little else."""
 
     def setUp(self):
-        patch = mock.patch.dict(os.environ, HARNESS_DEADLOCK_AFTER="0.3")
-        patch.start()
-        self.addCleanup(patch.stop)
+        self.enterContext(mock.patch.dict(os.environ, HARNESS_DEADLOCK_AFTER="0.3"))
 
 
 class TestSound(unittest.TestCase):

@@ -109,9 +109,7 @@ class Timelines(unittest.TestCase):
 
     def setUp(self):
         quick = {"HARNESS_TIMELINE": "1", "HARNESS_DEADLOCK_AFTER": "0.3"}
-        patch = mock.patch.dict(os.environ, quick)
-        patch.start()
-        self.addCleanup(patch.stop)
+        self.enterContext(mock.patch.dict(os.environ, quick))
         self.addCleanup(pool().close)
         timeline.take()
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import configparser
 import re
-import subprocess
-import sys
-import tempfile
 import unittest
-from pathlib import Path
 
 import harness
-from suites.selftest.support import COMMAND_LIMIT_S, ROOT
+from suites.selftest.support import COMMAND_LIMIT_S, ROOT, new_folder, run_python
 
 MODULE = "test_user"
 # Without a `make types` before it, mypy has to look at all of torch: half a minute, or more.
@@ -206,19 +202,11 @@ def strict_for_one_module() -> str:
 
 class TestTypes(unittest.TestCase):
     def test_of_a_users_project(self):
-        kept = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(kept.cleanup)
-        folder = Path(kept.name)
+        folder = new_folder(self)
         file, config = folder / f"{MODULE}.py", folder / "mypy.ini"
         file.write_text(SUITE)
         config.write_text(strict_for_one_module())
-        done = subprocess.run(
-            [sys.executable, "-m", "mypy", "--config-file", str(config), str(file)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT_S,
-        )
+        done = run_python("-m", "mypy", "--config-file", str(config), str(file), limit_s=_LIMIT_S)
         self.assertEqual(done.stderr, "")
         lines = enumerate(SUITE.splitlines(), 1)
         wrong = [number for number, line in lines if line.endswith("# wrong")]

@@ -18,7 +18,7 @@ from suites.selftest.support import CommandTestCase, run_case
 CLASSES = (warns.Processes, warns.Staying, warns.Continuous)
 
 
-class InProcess(unittest.TestCase):
+class WarningsTestCase(unittest.TestCase):
     def shown(self, cls, method, action="default", status="passed", **how):
         """The categories and texts of what is shown while a test runs under a filter."""
         with warnings.catch_warnings(record=True) as caught:
@@ -30,7 +30,7 @@ class InProcess(unittest.TestCase):
         return [(w.category.__name__, str(w.message)) for w in caught]
 
 
-class TestShown(InProcess):
+class TestShown(WarningsTestCase):
     def test_each_class(self):
         for cls in CLASSES:
             for method, expected in (
@@ -91,7 +91,7 @@ class TestShown(InProcess):
             self.assertEqual(run_on_ranks(warns.warn_and_return, world_size=2), [1, 1])
 
 
-class TestFilters(InProcess):
+class TestFilters(WarningsTestCase):
     def test_errors_in_each_class(self):
         for cls in CLASSES:
             with self.subTest(cls.__name__):

@@ -12,9 +12,7 @@ from harness.runner.selection.planned_test import Found
 from harness.runner.workers import messages
 from harness.runner.workers.schedule import Item, Schedule
 from harness.runner.workers.worker_pool import WorkerPool
-from suites.selftest.fake_workers import (
-    Behaviour,
-)
+from suites.selftest.fake_workers import Behaviour
 from suites.selftest.worker_pool_runs import FAILED, PASSED, SHORT_S, WorkerPoolTestCase
 
 

@@ -17,23 +17,18 @@ from harness.ranks.torchrun.handshake import signed, unsigned
 from harness.ranks.torchrun.world_secret import WorldSecret
 from suites.selftest.secrets_of_worlds import OTHER_SECRET, SECRET, place_of
 from suites.selftest.stranger import STRANGER, needs_a_stranger
+from suites.selftest.support import new_folder
 
 
 class TestWhereItIs(unittest.TestCase):
     def setUp(self):
-        base = tempfile.TemporaryDirectory(prefix="selftest ")
-        self.addCleanup(base.cleanup)
-        self.base = Path(base.name)
+        self.base = new_folder(self)
         self.cache, self.temp = self.base / "cache", self.base / "temp"
         self.temp.mkdir()
-        self.enter(mock.patch.dict(os.environ, XDG_CACHE_HOME=str(self.cache)))
-        self.enter(mock.patch.object(tempfile, "tempdir", str(self.temp)))
+        self.enterContext(mock.patch.dict(os.environ, XDG_CACHE_HOME=str(self.cache)))
+        self.enterContext(mock.patch.object(tempfile, "tempdir", str(self.temp)))
         for setting in (settings.WORLD_SECRET, settings.INSECURE_WORLD):
             os.environ.pop(setting.env, None)
-
-    def enter(self, manager):
-        manager.__enter__()
-        self.addCleanup(manager.__exit__, None, None, None)
 
     @property
     def folder(self) -> Path:

@@ -19,7 +19,7 @@ class Asking(InProcess):
 
     def setUp(self):
         super().setUp()
-        self.enter(mock.patch.object(where, "_status_thread", None))
+        self.enterContext(mock.patch.object(where, "_status_thread", None))
         self.addCleanup(where.disable)
         self.addCleanup(pool().close)
         self.told = queue.SimpleQueue()
