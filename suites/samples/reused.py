@@ -333,9 +333,9 @@ REMAINS = {
     "test_stdout": "ranks 0 and 1: the sys.stdout is ",
     "test_group": "ranks 0 and 1: process group ",
     "test_group_destroyed": None,
-    "test_group_destroyed_on_one_rank": "the ranks have different process groups: rank 0 '0', "
-    "rank 1 none",
-    "test_uneven": "the ranks have called different numbers of collectives: rank 0 ",
+    "test_group_destroyed_on_one_rank": "the ranks have different process groups: rank 0: '0', "
+    "rank 1: none",
+    "test_uneven": "the ranks have called different numbers of collectives: rank 0: ",
     "test_on_one_rank": "rank 1: environment variable LEFT: 1 left behind",
     "test_alarm": "ranks 0 and 1: the alarm is True, was False",
     "test_blocked_signal": "ranks 0 and 1: the blocked signals is ",

@@ -66,7 +66,7 @@ class TestWithoutATerminal(CommandTestCase):
         test = "suites.samples.together.Debugged.test_breakpoint"
         # In a session of its own, whatever this one has.
         finished = self.run_command("setsid", "--wait", sys.executable, "-m", "harness", test)
-        self.assertIn("breakpoint(): there is no terminal to talk to", finished.out)
+        self.assertIn("breakpoint(): no terminal is available", finished.out)
         self.assertEqual(finished.last_line, "0 passed, 1 failed, 0 skipped")
         self.assertEqual(finished.left_processes, [])
 

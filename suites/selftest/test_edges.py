@@ -57,7 +57,7 @@ class TestEdges(unittest.TestCase):
             with self.subTest(method):
                 result = self.run_one(edges.Garbage, method, "error")
                 self.assertRegex(
-                    result.text, f"rank 1: lost: the harness cannot read what it sent: {what}"
+                    result.text, f"rank 1: lost: the harness cannot read its messages: {what}"
                 )
 
     def test_an_echo_is_not_the_cause_though_it_is_heard_first(self):

@@ -189,7 +189,7 @@ class TestConversation(SupervisorTestCase):
         self.passes(3, 0)
         self.run_ranks()
         (answer,) = self.ordered(0, MeetingAnswer)
-        self.assertIn("rank 1 ended the test without coming to a check", answer.error)
+        self.assertIn("rank 1 ended the test without calling a check", answer.error)
 
     def test_ranks_leave_when_all_bodies_have_ended(self):
         self.say(1, 0, Report(Passed(), waits=True))

@@ -38,7 +38,7 @@ class TestMeetings(unittest.TestCase):
         meetings = Meetings(3)
         meetings.arrive(0, "here", "")
         (answer,) = meetings.leave(2).values()
-        self.assertEqual(answer.error, "rank 2 ended the test without coming to here")
+        self.assertEqual(answer.error, "rank 2 ended the test without calling here")
         self.assertEqual(list(meetings.arrive(1, "there", "")), [1])
 
     def test_called_off(self):
@@ -54,9 +54,7 @@ class TestMeetings(unittest.TestCase):
         meetings.arrive(1, "here", "")
         answers = meetings.arrive(2, "there", "")
         self.assertEqual(sorted(answers), [0, 1, 2])
-        self.assertEqual(
-            answers[0].error, "rank 2 came to there while ranks 0 and 1 waited in here"
-        )
+        self.assertEqual(answers[0].error, "rank 2 called there while ranks 0 and 1 waited in here")
 
 
 class TestAssertions(unittest.TestCase):
@@ -94,7 +92,7 @@ class TestAssertions(unittest.TestCase):
         )
 
     def test_a_rank_that_does_not_come(self):
-        said = " ended the test without coming to assertRanksAgree"
+        said = " ended the test without calling assertRanksAgree"
         self.check("test_one_leaves", "error", "2 of 3 ranks raised", "rank 1 passed", said)
         self.check(
             "test_one_fails",
@@ -104,7 +102,7 @@ class TestAssertions(unittest.TestCase):
         )
 
     def test_two_assertions_at_once(self):
-        self.check("test_two_meetings", "error", "harness.PeerLeftError: ", " came to assert")
+        self.check("test_two_meetings", "error", "harness.PeerLeftError: ", " called assert")
 
     def test_a_rank_in_a_collective(self):
         self.check(

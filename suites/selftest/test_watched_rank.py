@@ -212,7 +212,7 @@ class TestSeveral(RankTestCase):
         self.assertFalse(are_in_sync(ranks))
         self.assertEqual(
             leftovers_text(ranks),
-            ["the ranks have called different numbers of collectives: rank 0 3, rank 1 6"],
+            ["the ranks have called different numbers of collectives: rank 0: 3, rank 1: 6"],
         )
 
     def test_different_groups(self):
@@ -220,7 +220,7 @@ class TestSeveral(RankTestCase):
         self.assertFalse(are_in_sync(ranks))
         self.assertEqual(
             leftovers_text(ranks),
-            ["the ranks have different process groups: rank 0 '0', rank 1 none"],
+            ["the ranks have different process groups: rank 0: '0', rank 1: none"],
         )
 
     def test_beside_a_rank_that_has_ended_numbers_do_not_matter(self):

@@ -28,7 +28,7 @@ from suites.selftest.watched_ranks import FAILED, PLACE, RankTestCase
 class TestUnreadable(RankTestCase):
     def assertUnreadable(self, *texts):
         self.assertIsInstance(self.rank.outcome, Lost)
-        for text in ("cannot read what it sent", *texts):
+        for text in ("cannot read its messages", *texts):
             self.assertIn(text, self.rank.outcome.reason)
 
     def test_what_is_no_message(self):

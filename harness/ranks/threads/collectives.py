@@ -1,7 +1,7 @@
-"""Run one collective of thread ranks: all members bring their tensors, one does the work.
+"""Run one collective of thread ranks: all members pass their tensors, one does the work.
 
 It replaces torch's `multi_threaded_pg.Collective` (torch 2.13), in which an error in the work
-reaches only the rank that does it, and every other rank waits until the end of the test.
+reaches only the rank that does it, and all other ranks wait until the end of the test.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from torch.testing._internal.distributed import multi_threaded_pg as torchs
+from torch.testing._internal.distributed import multi_threaded_pg
 
 from harness.diagnosis.waits import registered
 from harness.model.evidence import Waiting
@@ -36,12 +36,23 @@ class WorkFailedError(Exception):
         """
         text = f"{op} failed on rank {rank}: {self.error}"
         try:
-            told = type(self.error)(text)
-        except Exception:  # a class whose constructor wants other arguments
-            told = None
-        if told is None or str(told) != text:
+            error = type(self.error)(text)
+        except Exception:  # a class whose constructor needs other arguments
+            error = None
+        if error is None or str(error) != text:
             return RuntimeError(f"{text} ({type(self.error).__name__})")
-        return told
+        return error
+
+
+# States of a collective:
+#
+#   waiting    some members have not called join(); the others wait, the worker on `_all_here`
+#   working    all members are here; the worker moves the data, without the lock
+#   done       `_is_done`, with the result or with `_error`; every member returns or raises
+#
+# must_end() can become true at any time; release() then wakes the members, which raise SystemExit.
+# There is one lock for both conditions, so no member can miss a change between its check and its
+# wait.
 
 
 class ThreadCollective:
@@ -51,7 +62,7 @@ class ThreadCollective:
         size: the number of members.
         work: torch's object whose method `work` moves the data of all members.
         op: the collective's name.
-        must_end: whether the members are to leave instead of waiting for each other.
+        must_end: whether the members must end instead of waiting for each other.
         on_done: called when the group is ready for its next collective.
     """
 
@@ -72,11 +83,11 @@ class ThreadCollective:
         self._is_done = False
         self._error: BaseException | None = None
         lock = threading.Lock()
-        self._all_came = threading.Condition(lock)
+        self._all_here = threading.Condition(lock)
         self._done = threading.Condition(lock)
 
     def join(self, rank: int, data: Any) -> Any:
-        """Contribute this member's tensors; return when the collective is done.
+        """Pass this member's tensors; return when the collective is done.
 
         Args:
             rank: the member's rank in the group.
@@ -87,15 +98,15 @@ class ThreadCollective:
 
         Raises:
             WorkFailedError: if the work failed on the rank that does it.
-            SystemExit: if the members are to end.
+            SystemExit: if the members must end.
         """
-        with self._all_came:
+        with self._all_here:
             self._data[rank] = data
             self._missing -= 1
             if not self._missing:
-                self._all_came.notify_all()
+                self._all_here.notify_all()
             if rank == WORKER:
-                self._wait(self._all_came, lambda: not self._missing)
+                self._wait(self._all_here, lambda: not self._missing)
             else:
                 self._wait(self._done, lambda: self._is_done)
         if rank == WORKER:
@@ -104,17 +115,17 @@ class ThreadCollective:
             raise WorkFailedError(self._error)
         elif self._error is not None:  # the worker's thread was ended in the middle of it
             raise SystemExit(TERMINATED)
-        return torchs.ret_work(data)
+        return multi_threaded_pg.ret_work(data)
 
     def release(self) -> None:
         """Wake the waiting members, so that they check whether they must end."""
-        with self._all_came:
-            self._all_came.notify_all()
+        with self._all_here:
+            self._all_here.notify_all()
             self._done.notify_all()
 
-    def _wait(self, condition: threading.Condition, has_come: Callable[[], bool]) -> None:
-        with registered(Waiting("collective", self._op), has_come):
-            condition.wait_for(lambda: has_come() or self._must_end())
+    def _wait(self, condition: threading.Condition, is_over: Callable[[], bool]) -> None:
+        with registered(Waiting("collective", self._op), is_over):
+            condition.wait_for(lambda: is_over() or self._must_end())
         if self._must_end():
             raise SystemExit(TERMINATED)
 
@@ -125,7 +136,8 @@ class ThreadCollective:
             self._error = error
             raise
         finally:
-            # First prepare the next collective: a released member may begin it at once.
+            # First remove this collective from its group: a member that wakes may start the next
+            # one at once.
             self._on_done()
             with self._done:
                 self._is_done = True

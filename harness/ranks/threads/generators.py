@@ -1,8 +1,14 @@
-"""Random generators of its own for each thread rank: torch's for the CPU, Python's and NumPy's.
+"""Give each thread rank its own random generators: torch's (for the CPU), Python's and NumPy's.
 
-torch, `random` and `numpy.random` have one generator each for the whole process, and whose turn it
-is to draw is up to the scheduler. While a world of threads lives, each of the three looks at the
-thread that asks: a rank, with the threads that it starts, has its own, all others have the usual.
+torch, `random` and `numpy.random` have one generator each for the whole process. If thread ranks
+shared it, the scheduler would decide which rank draws which number. While a world of threads
+exists, each of the three libraries uses the generator of the calling thread: that of the rank, for
+the rank and the threads that it starts, and the usual one for all others.
+
+    torch        operators: a kernel for each that draws (`torch_draws`); functions such as
+                 `torch.manual_seed`: `torch.default_generator` becomes a property
+    random       the class of the module's one `Random` object is replaced
+    numpy        the functions of `numpy.random` are replaced
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ class RankGenerators:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Have them give what the usual ones of a process rank give after this seed."""
+        """Seed them; they then give the same numbers as those of a process rank with this seed."""
         self.torch.manual_seed(seed)
         self.python.seed(seed)
         self._seed = seed
@@ -39,28 +45,29 @@ class RankGenerators:
 
     @cached_property
     def numpy(self) -> np.random.RandomState:
-        # To make one takes 0.2 ms, and most tests do without.
+        # Created on first use: it takes 0.2 ms, and most tests do not need it.
         return np.random.RandomState(self._seed % 2**32)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Have the calling thread draw from these meanwhile."""
-        _here.generators = self
+        """Make the calling thread draw from these generators inside the block."""
+        _thread_local.generators = self
         try:
             yield
         finally:
-            _here.generators = None
+            _thread_local.generators = None
 
 
-_here = threading.local()
+_thread_local = threading.local()
 
 
 def _own() -> RankGenerators | None:
-    """Those of the calling thread; None if it has the usual ones."""
-    return getattr(_here, "generators", None)
+    """Return the generators of the calling thread; None if it uses the usual ones."""
+    return getattr(_thread_local, "generators", None)
 
 
-# The patches: one set of them for all worlds that live at a time
+# The patches. Worlds that exist at the same time share one set of them: the first installs it, the
+# last removes it.
 
 _lock = threading.Lock()
 _worlds = 0
@@ -69,7 +76,7 @@ _undo = contextlib.ExitStack()
 
 @contextlib.contextmanager
 def by_thread() -> Iterator[None]:
-    """Let threads have generators of their own meanwhile. Worlds may overlap in any order."""
+    """Let threads have their own generators inside the block. Worlds may overlap in any order."""
     global _worlds
     with _lock:
         if not _worlds:
@@ -85,14 +92,17 @@ def by_thread() -> Iterator[None]:
 
 
 def _install() -> None:
-    torch_draws.redirect(_own_of_torch)
+    torch_draws.redirect(_own_torch_generator)
+    # If one patch fails, the `with` removes those before it; else `_undo` keeps them all.
     with contextlib.ExitStack() as undo:
-        undo.enter_context(_of_class(torch, _TorchByThread))
-        undo.enter_context(_replaced(torch.random, default_generator=_ThreadProxy(_torchs)))
-        undo.enter_context(_of_class(_inst, _RandomByThread))
+        undo.enter_context(_with_class(torch, _TorchByThread))
+        undo.enter_context(
+            _replaced(torch.random, default_generator=_ThreadProxy(_torch_generator))
+        )
+        undo.enter_context(_with_class(_inst, _RandomByThread))
         undo.enter_context(_replaced(random, **_functions_of_random()))
         undo.enter_context(_replaced(np.random, **_functions_of_numpy()))
-        undo.enter_context(_replaced(np.random.mtrand, _rand=_ThreadProxy(_numpys)))
+        undo.enter_context(_replaced(np.random.mtrand, _rand=_ThreadProxy(_numpy_generator)))
         undo.enter_context(_replaced(threading.Thread, start=_start))
         _undo.push(undo.pop_all())
 
@@ -110,17 +120,17 @@ def _replaced(owner: Any, **values: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _of_class(what: Any, cls: type) -> Iterator[None]:
-    before = type(what)
-    what.__class__ = cls
+def _with_class(instance: Any, cls: type) -> Iterator[None]:
+    before = type(instance)
+    instance.__class__ = cls
     try:
         yield
     finally:
-        what.__class__ = before
+        instance.__class__ = before
 
 
 class _ThreadProxy:
-    """Stands for the object that the calling thread has."""
+    """Forwards attributes to the object that the calling thread uses."""
 
     def __init__(self, of_thread: Callable[[], Any]) -> None:
         self._of_thread = of_thread
@@ -132,38 +142,38 @@ class _ThreadProxy:
 # torch
 
 
-def _own_of_torch() -> torch.Generator | None:
+def _own_torch_generator() -> torch.Generator | None:
     own = _own()
     return None if own is None else own.torch
 
 
-def _torchs() -> torch.Generator:
-    return _own_of_torch() or torch_draws.DEFAULT
+def _torch_generator() -> torch.Generator:
+    return _own_torch_generator() or torch_draws.DEFAULT
 
 
 class _TorchByThread(ModuleType):
-    """What the module `torch` is meanwhile.
+    """The class of the module `torch` while the patches are installed.
 
-    Its functions (`torch.manual_seed`, `get_rng_state`, `fork_rng`) use the default generator that
-    `torch.random` has, whatever module has bound them.
+    `torch.manual_seed`, `get_rng_state` and `fork_rng` read `torch.random.default_generator` when
+    they are called, so they need no patch of their own, even if a test has imported them before.
     """
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        # Some pickle modules, by their exact class.
+        # Libraries such as cloudpickle pickle modules if their class is exactly ModuleType.
         return importlib.import_module, (self.__name__,)
 
     @property
     def default_generator(self) -> torch.Generator:
-        return _torchs()
+        return _torch_generator()
 
 
 # Python
 
 
-# All of the module's functions are methods of this one object.
+# The functions of the module `random` are bound methods of this object (CPython 3.11 to 3.14).
 _inst: random.Random = random._inst
 
-# What these do is done in C, and what the others do is made of it.
+# These are implemented in C. All other methods call them.
 _PRIMITIVES = ("random", "getrandbits", "seed", "getstate", "setstate")
 
 
@@ -183,7 +193,7 @@ def _primitive(name: str) -> Callable[..., Any]:
 
 
 class _GaussNext:
-    """`gauss_next`: gauss() draws two numbers and keeps one for its next call."""
+    """The attribute `gauss_next`: gauss() draws two numbers and keeps one for its next call."""
 
     def __get__(self, usual: random.Random, owner: type) -> float | None:
         return vars(_own_or(usual))["gauss_next"]
@@ -192,8 +202,9 @@ class _GaussNext:
         vars(_own_or(usual))["gauss_next"] = value
 
 
-# The class of the one object meanwhile. So functions that a module has bound before (`from random
-# import randint`) follow too, but for the primitives: the C function knows the object only.
+# The class of `_inst` while the patches are installed. So functions that a test has imported before
+# (`from random import randint`) use the thread's generator, too. Only the primitives do not: an
+# imported C function refers to the object itself.
 _RandomByThread = type(
     "RandomByThread",
     (random.Random,),
@@ -213,11 +224,12 @@ def _functions_of_random() -> dict[str, Callable[..., Any]]:
 # NumPy
 
 
-# All of the module's functions are methods of this one object, or use what the module has for it.
+# The functions of `numpy.random` are bound methods of this object, or read it from the module
+# `mtrand` (NumPy 2).
 _rand: np.random.RandomState = np.random.mtrand._rand
 
 
-def _numpys() -> np.random.RandomState:
+def _numpy_generator() -> np.random.RandomState:
     own = _own()
     return _rand if own is None else own.numpy
 
@@ -235,7 +247,7 @@ def _functions_of_numpy() -> dict[str, Callable[..., Any]]:
 def _function_of_numpy(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(plain)
     def function(*args: Any, **kwargs: Any) -> Any:
-        return getattr(_numpys(), name)(*args, **kwargs)
+        return getattr(_numpy_generator(), name)(*args, **kwargs)
 
     return function
 
@@ -243,23 +255,23 @@ def _function_of_numpy(name: str, plain: Callable[..., Any]) -> Callable[..., An
 # Threads
 
 
-_start_plainly = threading.Thread.start
+_original_start = threading.Thread.start
 
 
-@wraps(_start_plainly)
+@wraps(_original_start)
 def _start(thread: threading.Thread) -> None:
-    """A thread that a rank starts draws as the rank does, as in a process of its own."""
+    """Start a thread; if a rank starts it, the thread uses the rank's generators."""
     own = _own()
     if own is not None:
-        _adopt(thread, own)
-    _start_plainly(thread)
+        _share_generators(thread, own)
+    _original_start(thread)
 
 
-def _adopt(thread: threading.Thread, own: RankGenerators) -> None:
+def _share_generators(thread: threading.Thread, own: RankGenerators) -> None:
     run = thread.run
 
     def run_with_own() -> None:
-        del thread.run  # it would hold the thread, and the thread it
+        del thread.run  # the thread and this function would keep each other alive
         with own.in_use():
             run()
 

@@ -1,9 +1,9 @@
-"""torch's process groups of threads, with every call checked against those of the peers.
+"""torch's process groups for threads, with each call checked against the calls of the peers.
 
-torch's own (`torch.testing._internal.distributed.multi_threaded_pg`) knows how to move the data.
-What it keeps for the whole process (the collectives in flight, the request to stop) is kept for
-each world here, so that a thread that outlives its test does not disturb the next one. How members
-wait for each other is in `thread_collectives`.
+torch's own class (`torch.testing._internal.distributed.multi_threaded_pg`, torch 2.13) moves the
+data. It keeps the collectives in flight and the request to stop in the class, for the whole
+process. Here each world has its own, so that a thread that outlives its test does not disturb the
+next one. How members wait for each other is in `collectives`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
-# Its functions have the default group of the moment of their import as default argument, which in a
-# rank would be that rank's own.
+# Imported here, in the main thread: the default arguments of its functions are the default group at
+# import. If a rank imported it, all ranks would use that rank's group (torch 2.13).
 import torch.distributed.nn.functional
 from torch._C import _distributed_c10d
-from torch.testing._internal.distributed import multi_threaded_pg as torchs
+from torch.testing._internal.distributed import multi_threaded_pg
 from torch.utils import _pytree as pytree
 
 from harness.diagnosis.snapshot import stack_of_caller
@@ -38,13 +38,13 @@ _numbers = itertools.count(1)
 
 
 class _Op(NamedTuple):
-    """How to read the call of one method of a process group.
+    """How to read the arguments of one method of a process group.
 
     Attributes:
-        name: the function of torch.distributed that ends there.
-        tensors: number of the argument that the rank brings; None for no tensors.
-        same: what of the tensors' shape must be the same on every rank: "size", "numel" or "".
-        detail: the option that must be the same on every rank.
+        name: the function of torch.distributed that calls the method.
+        tensors: the position of the argument with the rank's input; None if there are no tensors.
+        same: what must be equal on all ranks about the tensors: "size", "numel" or "" (nothing).
+        detail: the option that must be equal on all ranks.
     """
 
     name: str
@@ -53,7 +53,7 @@ class _Op(NamedTuple):
     detail: str = ""
 
 
-# By name of the method. Some have other names in older versions of torch; both are here.
+# By name of the method. torch has renamed some of them; the table has the old and the new names.
 _OPS = {
     "allreduce": _Op("all_reduce", 0, "size", "reduceOp"),
     "allreduce_coalesced": _Op("all_reduce_coalesced", 0, "size", "reduceOp"),
@@ -87,7 +87,7 @@ class ThreadedGroups:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.store = _distributed_c10d.HashStore()
-        #: What ranks give each other beside their groups, by name.
+        #: Data that ranks pass to each other outside their groups, by name.
         self.handed_out: dict[str, bytes] = {}
         self._undo = contextlib.ExitStack()
         self._world: Any = None
@@ -97,33 +97,39 @@ class ThreadedGroups:
         self._terminate = threading.Event()
 
     def install(self) -> None:
-        """From here to `uninstall`, threads may join: c10d keeps its record by thread."""
+        """Let threads have process groups of their own until `uninstall`.
+
+        c10d keeps its groups in one object for the process, `_world`. torch's `ThreadLocalWorld`
+        keeps one for each thread.
+        """
         isolate = getattr(_distributed_c10d, "_set_thread_isolation_mode", None)
         if isolate is not None:
             isolate(True)
             self._undo.callback(isolate, False)
-        self._world = torchs.ThreadLocalWorld()
+        self._world = multi_threaded_pg.ThreadLocalWorld()
         self._patch(dist.distributed_c10d, "_world", self._world)
-        self._patch(torchs.ProcessLocalGroup, "_start_coll", staticmethod(_start_collective))
-        # A collective ends by itself: an error in torch's methods would skip this call.
-        self._patch(torchs.ProcessLocalGroup, "_end_coll", staticmethod(lambda *_: None))
+        group_class = multi_threaded_pg.ProcessLocalGroup
+        self._patch(group_class, "_start_coll", staticmethod(_start_collective))
+        # `ThreadCollective` ends itself. torch's methods call _end_coll() only if there was no
+        # error, so after an error the group would keep the broken collective (torch 2.13).
+        self._patch(group_class, "_end_coll", staticmethod(lambda *_: None))
         plugins = dist.Backend._plugins
-        torchs_plugin = plugins["THREADED"]
-        # With the extended arguments, torch says which ranks the group has.
-        plugins["THREADED"] = torchs_plugin._replace(creator_fn=_creator(self), extended_api=True)
-        self._undo.callback(plugins.__setitem__, "THREADED", torchs_plugin)
+        original = plugins["THREADED"]
+        # With extended_api, torch passes the ranks of the group.
+        plugins["THREADED"] = original._replace(creator_fn=_creator(self), extended_api=True)
+        self._undo.callback(plugins.__setitem__, "THREADED", original)
 
     def _patch(self, owner: Any, name: str, value: Any) -> None:
         self._undo.enter_context(mock.patch.object(owner, name, value))
 
     def uninstall(self) -> None:
-        """Undo `install`. Threads of this world that still run come to an end at a collective."""
+        """Undo `install`. Threads of this world that still run end at their next collective."""
         self.release()
         self._undo.close()
 
     @contextlib.contextmanager
     def joined(self, rank: int, world_size: int, timeout_s: float) -> Iterator[None]:
-        """Have a default process group in the calling thread meanwhile, as this rank."""
+        """Create the default process group of the calling thread for the duration of the block."""
         dist.init_process_group(
             "threaded",
             rank=rank,
@@ -134,12 +140,13 @@ class ThreadedGroups:
         try:
             yield
         finally:
-            # The test may have destroyed it; a thread that was left behind finds another record.
+            # The test may have destroyed the group. A thread that outlives its test finds the
+            # `_world` of another test.
             if dist.distributed_c10d._world is self._world and dist.is_initialized():
                 dist.destroy_process_group()
 
     def release(self) -> None:
-        """End the threads that wait for others, or come to where they would, from now on."""
+        """End the threads that wait for others, and from now on those that would begin to."""
         self._terminate.set()
         with self._changed:
             self._changed.notify_all()
@@ -148,7 +155,7 @@ class ThreadedGroups:
             collective.release()
 
     def check(self) -> None:
-        """Raise SystemExit, as torch's collectives do, if the world is to end."""
+        """Raise SystemExit, as torch's collectives do, if the world must end."""
         if self._terminate.is_set():
             raise SystemExit(TERMINATED)
 
@@ -156,14 +163,14 @@ class ThreadedGroups:
         """Wait until all members of a new group are here; return the number of the group.
 
         Args:
-            prefix_store: a store that the members have, and nobody else. A group that is made again
-                has the same one.
-            size: how many members there are.
-            waiting: what each of them waits for, and how long.
+            prefix_store: a store of the members only. If the group is created again, it has the
+                same store.
+            size: the number of members.
+            waiting: the call in which the members wait, with its timeout.
         """
         before = prefix_store.add("members", 1) - 1
-        # Whoever is first sets the number, in one step: a rank that is ended in between would leave
-        # the others waiting in the store, where nothing can wake them.
+        # The first member sets the number, in one atomic step. With two steps, a rank that is ended
+        # between them would leave the others waiting in the store, where nothing can wake them.
         proposal = str(next(_numbers))
         number = int(prefix_store.compare_set(f"group {before // size}", "", proposal))
 
@@ -181,12 +188,12 @@ class ThreadedGroups:
         if not complete:
             here = self._members[number]
             raise RuntimeError(
-                f"{here} of {size} ranks came to {waiting.call} within {waiting.timeout_s:g} s"
+                f"only {here} of {size} ranks called {waiting.call} within {waiting.timeout_s:g} s"
             )
         return number
 
     def start_collective(self, work: Any, number: int, size: int, op: str) -> ThreadCollective:
-        """Return the collective in flight in a group; if there is none, one for this work."""
+        """Return the collective in flight in a group; if there is none, start one."""
         with self._changed:
             if number not in self._collectives:
                 self._collectives[number] = ThreadCollective(
@@ -205,21 +212,23 @@ def _start_collective(work: Any, group: Any) -> ThreadCollective:
 
 
 def _creator(groups: ThreadedGroups) -> Callable[..., Any]:
-    """Return what makes the process groups of one world, called as torch calls extended plugins."""
+    """Return the function with which torch's extended plugin creates groups of one world."""
 
-    def create(how: Any, options: Any) -> Any:
-        size = how.group_size
-        # torch names no ranks for the default group.
-        peers = tuple(how.global_ranks_in_group) or tuple(range(size))
-        call = "new_group" if how.global_ranks_in_group else "init_process_group"
-        waiting = Waiting("rendezvous", call, peers, how.timeout.total_seconds())
-        return CheckedGroup(how.group_rank, size, groups, groups.gather(how.store, size, waiting))
+    def create(backend_options: Any, options: Any) -> Any:
+        size = backend_options.group_size
+        # torch passes no ranks for the default group.
+        ranks = tuple(backend_options.global_ranks_in_group)
+        call = "new_group" if ranks else "init_process_group"
+        timeout_s = backend_options.timeout.total_seconds()
+        waiting = Waiting("rendezvous", call, ranks or tuple(range(size)), timeout_s)
+        number = groups.gather(backend_options.store, size, waiting)
+        return CheckedGroup(backend_options.group_rank, size, groups, number)
 
     return create
 
 
-class CheckedGroup(torchs.ProcessLocalGroup):
-    """torch's group of threads, whose calls are written down and checked first."""
+class CheckedGroup(multi_threaded_pg.ProcessLocalGroup):
+    """torch's group for threads; it records and checks each call first."""
 
     def __init__(self, rank: int, size: int, groups: ThreadedGroups, number: int) -> None:
         super().__init__(rank, size)
@@ -229,19 +238,19 @@ class CheckedGroup(torchs.ProcessLocalGroup):
 
     @property
     def pg_name(self) -> str:
-        # torch still asks for the name of a group that it has just struck off.
+        # torch still reads the name of a group that it has just removed from its record.
         self._name = self._record.pg_names.get(self, self._name)
         return self._name
 
     @property
     def members(self) -> tuple[int, ...]:
-        """Their ranks in the world, by their rank in the group."""
+        """Return the global ranks of the members, in the order of their ranks in the group."""
         by_rank = sorted(self._record.pg_group_ranks[self].items(), key=lambda item: item[1])
-        return tuple(in_world for in_world, _ in by_rank)
+        return tuple(global_rank for global_rank, _ in by_rank)
 
     @property
     def _record(self) -> Any:
-        """c10d's record of the rank, also for another thread that it has started."""
+        """Return c10d's record of the rank's groups, also in a thread that the rank has started."""
         return self._world()
 
 
@@ -249,8 +258,8 @@ class _Inside(threading.local):
     """The collective that the calling thread is in.
 
     Attributes:
-        op: its name; empty outside.
-        has_started: whether the members have begun to wait for each other.
+        op: its name; empty if the thread is in none.
+        has_started: whether its members wait for each other already.
     """
 
     op = ""
@@ -266,7 +275,7 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
     @wraps(plain)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _inside.op:
-            return plain(self, *args, **kwargs)  # one that another one is made of
+            return plain(self, *args, **kwargs)  # torch implements one collective with another
         self.groups.check()
         members = self.members
         group = Group(tuple(sorted(members)), str(getattr(self, "group_desc", "")))
@@ -281,10 +290,10 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
             result = plain(self, *args, **kwargs)
         except Exception as error:
             ledger.end(entry)
-            told = _told(error, call, members[WORKER])
-            if told is error:
+            shown = _error_for_test(error, call, members[WORKER])
+            if shown is error:
                 raise
-            raise told from None
+            raise shown from None
         finally:
             _inside.op = ""
         ledger.end(entry)
@@ -293,13 +302,19 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
     return method
 
 
-def _told(error: Exception, call: Call, worker: int) -> Exception:
-    """What the test is to see of an error in a collective, whose work the rank `worker` does."""
+def _error_for_test(error: Exception, call: Call, worker: int) -> Exception:
+    """Return the error that the test gets for an error in a collective.
+
+    Args:
+        error: the error.
+        call: the rank's call.
+        worker: the global rank that does the work.
+    """
     if isinstance(error, WorkFailedError):
         return error.as_error(call.op, worker)
     if isinstance(error, NotImplementedError) and not _inside.has_started:
         return _unsupported(f"{call.op} with {call.detail}" if call.detail else call.op)
-    return error  # of the work itself, or of the arguments
+    return error  # an error of the work on this rank, or in the arguments
 
 
 def _unsupported(what: str) -> NotImplementedError:
@@ -316,9 +331,9 @@ def _missing(name: str) -> Callable[..., Any]:
     return method
 
 
-# Methods that torch's group of threads does not have (torch 2.13), and the function of
-# torch.distributed that calls each. Without these, torch looks for a C++ backend and says "No
-# backend type associated with device type cpu".
+# Methods that torch's group for threads lacks (torch 2.13), and the function of torch.distributed
+# that calls each. Without an override, torch looks for a C++ backend and raises "No backend type
+# associated with device type cpu", which does not say what to do.
 _MISSING = {
     "reduce": "reduce",
     "send": "send",
@@ -327,12 +342,12 @@ _MISSING = {
     "_start_coalescing": "batch_isend_irecv",
 }
 for _method, _name in _MISSING.items():
-    if _method not in vars(torchs.ProcessLocalGroup):
+    if _method not in vars(multi_threaded_pg.ProcessLocalGroup):
         setattr(CheckedGroup, _method, _missing(_name))
 
 for _method, _op in _OPS.items():
-    if _method in vars(torchs.ProcessLocalGroup):
-        setattr(CheckedGroup, _method, _checked(vars(torchs.ProcessLocalGroup)[_method], _op))
+    if _plain := vars(multi_threaded_pg.ProcessLocalGroup).get(_method):
+        setattr(CheckedGroup, _method, _checked(_plain, _op))
 
 
 def _call(op: _Op, arguments: list[Any]) -> Call:
@@ -353,7 +368,7 @@ def _tensors(value: Any) -> Iterable[torch.Tensor]:
 
 
 def _detail(option: Any) -> str:
-    """A root's number or a reduction, as text."""
+    """Return a root's number or a reduction as text: `root 0`, `SUM`."""
     if isinstance(option, int):
         return f"root {option}"
     return str(getattr(option, "op", option)).rpartition(".")[2]

@@ -1,8 +1,8 @@
 """Record the collectives of thread ranks, and detect where ranks diverge.
 
-torch's process group of threads (torch 2.13) does not compare the calls of its ranks: it runs what
-the first rank calls. Here every call is recorded first, and a rank whose call differs from those of
-its peers gets an error.
+torch's process group for threads (torch 2.13) does not compare the calls of its ranks: it runs the
+collective that the first rank calls. So each call is recorded here first, and a rank whose call
+differs from those of its peers gets an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from harness.model.errors import MismatchedCollectivesError
 from harness.model.evidence import Collective, Group, Stack
 from harness.model.timeline import CollectiveSpan
 
-#: The SystemExit code with which torch's group of threads ends a thread whose peer has failed.
+#: The SystemExit code with which torch's process group for threads ends a thread whose peer has
+#: failed (torch 2.13). The text is torch's; thread ranks are recognized by it.
 TERMINATED = "Test termination event occurs."
 
 # How many calls to keep per rank, for a timeline; and how many of these a failure report shows.
@@ -31,9 +32,9 @@ class Call:
 
     Attributes:
         op: the operation: `all_reduce`.
-        sizes, dtypes: of the tensors that the rank brings.
-        detail: other options that must be equal on every rank, as text: the reduction, the root.
-        same: what of the sizes must be equal on every rank, too.
+        sizes, dtypes: the sizes and dtypes of the rank's input tensors.
+        detail: another option that must be equal on all ranks, as text: the reduction or the root.
+        same: the part of the sizes that must be equal on all ranks.
     """
 
     op: str
@@ -44,12 +45,12 @@ class Call:
 
     @property
     def agreed(self) -> Hashable:
-        """Return what must be equal on every rank of the group."""
+        """Return what must be equal on all ranks of the group."""
         return self.op, self.detail, self.dtypes, self.same
 
     def __str__(self) -> str:
-        brought = (tensors_text(self.sizes, self.dtypes), self.detail)
-        return f"{self.op}({', '.join(filter(None, brought))})"
+        arguments = (tensors_text(self.sizes, self.dtypes), self.detail)
+        return f"{self.op}({', '.join(filter(None, arguments))})"
 
 
 @dataclass
@@ -61,11 +62,11 @@ class _Entry:
 
 @dataclass
 class _Round:
-    """One collective of a group: the ranks that have called it, and their calls."""
+    """One collective of a group: its first call, the rank that made it, and all ranks so far."""
 
     rank: int
     call: Call
-    came: set[int] = field(default_factory=set)
+    callers: set[int] = field(default_factory=set)
 
 
 # States of a round, the collective with one number in one group:
@@ -73,7 +74,7 @@ class _Round:
 #   absent   no rank has called it
 #   open     begin(): some ranks have; each new call is compared with the first
 #   broken   a call differs: begin() raises in that rank; its peers wait until they are released
-#   done     every member has called it
+#   done     every member has called it; the round is removed
 #
 # An entry, one rank's call in a round, is pending from begin() to end().
 
@@ -103,7 +104,7 @@ class Ledger:
                 self.groups[self._labels[number]] = group
 
     def begin(self, number: int, rank: int, call: Call, frames: Stack) -> _Entry:
-        """Record that a rank calls a collective; return the entry for `end`.
+        """Record that a rank calls a collective; return an entry to pass to `end`.
 
         Args:
             number: the number of the group.
@@ -112,7 +113,7 @@ class Ledger:
             frames: the calling frames, innermost first.
 
         Raises:
-            MismatchedCollectivesError: if a peer has called another collective instead.
+            MismatchedCollectivesError: if a peer's call with this number differs.
         """
         with self._lock:
             name = self._labels[number]
@@ -133,8 +134,8 @@ class Ledger:
             entry = _Entry(collective, now())
             self._entries.setdefault(rank, deque(maxlen=_KEPT)).append(entry)
             first = self._rounds.setdefault((number, seq), _Round(rank, call))
-            first.came.add(rank)
-            if len(first.came) == len(self.groups[name].ranks):
+            first.callers.add(rank)
+            if len(first.callers) == len(self.groups[name].ranks):
                 del self._rounds[number, seq]
         if first.call.agreed != call.agreed:
             raise MismatchedCollectivesError(

@@ -47,21 +47,32 @@ class World(Protocol):
 
     Attributes:
         groups: the process groups of the world's ranks.
-        news: a queue that gets the number of each rank that has ended.
+        ended: a queue that gets the number of each rank that has ended.
     """
 
     groups: ThreadedGroups
-    news: SimpleQueue[int]
+    ended: SimpleQueue[int]
 
     def meet(self, rank: int, label: str, value: str = "") -> tuple[str, ...]: ...
 
-    def leaves(self, rank: int) -> None: ...
+    def leave_meetings(self, rank: int) -> None: ...
 
-    def let_go(self) -> None: ...
+    def release_ranks(self) -> None: ...
 
 
 class RankEnded(SystemExit):
     """Raised asynchronously in a thread that must end."""
+
+
+# What sets the outcome of a thread rank. A rank has no exit code, so it can get several outcomes;
+# `_take` decides which one stands:
+#
+#   fails()    an exception has ended the body; preliminary, as cleanups may fail, too
+#   report()   the outcome of the body and its cleanups; completes a preliminary one
+#   blame()    the world, at the time limit or in a deadlock
+#   run()      SystemExit or another exception that has left the body
+#
+# The first one stands, unless it is good and a later one is not.
 
 
 class RankThread(threading.Thread):
@@ -95,8 +106,8 @@ class RankThread(threading.Thread):
     def seed(self) -> None:
         """Seed the rank's own random generators from the run's seed.
 
-        PyTorch's thread ranks share one generator, so no two of them draw the same, and some of its
-        tests rely on it: under --torch-checkout, each rank has another seed.
+        PyTorch's thread ranks share one generator, so they draw different numbers, and some of its
+        tests rely on that. So under --torch-checkout each rank gets a different seed.
         """
         own = self.rank if settings.DROPIN.value() else 0
         self._generators.seed(settings.SEED.value() + own)
@@ -112,11 +123,11 @@ class RankThread(threading.Thread):
         """Record the problem that ended the body, and stop peers from waiting for this rank."""
         with self._lock:
             self._is_preliminary = self._take(outcome_of_problems((problem,)))
-        self._world.leaves(self.rank)
-        self._world.let_go()
+        self._world.leave_meetings(self.rank)
+        self._world.release_ranks()
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
-        """Wait until all ranks call this; return the value of each, by rank."""
+        """Wait until all ranks have called this; return their values, in the order of ranks."""
         return self._world.meet(self.rank, label, value)
 
     def report_expectation(self, expectation: Expectation) -> None:
@@ -153,12 +164,12 @@ class RankThread(threading.Thread):
                 )
         except BaseException as error:
             self.report(_outcome_of(error))
-        self._world.leaves(self.rank)
+        self._world.leave_meetings(self.rank)
         if not isinstance(self.outcome, _GOOD):
-            self._world.let_go()
+            self._world.release_ranks()
         with self._lock:
             self.done, self.ended_s = True, now()
-        self._world.news.put(self.rank)
+        self._world.ended.put(self.rank)
 
 
 def _outcome_of(error: BaseException) -> Outcome:
@@ -182,5 +193,5 @@ def current_rank() -> RankThread:
     """Return the rank of the calling thread. Raises RuntimeError in any other thread."""
     thread = threading.current_thread()
     if not isinstance(thread, RankThread):
-        raise RuntimeError(f"the thread {thread.name!r} is no rank of a test")  # noqa: TRY004
+        raise RuntimeError(f"thread {thread.name!r} is not a rank of a test")  # noqa: TRY004
     return thread

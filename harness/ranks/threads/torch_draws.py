@@ -1,11 +1,12 @@
-"""Have torch's operators draw from the calling thread's own generator.
+"""Make torch's operators draw from the calling thread's own generator.
 
-Of all that torch marks as `nondeterministic_seeded`, only the operators whose kernel for the CPU
-takes a generator do draw; the rest (dropout, `nn.init`, `torch.rand`, an LSTM) call these. So this
-module registers a kernel for each of them, which passes the generator of the calling thread.
+Only operators whose CPU kernel takes a generator draw random numbers. Everything else that is
+random (dropout, `nn.init`, `torch.rand`, an LSTM) calls these. So this module registers a kernel
+for each of them, which passes the generator of the calling thread to the CPU kernel.
 
-The kernels stand at torch's dispatch key BackendSelect, the last before the CPU's. It lies below
-autograd, tracing, compilation, dispatch modes and tensor subclasses: none of them can notice.
+The kernels are registered for the dispatch key BackendSelect, which comes directly before the CPU's
+(torch 2.13). It is below autograd, tracing, compilation, dispatch modes and tensor subclasses, so
+none of these notice the kernels.
 """
 
 from __future__ import annotations
@@ -19,23 +20,26 @@ import torch.library
 
 _KEY = "BackendSelect"
 
-# torch's stubs lack most of it.
+# torch's type stubs lack most of what is used here.
 _C: Any = torch._C
 
-#: The generator that operators draw from unless they are given another.
+#: The generator from which operators draw if they get no other.
 DEFAULT = torch.default_generator
 _DEFAULTS_ADDRESS = DEFAULT._cdata  # type: ignore[attr-defined]
 
 
 @cache
 def redirect(own_generator: Callable[[], torch.Generator | None]) -> object:
-    """Have the operators draw from what the function returns, or from the default if None.
+    """Make the operators draw from the generator that a function returns.
 
-    Once for the life of the process: while another thread may be in a kernel, it cannot be taken
-    away. Where there is no generator of one's own, a draw takes some microseconds more.
+    The kernels stay registered until the process ends: torch cannot safely remove a kernel while
+    another thread may be in it. Outside thread ranks they cost some microseconds for each draw.
+
+    Args:
+        own_generator: returns the generator of the calling thread; None for the default one.
 
     Returns:
-        what keeps the kernels registered.
+        the library; the kernels are registered as long as it exists.
     """
     library = torch.library.Library("aten", "IMPL", _KEY)
     for op, position in operators_that_draw():
@@ -56,8 +60,8 @@ def operators_that_draw() -> Iterator[tuple[Any, int]]:
 
 
 def _is_default(generator: Any) -> bool:
-    """Whether it is torch's default generator, which `random_split` and others pass explicitly."""
-    # What comes here from a call is another Python object for the same generator.
+    """Whether this is torch's default generator; `random_split` and others pass it explicitly."""
+    # The dispatcher creates another Python object for the same C++ generator, so compare addresses.
     return bool(generator._cdata == _DEFAULTS_ADDRESS)
 
 
@@ -70,8 +74,8 @@ def _kernel(
     def kernel(keys: Any, *args: Any, **kwargs: Any) -> Any:
         own = own_generator()
         if own is not None and keys.has(cpu):
-            given = args[position] if position < len(args) else kwargs.get("generator")
-            if given is None or _is_default(given):
+            passed = args[position] if position < len(args) else kwargs.get("generator")
+            if passed is None or _is_default(passed):
                 args, kwargs = args[:position], {**kwargs, "generator": own}
         return op.redispatch(keys & below, *args, **kwargs)
 

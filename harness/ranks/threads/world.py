@@ -1,8 +1,8 @@
 """Run the ranks of one test as threads of this process.
 
-A thread cannot be killed. To end one that waits in a collective, the world releases it; in one that
-runs Python code, the world raises an exception. A thread that still runs then is left behind. It is
-a daemon, so it does not keep the process alive.
+A thread cannot be killed. If it waits in a collective, the world releases it; if it runs Python
+code, the world raises an exception in it. A thread that still runs after that outlives the test. It
+is a daemon, so it does not keep the process alive.
 """
 
 from __future__ import annotations
@@ -31,10 +31,22 @@ from harness.ranks.threads.rank import RankEnded, RankThread
 from harness.ranks.watch import where
 from harness.ranks.watch.meetings import Meetings
 
-# After the first fault, how long peers may take to end by themselves.
+# How long peers may take to end by themselves after the first fault. They have been released from
+# collectives, so this is for cleanups and for code between two collectives.
 _PEER_GRACE_S = 2.0
-# How long threads may take to end after an exception was raised in them.
+# How long threads may take to end after an exception was raised in them. CPython raises it between
+# two bytecodes, so a thread in a long C call (`time.sleep`, a matmul) does not get it in time.
 _END_GRACE_S = 1.0
+
+# States of a world of threads:
+#
+#   running    start()           wait() waits for a rank's end, the time limit, the deadlock watch
+#   released   release_ranks()   a rank has failed, or the world blames those that still run. From
+#                                here on `_at_fault` has the snapshots for the report, and no rank
+#                                waits in a collective or a meeting.
+#   ended      end()             threads that still run get RankEnded; then the patches are removed
+#
+# A rank that fails releases its peers itself, in its own thread: the main thread may be busy.
 
 
 class ThreadWorld:
@@ -42,17 +54,18 @@ class ThreadWorld:
 
     Args:
         size: the number of ranks.
-        body: what each runs, with its rank; it calls `current_rank().report(outcome)`.
+        body: the function that each thread runs, with its rank; it calls
+            `current_rank().report(outcome)`.
     """
 
     def __init__(self, size: int, body: Callable[[int], None]) -> None:
         from harness.ranks.threads.generators import RankGenerators
 
-        # torch takes its group of threads into its list of backends as soon as it is imported.
+        # Imported late: the import adds torch's backend "threaded" to its list of backends.
         from harness.ranks.threads.groups import ThreadedGroups
 
         self.groups = ThreadedGroups()
-        self.news: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         seed = settings.SEED.value()
         self.threads = [RankThread(rank, body, self, RankGenerators(seed)) for rank in range(size)]
         self._undo = contextlib.ExitStack()
@@ -62,14 +75,14 @@ class ThreadWorld:
         self._answers: dict[int, MeetingAnswer] = {}
         self._answered = threading.Condition()
         self._began_s = 0.0
-        self._ended = False
+        self._has_ended = False
 
     def start(self) -> None:
         """Start a thread for each rank."""
         from harness.ranks.threads.generators import by_thread
 
         if isinstance(threading.current_thread(), RankThread):
-            raise RuntimeError("a thread rank cannot have thread ranks of its own")  # noqa: TRY004
+            raise RuntimeError("a thread rank cannot start thread ranks")  # noqa: TRY004
         self.groups.install()
         self._undo.enter_context(by_thread())
         self._undo.enter_context(where.answering_from(self))
@@ -88,7 +101,7 @@ class ThreadWorld:
         suspensions = SuspensionDetector()
         while self.running() and self._at_fault is None:
             tick = Deadline.after(SuspensionDetector.TICK_S)
-            self._await_news(body.sooner(watch.deadline).sooner(tick))
+            self._await_end_of_rank(body.sooner(watch.deadline).sooner(tick))
             if not self.running():
                 break
             is_due = body.expired or watch.deadline.expired
@@ -112,8 +125,8 @@ class ThreadWorld:
     def meet(self, rank: int, label: str, value: str = "") -> tuple[str, ...]:
         """Wait until all ranks call this; return the value of each; see `RankPipe.meet`."""
         with self._answered:
-            self._answers.pop(rank, None)  # of a meeting that an exception has interrupted
-            self._tell(self._meetings.arrive(rank, label, value))
+            self._answers.pop(rank, None)  # left by a meeting that an exception interrupted
+            self._deliver(self._meetings.arrive(rank, label, value))
             with registered(Waiting("meeting", label), lambda: rank in self._answers):
                 self._answered.wait_for(lambda: rank in self._answers)
             answer = self._answers.pop(rank)
@@ -121,31 +134,31 @@ class ThreadWorld:
             raise PeerLeftError(answer.error)
         return answer.all_values
 
-    def leaves(self, rank: int) -> None:
-        """Record that a rank will arrive at no more meetings."""
+    def leave_meetings(self, rank: int) -> None:
+        """Record that a rank will not arrive at any more meetings."""
         with self._answered:
-            self._tell(self._meetings.leave(rank))
+            self._deliver(self._meetings.leave(rank))
 
-    def _tell(self, answers: dict[int, MeetingAnswer]) -> None:
+    def _deliver(self, answers: dict[int, MeetingAnswer]) -> None:
         self._answers.update(answers)
         self._answered.notify_all()
 
-    def let_go(self) -> None:
-        """Record where every rank is, then release those that wait in a collective."""
+    def release_ranks(self) -> None:
+        """Record where every rank is, then release those that wait for other ranks."""
         with self._lock:
             if self._at_fault is None:
                 self._at_fault = self.snapshots()
         self.groups.release()
         with self._answered:
-            self._tell(self._meetings.cancel("the test is being ended"))
+            self._deliver(self._meetings.cancel("the test is ending"))
 
     def end(self) -> None:
         """End the threads that still run, as far as possible; a second call does nothing."""
-        if self._ended:
+        if self._has_ended:
             return
-        self._ended = True
+        self._has_ended = True
         if self.running():
-            self.let_go()
+            self.release_ranks()
             self._await_all(Deadline.after(_PEER_GRACE_S))
         for thread in self.running():
             _interrupt(thread)
@@ -175,16 +188,16 @@ class ThreadWorld:
     def _blame(self, outcome: TimedOut | Deadlocked) -> None:
         for thread in self.running():
             thread.blame(outcome)
-        self.let_go()
+        self.release_ranks()
 
     def _await_all(self, deadline: Deadline) -> None:
         while self.running() and not deadline.expired:
-            self._await_news(deadline)
+            self._await_end_of_rank(deadline)
 
-    def _await_news(self, deadline: Deadline) -> None:
+    def _await_end_of_rank(self, deadline: Deadline) -> None:
         """Wait until a rank has ended, or the deadline."""
         try:
-            self.news.get(timeout=deadline.remaining_s())
+            self.ended.get(timeout=deadline.remaining_s())
         except queue.Empty:
             return
 

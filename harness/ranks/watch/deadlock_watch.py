@@ -1,4 +1,4 @@
-"""Detect that no rank of a world can go on, long before the test's deadline.
+"""Detect that no rank of a world can make progress, long before the test's deadline.
 
 When no rank has sent anything for a while, the watch asks all ranks for snapshots. If these say
 that the world is stuck, it asks again. If nothing has moved in between, the world is deadlocked.
@@ -16,13 +16,16 @@ from harness.model.phase import Phase
 from harness.ranks.watch.evidence import EvidenceCollector
 from harness.ranks.watch.watched_rank import WatchedRank
 
-# A rank that holds the GIL does not answer in time; the watch then asks again later.
+# How long ranks may take to answer. A rank that holds the GIL in native code does not answer in
+# time; it is busy, so the world is not stuck, and the watch asks again later.
 _ANSWER_S = 1.0
-# The interval grows up to this limit, so that a long test is not interrupted all the time.
-_SLOWEST_S = 5.0
-# A message in flight is not a deadlock. gloo records no point-to-point messages in the flight
-# recorder (torch 2.13), so a send or recv must look stuck more often before it counts.
-_NEEDED_SIGHTINGS = 2
+# The interval between two looks grows up to this limit: a snapshot costs each rank a millisecond,
+# and a long test that computes need not pay that every second.
+_MAX_INTERVAL_S = 5.0
+# How many looks in a row must find the same stuck world. At one look, a rank may be about to return
+# from its call. For send and recv, more looks are needed: gloo does not record point-to-point
+# messages in the flight recorder (torch 2.13), so a message in flight cannot be seen.
+_NEEDED_LOOKS = 2
 _NEEDED_FOR_MESSAGES = 4
 
 
@@ -33,7 +36,8 @@ _NEEDED_FOR_MESSAGES = 4
 #   asking                      deadline expired      -> quiet: a rank is busy, so not stuck
 #   any                         reset(): a message    -> quiet, _stuck_count = 0
 #
-# The world is deadlocked once `_stuck_count` reaches `_needed()`. One unstuck look sets it to 0.
+# The world is deadlocked once `_stuck_count` reaches `_needed()`. A look at which the world is not
+# stuck sets it to 0.
 
 
 class DeadlockWatch:
@@ -42,7 +46,7 @@ class DeadlockWatch:
     Args:
         ranks: the ranks of the world.
         evidence: sends the requests.
-        confirm_s: seconds between two looks; 0 turns the watch off.
+        confirm_s: seconds between two looks at a stuck world; 0 turns the watch off.
     """
 
     def __init__(
@@ -94,8 +98,8 @@ class DeadlockWatch:
     def _compare(self, remaining_s: float) -> bool:
         living = _snapshots(r for r in self._ranks if r.phase is Phase.BODY)
         finished = _snapshots(r for r in self._ranks if r.phase is not Phase.BODY)
-        # Two conditions: no call can complete (is_stuck), and no rank has moved or used CPU
-        # since the last look (has_not_moved). At a single look, a rank may be about to leave.
+        # Two conditions: no call can complete (is_stuck), and no rank has moved or used CPU since
+        # the last look (has_not_moved).
         stuck = deadlock.is_stuck(living, finished, len(self._ranks), remaining_s)
         if stuck and self._stuck_count:
             interval_s = now() - self._last_s
@@ -105,10 +109,11 @@ class DeadlockWatch:
         return self._stuck_count >= _needed(living)
 
     def _wait(self, stuck: bool) -> None:
-        """Schedule the next look: soon if the world looked stuck, otherwise ever less often."""
+        """Schedule the next look: soon if the world looked stuck, otherwise later each time."""
         self._round = None
         self._stuck_count = self._stuck_count + 1 if stuck else 0
-        self._interval_s = self._confirm_s if stuck else min(self._interval_s * 1.5, _SLOWEST_S)
+        later_s = min(self._interval_s * 1.5, _MAX_INTERVAL_S)
+        self._interval_s = self._confirm_s if stuck else later_s
         self.deadline = Deadline.after(self._interval_s)
 
 
@@ -118,4 +123,4 @@ def _snapshots(ranks: Iterable[WatchedRank]) -> dict[int, Snapshot]:
 
 def _needed(living: dict[int, Snapshot]) -> int:
     kinds = {s.waiting.kind for s in living.values() if s.waiting is not None}
-    return _NEEDED_FOR_MESSAGES if kinds & {"send", "recv"} else _NEEDED_SIGHTINGS
+    return _NEEDED_FOR_MESSAGES if kinds & {"send", "recv"} else _NEEDED_LOOKS

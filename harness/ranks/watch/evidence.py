@@ -1,8 +1,11 @@
-"""Find out what ranks are doing, by every means available, and collect the evidence.
+"""Collect evidence of what ranks are doing, from inside and from outside.
 
-A rank that releases the GIL answers a request with a full snapshot. A rank that does not still
-writes its Python stacks when it receives faulthandler's signal. A rank that crashed has written
-them to its stderr. py-spy, where it is installed, shows native frames.
+rank …                                   evidence
+runs Python code, or waits in torch      its answer to SnapshotRequest: stacks, collectives
+holds the GIL in native code             stacks from faulthandler, on STACKS_SIGNAL
+crashed                                  stacks in its stderr, from faulthandler
+any of the above, with py-spy            also native frames
+stopped, or in uninterruptible sleep     the process state only
 """
 
 from __future__ import annotations
@@ -21,10 +24,13 @@ from harness.ranks.outside_view import InspectionRequest
 from harness.ranks.watch.watched_rank import WatchedRank
 from harness.ranks.world import World
 
-# py-spy takes half a second per process with torch loaded, and stops the process meanwhile.
+# py-spy takes half a second per process with torch loaded, and stops the process meanwhile. So a
+# large world that hangs is inspected in part; its ranks usually hang in few places.
 _MAX_NATIVE = 4
-# How many lines of stderr to search for a crash dump: 100 frames (faulthandler's limit) per thread.
+# How many lines of stderr to search for a crash dump. It has up to 100 frames for each thread
+# (CPython's limit), so this is enough for five threads with the deepest stacks.
 _CRASH_LINES = 500
+# How many lines of each stream a report can show.
 _SHOWN_LINES = 20
 
 

@@ -1,10 +1,10 @@
 """Decide when a rank whose body has passed may close its connections.
 
-In gloo (torch 2.13), a group is up in a rank as soon as that rank's own connections are. A rank
-with a short body would close them while a peer is still connecting, and the peer would fail with
+In gloo (torch 2.13), a rank considers a group ready as soon as its own connections are. A rank
+with a short body would close them while a peer still connects, and the peer would fail with
 "Connection closed by peer". So a rank that has process groups and has passed waits for the parent.
-The parent releases it once every other body has ended, or no rank is connecting a group. From then
-on the test is responsible: its ranks would lose this peer under any harness.
+The parent releases it once all other bodies have ended, or no rank is creating a group. If a peer
+then still needs this rank, that is a bug of the test, which shows under any harness.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from harness.ranks.messages import ConnectingRequest, MayLeave
 from harness.ranks.typed_message import frame
 from harness.ranks.watch.watched_rank import WatchedRank
 
-# Most ranks end together, so a short delay before the first question usually avoids it.
+# Seconds before the first question, and between questions. Most ranks end within a few
+# milliseconds of each other, so after the first delay there is usually nothing to ask.
 _FIRST_S = 0.01
 _NEXT_S = 0.05
 
@@ -58,7 +59,7 @@ class LeaveGate:
         if not waiting:
             self._question, self.deadline = None, NEVER
         elif is_ending or not self._running or self._is_answered:
-            self._let_go(waiting)
+            self._release(waiting)
         elif self.deadline is NEVER:
             self.deadline = Deadline.after(_FIRST_S)
         elif self.deadline.expired:
@@ -67,13 +68,13 @@ class LeaveGate:
     @property
     def _running(self) -> list[WatchedRank]:
         """Return the ranks whose body may still connect a group."""
-        # A rank that the test kills or stops on purpose answers no question.
+        # A rank that @kill_rank or @stop_rank hits cannot answer.
         phases = {Phase.START, Phase.BODY}
         return [rank for rank in self._ranks if rank.phase in phases and not rank.sabotage]
 
     @property
     def _is_answered(self) -> bool:
-        """Whether all running ranks have answered the question with "not connecting"."""
+        """Whether all running ranks have answered the question with "not creating a group"."""
         return self._question is not None and all(
             rank.is_connecting == (self._question, False) for rank in self._running
         )
@@ -84,7 +85,7 @@ class LeaveGate:
         for rank in self._running:
             rank.handle.ask(ConnectingRequest(self._question))
 
-    def _let_go(self, waiting: Sequence[WatchedRank]) -> None:
+    def _release(self, waiting: Sequence[WatchedRank]) -> None:
         for rank in waiting:
             rank.waits_to_leave = False
             rank.handle.order(frame(MayLeave()))

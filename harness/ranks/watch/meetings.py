@@ -1,7 +1,8 @@
 """Let ranks exchange texts outside their process groups: an all-gather through the parent.
 
-The parent (for threads, the world) keeps track of the meetings. It knows which ranks have ended,
-so no rank waits for one that will never arrive.
+`assertRanksAgree` uses it, and `init_process_group` of the TestCase. A collective would hang if a
+rank had ended, or were not part of a group. The parent (for threads, the world) knows which ranks
+have ended, so no rank waits for one that will never arrive.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ from harness.ranks.messages import MeetingAnswer
 class _Meeting:
     label: str
     values: dict[int, str] = field(default_factory=dict)
+
+
+# States of one meeting, the nth of each rank:
+#
+#   absent      no rank has arrived
+#   open        arrive(): some ranks wait for the others
+#   complete    the last rank arrives: all ranks get all values
+#   cancelled   a rank arrives at another meeting, or has left, or cancel(): the ranks that wait
+#               and those that arrive later get an error
 
 
 class Meetings:
@@ -37,14 +47,14 @@ class Meetings:
 
         Args:
             rank: the rank.
-            label: the meeting that the rank means.
+            label: the function that the rank called, for messages.
             value: the rank's text.
 
         Returns:
             the answers to send now, by rank.
         """
-        # A rank sends no number: the nth meeting of one rank is the nth of every other. If their
-        # labels differ, the ranks have diverged.
+        # Ranks send no number: the nth meeting of one rank is the nth of all others. If the labels
+        # differ, the ranks have diverged.
         number = self._counts[rank]
         self._counts[rank] += 1
         meeting = self._open.setdefault(number, _Meeting(label))
@@ -53,7 +63,7 @@ class Meetings:
         if meeting.label != label:
             return self._cancel(
                 number,
-                f"{rank_list([rank])} came to {label} while {rank_list(others)} waited in "
+                f"{rank_list([rank])} called {label} while {rank_list(others)} waited in "
                 f"{meeting.label}",
             )
         if self._cancelled:
@@ -84,7 +94,7 @@ class Meetings:
 
     def _absence_error(self, meeting: _Meeting) -> str:
         missing = [rank for rank in sorted(self._left) if rank not in meeting.values]
-        return f"{rank_list(missing)} ended the test without coming to {meeting.label}"
+        return f"{rank_list(missing)} ended the test without calling {meeting.label}"
 
     def _cancel(self, number: int, error: str) -> dict[int, MeetingAnswer]:
         meeting = self._open.pop(number)

@@ -59,7 +59,7 @@ def _message(category: str, text: str) -> Warning:
     if kind is not None:
         try:
             message = kind(text)
-        except Exception:  # a category whose constructor wants other arguments
+        except Exception:  # a category whose constructor needs other arguments
             message = None
         if message is not None and str(message) == text:
             return message

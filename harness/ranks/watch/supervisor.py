@@ -1,9 +1,9 @@
 """Watch the ranks of one test until each has an outcome.
 
-One loop waits for all channels, all exits and the next deadline at once; it never polls. The first
-fault, or a deadline, begins the end of the test: the supervisor asks all ranks what they are doing
-and waits a short grace period in which peers may report their own outcome. Then it ends the ranks
-that still run.
+One loop waits for all channels, all exits and the next deadline at once; it does not poll the
+ranks. The first fault, or an expired deadline, begins the end of the test: the supervisor asks all
+ranks what they are doing, and waits for a short grace period in which peers may report outcomes of
+their own. Then it ends the ranks that still run.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from harness.ranks.watch.where_answers import StatusRequests
 from harness.ranks.world import TERM_GRACE_S, World
 
 # After the first fault, peers usually fail for the same reason within milliseconds, and their own
-# error says more than "was ended". Every failing test pays for this, so it is short.
+# error says more than "still running". Each failing test takes this much longer, so it is short.
 PEER_GRACE_S = 0.2
 # A rank can report "connection closed by peer" before the parent sees that the peer died, above all
 # where another process reports the death. Without this wait, the echo would be taken for the cause.
 ECHO_GRACE_S = 2.0
-# After a timeout, a rank on a busy machine may need time to answer where it is. The supervisor does
-# not wait any longer once all ranks have answered.
+# After a timeout or a deadlock, a rank on a busy machine may need time to send its snapshot. Once
+# all ranks have answered, the supervisor waits no longer.
 ANSWER_GRACE_S = 2.0
 
 
@@ -51,9 +51,9 @@ class Limits:
 
     Attributes:
         start_s, body_s, exit_s: for all ranks to start, to run the body, and to exit.
-        deadlock_s: for how long a world must look stuck; 0 turns deadlock detection off.
+        deadlock_s: seconds for which a world must look stuck; 0 turns deadlock detection off.
         faulty_stay: whether ranks whose body failed may be reused, if all ranks finish.
-        deep: whether to spend a second on native stacks when ranks hang.
+        deep: whether to get native stacks of ranks that hang, which takes about a second.
     """
 
     start_s: float
@@ -77,8 +77,8 @@ class Limits:
 #   - fault in a rank: `_begin_grace`, PEER_GRACE_S (ECHO_GRACE_S if all faults are echoes);
 #   - expired deadline or deadlock: `_settle_phase`, ANSWER_GRACE_S.
 # ending -> settled: all ranks have gone, or the grace is over (`_settle_rest`).
-# Reusable ranks of property tests (`faulty_stay`) get the grace twice: they are asked for
-# snapshots only when it is clear that they did not finish by themselves.
+# Ranks of property tests (`faulty_stay`) get the grace period twice: they are asked for snapshots
+# only once it is clear that they do not finish by themselves.
 
 
 class Supervisor:
@@ -113,8 +113,8 @@ class Supervisor:
     def run(self) -> tuple[RankReport, ...]:
         """Wait for all outcomes and return the reports.
 
-        However this returns or raises, no rank keeps running, unless all of them are idle: they
-        wait for another test or another example.
+        When this returns or raises, no rank runs any more, unless all of them are idle: they wait
+        for another test or another example.
         """
         self._set_deadlines()  # reused ranks are up already
         try:
@@ -146,7 +146,7 @@ class Supervisor:
             self._gate.advance(is_ending=self._end is not None)
 
     def reports(self) -> tuple[RankReport, ...]:
-        """Return all that is known about the ranks by now."""
+        """Return a report on each rank, as of now."""
         return self._evidence.reports()
 
     def _what_all_await(self) -> Phase | None:
@@ -226,17 +226,17 @@ class Supervisor:
         rank.arrivals.clear()
         if rank.phase not in _BEFORE_THE_END:
             answers.update(self._meetings.leave(rank.rank))
-        # All ranks usually get the same answer, which is large: encode it once.
+        # All ranks usually get the same answer, which can be large: encode it once.
         distinct = {id(answer): answer for answer in answers.values()}
         frames = {key: frame(answer) for key, answer in distinct.items()}
-        for told, answer in answers.items():
-            self.ranks[told].handle.order(frames[id(answer)])
+        for receiver, answer in answers.items():
+            self.ranks[receiver].handle.order(frames[id(answer)])
 
     def _advance(self) -> None:
         """Take the next step that the ranks' phases and the clock require."""
         self._settle_stopped()
         if not self._unsettled():
-            return  # all have gone; a deadline that expired in the same moment does not count
+            return  # all are settled; a deadline that expired at the same moment does not count
         if self._end is not None:
             if self._awaits_cause and not self._has_echoes_only():
                 self._awaits_cause = False
@@ -271,8 +271,8 @@ class Supervisor:
         if rank.phase is not Phase.BODY:
             self._terminal.leave(rank.rank)
         while (lent := self._terminal.lend()) is not None:
-            told, error = lent
-            self.ranks[told].handle.order(frame(TerminalAnswer(error)))
+            receiver, error = lent
+            self.ranks[receiver].handle.order(frame(TerminalAnswer(error)))
         if self._terminal.in_use and self._paused_s is None:
             self._paused_s = now()
         elif not self._terminal.in_use and self._paused_s is not None:
@@ -280,7 +280,7 @@ class Supervisor:
             self._body = self._body.later(paused_s)
 
     def _settle_stopped(self) -> None:
-        """Settle ranks that the test stopped on purpose, once all other ranks are settled."""
+        """Settle the ranks that @stop_rank has stopped, once all other ranks are settled."""
         left = self._unsettled()
         if all(rank.sabotage == "stop" for rank in left):
             for rank in left:
@@ -313,9 +313,9 @@ class Supervisor:
     def _settle_phase(self, phase: Phase, outcome: TimedOut | Deadlocked) -> None:
         """Give all ranks in a phase this outcome, then begin the end of the test."""
         if self._was_stopped():
-            return  # between the wait and the look at the clock: no time of a rank's has run out
+            return  # stopped after the wait: the deadline is in the future again
         blamed = [rank for rank in self._unsettled() if rank.phase is phase]
-        # Without a fault, ranks that have not exited would pass.
+        # If none were blamed, the verdict would have no fault, and the test could pass.
         assert blamed, f"no rank in phase {phase} for {outcome}"
         for rank in blamed:
             rank.settle(outcome)
@@ -326,8 +326,8 @@ class Supervisor:
         self._awaits_cause = self._has_echoes_only()
         grace_s = ECHO_GRACE_S if self._awaits_cause else PEER_GRACE_S
         if self._limits.faulty_stay:
-            # A full snapshot symbolizes the stack of every collective, which is slow: only for
-            # processes that will not run another example.
+            # A full snapshot resolves the stack of every collective, which takes up to a second. So
+            # ask only ranks that will not run another example.
             self._end = Deadline.after(grace_s)
         else:
             self._begin_end(grace_s)
@@ -342,7 +342,7 @@ class Supervisor:
     def _settle_rest(self) -> None:
         """Settle the ranks that still run: by what they have reported, otherwise as ended."""
         for rank in self._unsettled():
-            if rank.handle.is_lost:  # another rank of its host has shown that the host is lost
+            if rank.handle.is_lost:  # its host is lost, which another rank of the host has shown
                 rank.settle_by_exit(rank.handle.exit_code or 0)
             elif rank.reported is not None:
                 rank.settle(rank.reported, rank.reported_at_s)

@@ -9,9 +9,18 @@ from collections.abc import Iterator
 
 from harness.ranks.descriptors import TERMINAL
 
-_NONE = "there is no terminal to talk to: run this test alone, from a terminal, in the foreground"
+_NO_TERMINAL = "no terminal is available: run this test alone, in the foreground of a terminal"
 
-_OUT_OF_REACH = "this rank has another process for a parent, which has no terminal"
+_OTHER_HOST = "this rank runs under another process, which has no terminal"
+
+# States of the terminal:
+#
+#   ours    holder is None   the parent's process group is in the foreground
+#   lent    holder is set    the rank's process group is in the foreground; others wait in a queue
+#
+# ask() queues a rank; lend() gives it the terminal if that is free; leave() takes it back, also
+# when the rank ends. The kernel sends Ctrl-C to the foreground group only, so it then reaches the
+# debugger, not the test run.
 
 
 class Terminal:
@@ -42,9 +51,9 @@ class Terminal:
             return None
         rank, pid = self._waiting.pop(0)
         if not pid:
-            return rank, _OUT_OF_REACH
+            return rank, _OTHER_HOST
         if not _is_ours():
-            return rank, _NONE
+            return rank, _NO_TERMINAL
         error = to_foreground(pid)
         if not error:
             self.holder = rank
@@ -75,7 +84,7 @@ def home_group() -> int:
 
 
 def use_terminal_of(group: int) -> None:
-    """Have this process lend the terminal of another process group, the runner's."""
+    """Make this process lend the terminal of another process group, the runner's."""
     global _home_group
     _home_group = (os.getpid(), group)
 
@@ -98,7 +107,7 @@ def to_foreground(group: int) -> str:
         with _opened() as terminal:
             os.tcsetpgrp(terminal, group)
     except OSError as error:
-        return f"the terminal cannot be given to the rank: {error.strerror}"
+        return f"cannot give the terminal to the rank: {error.strerror}"
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return ""

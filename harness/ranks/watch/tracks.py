@@ -1,4 +1,4 @@
-"""Make the timeline tracks of ranks that have run a test."""
+"""Record what the ranks of a test did over time, for timelines."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def recording_tracks(
     """Record the tracks of the ranks when the block ends, if timelines are on.
 
     Args:
-        supervisor: watches them.
-        logs: their output.
+        supervisor: the supervisor of the ranks.
+        logs: the output of the ranks.
         rule: the exit codes that the test expects.
         test: name of the test method.
     """
@@ -70,6 +70,7 @@ class Endings:
         self._test = test
 
     def passed(self, rank: int) -> bool:
+        """Whether a rank has passed."""
         return isinstance(self._reports[rank].outcome, Passed)
 
     def on(self, track: RankTrack) -> RankTrack:

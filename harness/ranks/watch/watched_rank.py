@@ -59,7 +59,8 @@ from harness.ranks.messages import (
 )
 from harness.ranks.progress import Progress
 
-# The rank's listener thread sends these even while the test hangs, so they show no progress.
+# A thread of the harness sends these in the rank even while the test hangs, so they are no sign of
+# progress. All other messages postpone the next look of the deadlock watch.
 _NOT_PROGRESS = (SnapshotAnswer, WhereAnswer, ConnectingAnswer)
 
 
@@ -123,8 +124,9 @@ class WatchedRank:
         """Settle a rank whose messages cannot be read: nothing that it reports can be trusted."""
         self.settle(
             Lost(
-                f"the harness cannot read what it sent: {self.handle.fault}; a test that writes to "
-                "a file descriptor that is not its own does this, or another version of the harness"
+                f"the harness cannot read its messages: {self.handle.fault} (has the test written "
+                "to a file descriptor that is not its own, or does the rank run another version of "
+                "harness?)"
             )
         )
 
@@ -193,8 +195,9 @@ class WatchedRank:
             return
         is_leaving = self.reported is not None and isinstance(message, SnapshotAnswer)
         if is_leaving and self.snapshot is not None:
-            # A rank that leaves destroys its process groups, and with them the record of its
-            # collectives. Peers may wait for what it had called by the end of its body: keep that.
+            # A rank that leaves destroys its process groups, and torch forgets their collectives.
+            # The deadlock watch compares what peers wait for with what this rank had called by the
+            # end of its body, so keep those.
             called = self.snapshot.collectives or taken.collectives
             taken = replace(
                 self.snapshot,
@@ -241,13 +244,13 @@ class WatchedRank:
 def leftovers_text(ranks: Sequence[WatchedRank]) -> list[str]:
     """Return what the test has left behind, as text.
 
-    The numbers of collectives matter only if all ranks are to be reused. If one has ended (a test
-    may kill it on purpose), its peers are replaced too.
+    The numbers of collectives matter only if all ranks are reused. If one has ended (the test may
+    kill it by @kill_rank), its peers are replaced, too.
     """
     found = grouped((rank.rank, text) for rank in ranks for text in rank.left)
-    told = [f"{rank_list(having)}: {text}" for text, having in found]
+    texts = [f"{rank_list(having)}: {text}" for text, having in found]
     have_all_stayed = all(rank.phase in WAITING for rank in ranks)
-    return [*told, _steps(ranks)] if have_all_stayed and not are_in_sync(ranks) else told
+    return [*texts, _difference(ranks)] if have_all_stayed and not are_in_sync(ranks) else texts
 
 
 def are_in_sync(ranks: Sequence[WatchedRank]) -> bool:
@@ -255,15 +258,15 @@ def are_in_sync(ranks: Sequence[WatchedRank]) -> bool:
     return all(rank.positions == ranks[0].positions for rank in ranks)
 
 
-def _steps(ranks: Sequence[WatchedRank]) -> str:
+def _difference(ranks: Sequence[WatchedRank]) -> str:
     if any(rank.positions.keys() != ranks[0].positions.keys() for rank in ranks):
         return "the ranks have different process groups: " + ", ".join(map(_groups, ranks))
-    counts = ", ".join(f"rank {rank.rank} {sum(rank.positions.values())}" for rank in ranks)
+    counts = ", ".join(f"rank {rank.rank}: {sum(rank.positions.values())}" for rank in ranks)
     return f"the ranks have called different numbers of collectives: {counts}"
 
 
 def _groups(rank: WatchedRank) -> str:
-    return f"rank {rank.rank} {', '.join(map(repr, rank.positions)) or 'none'}"
+    return f"rank {rank.rank}: {', '.join(map(repr, rank.positions)) or 'none'}"
 
 
 def imported_by(ranks: Sequence[WatchedRank]) -> tuple[str, ...]:

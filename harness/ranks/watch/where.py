@@ -3,6 +3,11 @@
 While a supervisor or a thread world waits for ranks, it is registered as a source. A separate
 thread, started by the first question, asks the most recent source and delivers the text. Without a
 source, it reports where the main thread is.
+
+    ask()            any thread, or a signal handler   queue a question; return at once
+    _StatusThread    takes the question                asks the source; waits up to ANSWER_S
+    StatusRequests   `where_answers`, in the loop      asks the ranks; waits up to a second
+    on_answer()      in the status thread              gets the text
 """
 
 from __future__ import annotations
@@ -40,14 +45,14 @@ class StatusSource(Protocol):
 
 
 class Wakeup:
-    """A pipe by which any thread wakes a loop that waits on descriptors."""
+    """A pipe with which any thread wakes a loop that waits on descriptors."""
 
     def __init__(self) -> None:
         ends = os.pipe()
         for fd in ends:
             os.set_blocking(fd, False)
         self._read_end, self._write_end = (
-            OwnDescriptor(fd, "the pipe by which the runner asks where its tests are")
+            OwnDescriptor(fd, "the pipe with which the runner asks where its tests are")
             for fd in ends
         )
 
@@ -80,8 +85,8 @@ class _StatusThread:
     def __init__(self, on_answer: Callable[[str], None]) -> None:
         self.on_answer = on_answer
         self.wakeup = Wakeup()
-        # SimpleQueue.put() is reentrant, so a signal handler may call it. queue.Queue is not: a
-        # handler that interrupts its put() deadlocks on its lock.
+        # True for a question, False to end the thread. SimpleQueue.put() is reentrant, so a signal
+        # handler may call it. queue.Queue is not: a handler that interrupts its put() deadlocks.
         self._questions: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._not_started = _thread.allocate_lock()
 
@@ -112,7 +117,7 @@ class _StatusThread:
                 self._questions.put(False)
                 return
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         self._questions.put(False)
 
 
@@ -136,9 +141,9 @@ def enable(on_answer: Callable[[str], None]) -> None:
 def disable() -> None:
     """Stop answering questions."""
     global _status_thread
-    leaving, _status_thread = _status_thread, None
-    if leaving is not None:
-        leaving.leave()
+    stopping, _status_thread = _status_thread, None
+    if stopping is not None:
+        stopping.stop()
 
 
 def ask() -> None:
@@ -151,7 +156,7 @@ def ask() -> None:
 
 
 def wakeup() -> Wakeup | None:
-    """Return what wakes a source that waits on descriptors; None if there are no questions."""
+    """Return the pipe that wakes a source; None if nobody can ask in this process."""
     if _status_thread is None:
         return None
     if not _status_thread.wakeup.is_intact:  # a test has closed it
@@ -179,7 +184,8 @@ def _text() -> str:
     return table([position_of_process(snapshot.take_of_main_thread())])
 
 
-def _forget() -> None:
+def _forget_in_fork() -> None:
+    # A fork has only the thread that forked, so the status thread does not exist there.
     global _status_thread
     if _status_thread is not None:
         _status_thread.wakeup.close()
@@ -188,4 +194,4 @@ def _forget() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_forget_in_fork)

@@ -17,10 +17,22 @@ from harness.ranks.messages import WhereRequest
 from harness.ranks.watch import where
 from harness.ranks.watch.watched_rank import WatchedRank
 
-# A rank that has not answered by then holds the GIL in native code, or is stopped.
+# How long ranks may take to answer. One that takes longer holds the GIL in native code, or is
+# stopped; the table says so. Shorter than `where.ANSWER_S`, so that the answer arrives in time.
 _RANKS_ANSWER_S = 1.0
 
 _Answer = queue.SimpleQueue[str | None]
+
+
+# States and transitions. `_open` has the questions that wait for the same answer:
+#
+#   quiet      `_open` is empty
+#   asking     a question has arrived: WhereRequest is sent to all ranks that can answer
+#   quiet      all of them have answered, or the deadline has expired: every question gets the table
+#   closed     close(): the ranks are done; open and later questions get None, and `where` reports
+#              the main thread instead
+#
+# status_text() runs in the status thread, everything else in the supervisor's.
 
 
 class StatusRequests:
@@ -38,7 +50,7 @@ class StatusRequests:
         self.deadline = NEVER
 
     def status_text(self, limit_s: float) -> str | None:
-        """Return the text, or None at the limit; the status thread calls this."""
+        """Return where the ranks are, or None at the limit; the status thread calls this."""
         answer: _Answer = queue.SimpleQueue()
         self._asked.put(answer)
         wakeup = self._wakeup
@@ -52,11 +64,11 @@ class StatusRequests:
 
     @property
     def fds(self) -> list[int]:
-        """The additional descriptors that the loop must wait on."""
+        """Return the additional descriptors that the loop must wait on."""
         return [] if self._wakeup is None else [self._wakeup.fd]
 
     def advance(self, ready: set[int]) -> None:
-        """Take the next step: ask the ranks, or answer once they have, or the time is up."""
+        """Take the next step: ask the ranks, or answer once they have answered or time is up."""
         if self._wakeup is not None and self._wakeup.fd in ready:
             self._wakeup.clear()
             self._begin()
