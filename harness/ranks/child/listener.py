@@ -6,11 +6,13 @@ torch do. For a rank that does not, the parent uses faulthandler's signal.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.diagnosis import snapshot
 from harness.model.evidence import Snapshot
@@ -32,6 +34,8 @@ from harness.ranks.messages import (
 
 if TYPE_CHECKING:
     from harness.ranks.child.rank import Rank
+
+_T = TypeVar("_T")
 
 
 def register_stacks_signal(path: str) -> None:
@@ -71,38 +75,34 @@ def _handle_message(message: ToRank, rank: Rank) -> None:
         case WhereRequest():
             rank.pipe.send(_where(rank))
         case ConnectingRequest(number):
-            rank.pipe.send(ConnectingAnswer(number, _is_connecting()))
+            rank.pipe.send(ConnectingAnswer(number, attempt(snapshot.is_creating_a_group, False)))
         case _:
             rank.pipe.orders.put(message)
 
 
 def _snapshot(request: SnapshotRequest, since_ns: int) -> SnapshotAnswer:
-    try:
-        taken = snapshot.take(since_ns, with_frames=request.full)
-    except Exception as error:  # a test may have replaced anything we look at
-        print(f"harness: no snapshot: {error!r}", file=sys.stderr)
-        taken = None
+    taken = attempt(lambda: snapshot.take(since_ns, with_frames=request.full), None)
     return SnapshotAnswer(request.round, taken, spans(since_ns) if request.spans else ())
 
 
-def _is_connecting() -> bool:
-    try:
-        return snapshot.is_creating_a_group()
-    except Exception:  # a test may have replaced anything we look at
-        return False
-
-
 def _where(rank: Rank) -> WhereAnswer:
-    try:
-        taken = snapshot.take_brief(rank.since_ns)
-    except Exception:  # a test may have replaced anything we look at
-        taken = Snapshot()
+    taken = attempt(lambda: snapshot.take_brief(rank.since_ns), Snapshot())
     return WhereAnswer(rank.progress.phase, rank.progress.since_s, taken)
 
 
 def spans(since_ns: int, *, all_completed: bool = False) -> tuple[CollectiveSpan, ...]:
     """Return the collectives of this process over time; see `snapshot.spans`."""
+    return attempt(lambda: snapshot.spans(since_ns, all_completed=all_completed), ())
+
+
+def attempt(take: Callable[[], _T], otherwise: _T) -> _T:
+    """Return the result of `take`, or `otherwise` if it fails.
+
+    A test may have replaced anything that `take` looks at, and stderr as well.
+    """
     try:
-        return tuple(snapshot.spans(since_ns, all_completed=all_completed))
-    except Exception:  # a test may have replaced anything we look at
-        return ()
+        return take()
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            print(f"harness: no snapshot: {error!r}", file=sys.stderr)
+        return otherwise

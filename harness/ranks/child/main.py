@@ -55,6 +55,7 @@ from harness.ranks.launch.preload_plan import DROPIN_MODULE
 from harness.ranks.launch.process import become, write_to
 from harness.ranks.leftovers import mark_forks
 from harness.ranks.logs import STREAMS, log_path, stacks_path
+from harness.ranks.messages import Goodbye
 from harness.ranks.problems import problem_of
 from harness.ranks.process_exit import exit_code_of, join_threads_and_run_exit_handlers, leave
 
@@ -109,7 +110,7 @@ def _run_rank(
             following = rank.next_spec(_imported_since(known))
     finally:
         join_threads_and_run_exit_handlers()
-        rank.goodbye(_imported_since(known))
+        rank.pipe.send(Goodbye(_imported_since(known)))
         mark.close()
 
 
@@ -144,16 +145,16 @@ def _run_test(spec: LaunchSpec, rank: Rank) -> None:
 
         def run(file_name: str) -> None:
             ranks.enter(cls, rank.number, spec.method, file_name, rank, **spec.extras)
+            if rank.outcome is None:
+                raise RuntimeError(
+                    f"{spec.qualname}._run() returned without running the test: "
+                    "an override must call self.run_test(test_name, parent_pipe)"
+                )
 
         if spec.has_examples:
             examples.serve(rank, run)
         else:
             run(spec.file_name)
-        if rank.outcome is None:
-            raise RuntimeError(
-                f"{spec.qualname}._run() returned without running the test: "
-                "an override must call self.run_test(test_name, parent_pipe)"
-            )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from harness.diagnosis import snapshot
 from harness.diagnosis.waits import registered
 from harness.model import settings
 from harness.model.errors import PeerLeftError
-from harness.model.evidence import Snapshot, Waiting
+from harness.model.evidence import Waiting
 from harness.model.example import Example, Remarks
 from harness.model.expectation import Expectation
 from harness.model.outcome import Passed, Problem, Raised, ReportedOutcome, Skipped, is_worse
@@ -27,7 +27,6 @@ from harness.ranks.child.rank_pipe import RankPipe
 from harness.ranks.messages import (
     AtMeeting,
     Exits,
-    Goodbye,
     Leave,
     MayLeave,
     MeetingAnswer,
@@ -140,13 +139,12 @@ class Rank:
         return settings.WAIT_FOR_PEERS in settings.TUNING.value() and bool(self.groups.left())
 
     def _report(self, outcome: ReportedOutcome, is_good: bool) -> Report:
-        if is_good and self.example is not None:
-            taken = None  # its process group closes now, which ends its peers' waits
-        elif is_good and self.stays:
-            # The parent can request the rest later, if peers turn out to wait for this rank.
-            taken = _taken(snapshot.take_groups)
-        else:
-            taken = _taken(partial(snapshot.take, self.since_ns, with_frames=not is_good))
+        # Peers may wait for collectives that this rank never called.
+        take = partial(snapshot.take, self.since_ns, with_frames=not is_good)
+        if is_good and self.stays:
+            take = partial(snapshot.take_groups)  # the parent can request the rest later
+        # After a good example, the process group closes, which ends its peers' waits.
+        taken = None if is_good and self.example is not None else listener.attempt(take, None)
         spans = listener.spans(self.since_ns, all_completed=is_good) if self._keeps_time else ()
         return Report(outcome, self._waits_to_leave, taken, spans)
 
@@ -189,10 +187,6 @@ class Rank:
                 return order.spec
             # Other messages are answers that the last test did not wait for.
         return None
-
-    def goodbye(self, imported: tuple[str, ...]) -> None:
-        """Send Goodbye: the process group is closed and exit handlers have run."""
-        self.pipe.send(Goodbye(imported))
 
     # Examples of a property test
 
@@ -295,11 +289,3 @@ class Rank:
 
     def close(self) -> None:
         """Do nothing: PyTorch's harness closes the pipe after the body; here it stays open."""
-
-
-def _taken(take: Callable[[], Snapshot]) -> Snapshot | None:
-    """Return a snapshot, since peers may wait for collectives that this rank never called."""
-    try:
-        return take()
-    except Exception:  # a test may have replaced anything we look at
-        return None
