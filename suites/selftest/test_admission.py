@@ -66,8 +66,8 @@ class TestTheDoor(unittest.TestCase):
         self.assertLess(len(self.door.fds), 200)
         self.assertRegex(
             str(self.door.rejected),
-            r"^rank 0 turned away \d+ connections .* \(.*\d+ from 127.0.0.1, user "
-            r"id \d+: its place was needed",
+            r"^rank 0 rejected \d+ connections .* \(.*\d+ from 127.0.0.1, user "
+            r"id \d+: its slot was needed",
         )
         self.assertEqual(len(strangers), 300)
 
@@ -90,7 +90,7 @@ class TestTheDoor(unittest.TestCase):
                 }:
                     self.assertEqual(self.door.advance(), [])
         self.assertIn("from 127.0.0.1, user id", str(self.door.rejected))
-        self.assertIn("said something that is no handshake", str(self.door.rejected))
+        self.assertIn("sent something that is not a handshake", str(self.door.rejected))
 
     def test_another_run_with_the_same_secret(self):
         place = place_of(1, TORCHELASTIC_RUN_ID="another")
@@ -99,4 +99,4 @@ class TestTheDoor(unittest.TestCase):
             self.assertTrue(readable(self.door.fds, Deadline.after(60.0)))
             self.assertEqual(self.door.advance(), [])
         thread.join()
-        self.assertIn("of another run of yours", str(self.door.rejected))
+        self.assertIn("belongs to another run of yours", str(self.door.rejected))

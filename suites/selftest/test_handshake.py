@@ -74,7 +74,7 @@ class TestProofs(HandshakeTestCase):
     def test_another_secret_at_either_end(self):
         rank_0, joining = self.both(OTHER_SECRET)
         self.assertIsInstance(joining, NotProvenError)
-        self.assertEqual(str(joining), "gave a wrong proof")
+        self.assertEqual(str(joining), "sent a wrong proof")
         self.assertIsInstance(rank_0, NoAnswerError)  # it was told nothing
         self.assertIn("as with another secret", str(rank_0))
 
@@ -104,14 +104,14 @@ class TestProofs(HandshakeTestCase):
         hello, _, proof = self.recorded()
         joining, at_rank_0 = self.pair()
         joining.sendall(hello + proof)
-        with self.assertRaisesRegex(NotProvenError, "gave a wrong proof"):
+        with self.assertRaisesRegex(NotProvenError, "sent a wrong proof"):
             self.admit(sock=at_rank_0)
 
     def test_a_recorded_rank_0_proves_nothing(self):
         _, answer, _ = self.recorded()
         joining, at_rank_0 = self.pair()
         at_rank_0.sendall(answer)
-        with self.assertRaisesRegex(NotProvenError, "gave a wrong proof"):
+        with self.assertRaisesRegex(NotProvenError, "sent a wrong proof"):
             self.join(sock=joining)
 
     def test_what_is_sent_back_proves_nothing(self):
@@ -122,14 +122,14 @@ class TestProofs(HandshakeTestCase):
         self.assertIsNone(caller.advance())
         answer = joining.recv(1000)
         joining.sendall(answer[-32:])  # rank 0's own proof
-        with self.assertRaisesRegex(NotProvenError, "gave a wrong proof"):
+        with self.assertRaisesRegex(NotProvenError, "sent a wrong proof"):
             while caller.advance() is None:
                 readable([at_rank_0.fileno()], Deadline.after(60.0))
         # And at the other side: the hello, as far as an answer is long.
         joining, at_rank_0 = self.pair()
         thread = threading.Thread(target=lambda: at_rank_0.sendall(at_rank_0.recv(72)))
         thread.start()
-        with self.assertRaisesRegex(NotProvenError, "gave a wrong proof"):
+        with self.assertRaisesRegex(NotProvenError, "sent a wrong proof"):
             self.join(sock=joining)
         thread.join()
 
@@ -154,7 +154,7 @@ class TestProofs(HandshakeTestCase):
                     )
                 )
                 admitting.start()
-                with self.assertRaisesRegex(NotProvenError, "gave a wrong proof"):
+                with self.assertRaisesRegex(NotProvenError, "sent a wrong proof"):
                     self.join(sock=joining)
                 thread.join()
                 other_middle.close()

@@ -250,7 +250,7 @@ class TestMessages(NetworkTestCase):
             self.assertIsNotNone(rank.handle.exit_code)
             rank.settle_by_exit(rank.handle.exit_code)
             self.assertIsNotNone(rank.outcome)
-            if peer.is_lost and not peer.told_to_end:
+            if peer.is_lost and not peer.ended_by:
                 self.assertIn("rank 0 cannot read what its process on beta sent", peer.why_lost)
             rank.handle.close()
 
@@ -291,7 +291,7 @@ class TestMessages(NetworkTestCase):
             with contextlib.redirect_stderr(told):
                 self.assertIn(agent.serve(), range(256))
             if link.fault and agent._code is None:
-                self.assertIn("sent what this process cannot read: ", told.getvalue())
+                self.assertIn("sent something that this process cannot read: ", told.getvalue())
             self.assertNotIn("Traceback", told.getvalue())
 
 

@@ -160,7 +160,7 @@ class StrangersTestCase(TorchrunTestCase):
         self.assertEqual(ended.processes[0].last_line, "1 passed, 0 failed, 0 skipped", ended.out)
 
     def assert_told_once(self, err: str, *texts: str) -> None:
-        lines = [line for line in err.splitlines() if "rank 0 turned away" in line]
+        lines = [line for line in err.splitlines() if "rank 0 rejected" in line]
         self.assertEqual(len(lines), 1, err)
         self.assertEqual(err.strip(), lines[0], "nothing else, least of all a traceback")
         for text in texts:
@@ -176,7 +176,7 @@ class TestAnotherUser(StrangersTestCase):
         ended = self.finish_world([rank_0, self.start_rank(1)])
         self.assert_passed(ended)
         self.assert_told_once(
-            ended.err, rf"turned away \d+ connections .*from 127.0.0.1, user id {STRANGER}: another"
+            ended.err, rf"rejected \d+ connections .*from 127.0.0.1, user id {STRANGER}: another"
         )
 
     def test_at_the_door_of_an_insecure_world(self):
@@ -200,8 +200,9 @@ class TestAnotherUser(StrangersTestCase):
         )
         self.assertRegex(
             rank_1,
-            rf"^.*: rank 1: what listens at 127.0.0.1:{self.port} \(user id {STRANGER}\) is not "
-            r"proved to be rank 0 of this world \(belongs to another user\), so nothing was run: ",
+            rf"^.*: rank 1: what listens at 127.0.0.1:{self.port} \(user id {STRANGER}\) has not "
+            r"proved that it is rank 0 of this world \(belongs to another user\), so nothing was "
+            r"run: ",
         )
 
     def test_reads_the_secret(self):
@@ -262,7 +263,7 @@ class TestAnotherUser(StrangersTestCase):
         stop.touch()
         self.assertEqual(done.code, 0, done.out + done.err)
         self.assertEqual(done.last_line, "1 passed, 0 failed, 0 skipped", done.out)
-        told = [line for line in done.err.splitlines() if "somebody else has written" in line]
+        told = [line for line in done.err.splitlines() if "another process has written" in line]
         self.assertEqual(len(told), 1, done.err)
         self.assertNotIn("Traceback", done.err)
         secret = (self.sandbox.base / "cache" / "harness" / "world" / "secret").read_text()
@@ -284,14 +285,17 @@ class TestWhoProvesNothing(StrangersTestCase):
         ended = self.finish_world([rank_0, self.start_rank(1)])
         self.assert_passed(ended)
         self.assert_told_once(
-            ended.err, "gave a wrong proof", "said something that is no handshake", "its place was"
+            ended.err,
+            "sent a wrong proof",
+            "sent something that is not a handshake",
+            "its slot was",
         )
 
     def test_in_the_place_of_rank_0(self):
         hello_back = b""
         for answer, told in (
-            (b"HTTP/1.1 400 Bad Request".ljust(72), r"\(said b'HTTP/1.1'\), so nothing was run"),
-            (hello_back, r"\(gave a wrong proof\), so nothing was run"),
+            (b"HTTP/1.1 400 Bad Request".ljust(72), r"\(sent b'HTTP/1.1'\), so nothing was run"),
+            (hello_back, r"\(sent a wrong proof\), so nothing was run"),
             (
                 None,
                 r"could not connect to rank 0 at 127.0.0.1:\d+ in time \(HARNESS_ASSEMBLY_TIMEOUT\)"
@@ -320,10 +324,12 @@ class TestWhoProvesNothing(StrangersTestCase):
         rank_0 = self.start_rank(0, HARNESS_WORLD_SECRET="x" * 16)
         ended = self.finish_world([self.start_rank(1, HARNESS_WORLD_SECRET="y" * 16)])
         self.assertEqual(ended.codes, [2])
-        self.assertIn("is not proved to be rank 0 of this world (gave a wrong proof)", ended.err)
+        self.assertIn(
+            "has not proved that it is rank 0 of this world (sent a wrong proof)", ended.err
+        )
         ended = self.finish_world([rank_0, self.start_rank(1, HARNESS_WORLD_SECRET="x" * 16)])
         self.assert_passed(ended)
-        self.assert_told_once(ended.err, "hung up on rank 0's proof, as with another secret")
+        self.assert_told_once(ended.err, "rejected rank 0's proof, as with another secret")
 
 
 IMPOSTOR = """

@@ -152,9 +152,9 @@ class TestOtherVersions(TorchrunTestCase):
         self.assert_refused(ended.err, told)
 
     def assert_refused(self, err: str, told: str) -> None:
-        (line,) = [line for line in err.splitlines() if "must all be started alike" in line]
-        self.assertRegex(line, rf"started alike, but rank 1: other {told}")
-        self.assertNotIn("Traceback", err.partition("must all be started alike")[0])
+        (line,) = [line for line in err.splitlines() if "must be started the same way" in line]
+        self.assertRegex(line, rf"started the same way, but rank 1: other {told}")
+        self.assertNotIn("Traceback", err.partition("must be started the same way")[0])
 
 
 class TestAssembly(TorchrunTestCase):
@@ -189,7 +189,7 @@ class TestAssembly(TorchrunTestCase):
     def test_other_options(self):
         each = {1: {"HARNESS_SEED": "7"}}
         ended = self.run_world(2, "test_x.py", each=each)
-        self.assertIn("must all be started alike", ended.processes[0].err)
+        self.assertIn("must be started the same way", ended.processes[0].err)
         self.assertRegex(ended.err, "rank 1: other settings: .*HARNESS_SEED=7")
         self.assertEqual(ended.codes, [2, 2])
 
@@ -264,7 +264,7 @@ class TestLinks(unittest.TestCase):
                 peer.pump()
                 self.assertTrue(peer.is_lost)
                 self.assertFalse(link.fell_silent)
-                self.assertIn("on beta has taken no message for 0.2 s", peer.why_lost)
+                self.assertIn("on beta has read no message for 0.2 s", peer.why_lost)
                 link.send(Preload(("never arrives",)))
                 received = links.Link(other.dup())
                 self.addCleanup(received.close)

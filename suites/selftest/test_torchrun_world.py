@@ -142,7 +142,7 @@ class TestTorchrun(TorchrunTestCase):
         self.assertIn("if torchrun restarts it, the run continues from here", done.out)
         self.assertIn("2 of them had run before torchrun restarted the world", done.out)
         self.assertRegex(
-            done.out, r"rank 1 \(\S+, local rank 1\): lost: its process on \S+ has gone"
+            done.out, r"rank 1 \(\S+, local rank 1\): lost: its process on \S+ has ended"
         )
         self.assertIn("\n15 passed, 1 failed, 0 skipped\n", done.out)
         last = "this run has ended, with exit code 1: nothing is left to be run"
@@ -198,7 +198,7 @@ class TestLosses(TorchrunTestCase):
         started, _ = self.interrupted(2)
         started[1][1].terminate()
         ended = self.finish_world(started)
-        self.assertRegex(ended.out, r"rank 1 \(.*\): lost: its process was told to end by SIGTERM")
+        self.assertRegex(ended.out, r"rank 1 \(.*\): lost: its process received SIGTERM")
         self.assertEqual(ended.codes, [1, 1])
 
     def test_rank_0_is_told_to_end(self):

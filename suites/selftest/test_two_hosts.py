@@ -195,7 +195,7 @@ class TestLostHosts(TwoHostsTestCase):
         started, _ = self.interrupted(HARNESS_LINK_TIMEOUT="6")
         self.hosts.cut()
         alpha, beta = self.finish_hosts(started)
-        silence = "lost: no sign of life from beta for 6 s: the host is gone, or the network"
+        silence = "lost: no sign of life from beta for 6 s: the host is down, or the network"
         self.assertIn(f"ranks 2 and 3 (beta, local ranks 0 and 1): {silence}", alpha.out)
         # In one line, unless one of them had done a round more when the link went.
         for ranks in (r"ranks? 0\b", r"ranks? (0, )?1\b"):
@@ -210,7 +210,7 @@ class TestLostHosts(TwoHostsTestCase):
         self.hosts.kill(self.hosts.names[1])
         alpha, beta = self.finish_hosts(started)
         self.assertRegex(
-            alpha.out, r"rank 1 \(beta, local rank 0\): lost: its process on beta has gone"
+            alpha.out, r"rank 1 \(beta, local rank 0\): lost: its process on beta has ended"
         )
         self.assertRegex(alpha.out, r"torchrun's world has lost rank \d \(beta, local rank \d\)")
         self.assertIn("1 not run\n1 passed, 1 failed, 0 skipped\n", alpha.out)

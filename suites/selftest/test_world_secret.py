@@ -121,7 +121,7 @@ class TestWhereItIs(unittest.TestCase):
         for text in ("", "0" * 63 + "\n", "0" * 64, "0" * 64 + "\n\n", "x" * 64 + "\n"):
             file.write_text(text)
             file.chmod(0o600)
-            self.refused("it holds something else than a secret")
+            self.refused("it does not contain a secret")
 
     def test_symbolic_links(self):
         known = self.base / "known"

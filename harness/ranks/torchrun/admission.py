@@ -59,11 +59,11 @@ class RejectedConnections:
         return bool(self._counts)
 
     def __str__(self) -> str:
-        told = (kind if n == 1 else f"{n} {kind}" for kind, n in self._counts.most_common())
+        texts = (kind if n == 1 else f"{n} {kind}" for kind, n in self._counts.most_common())
         total = count(sum(self._counts.values()), "connection")
         return (
-            f"rank 0 turned away {total} that did not prove that they belong to this world "
-            f"({'; '.join(told)})"
+            f"rank 0 rejected {total} that did not prove that they belong to this world "
+            f"({'; '.join(texts)})"
         )
 
 
@@ -162,7 +162,7 @@ class Admission:
             return
         if claim.run != self._own.run:
             link.send(OtherRun())
-            self._reject(caller, "it is of another run of yours")
+            self._reject(caller, "it belongs to another run of yours")
             return
         self._proven.append((link, claim, Deadline.after(HANDSHAKE_S)))
 
@@ -175,7 +175,7 @@ class Admission:
                 continue
             self._proven.remove(entry)
             if join_request is None:
-                why = link.fault or "it did not say more"
+                why = link.fault or "it sent no join request"
                 self.rejected.add(f"{link.other_address}, rank {claim.rank}", why)
                 link.close()
             else:
@@ -183,7 +183,7 @@ class Admission:
         return arrivals
 
     def _evict(self) -> None:
-        self._reject(self._callers.pop(0), "its place was needed")
+        self._reject(self._callers.pop(0), "its slot was needed")
 
     def _reject(self, caller: Caller, why: str) -> None:
         whose = "" if caller.user is None else f", user id {caller.user}"

@@ -65,19 +65,29 @@ from harness.ranks.world import TERM_GRACE_S, World
 
 # After SIGTERM or SIGINT, how long to wait for rank 0 to send the exit code.
 _LEAVING_S = 5.0
-_CODE_OF_THE_LOST = 1
+# The exit code of an agent that has lost rank 0.
+_EXIT_LOST = 1
 
 
 class _HostedWorld:
-    """One world of which this process runs a rank."""
+    """A world that has one of its ranks here.
+
+    Attributes:
+        number: rank 0's number of the world.
+        rank: the rank.
+        folder: its folder on this host.
+        world: the world of that one rank.
+        has_reported_exit: whether rank 0 knows how the rank has ended.
+        reported_fault: what rank 0 knows of data of the rank that is no message.
+    """
 
     def __init__(self, number: int, rank: int, folder: str) -> None:
         self.number = number
         self.rank = rank
         self.folder = folder
         self.world = World(folder)
-        self.has_told_exit = False
-        self.told_fault = ""
+        self.has_reported_exit = False
+        self.reported_fault = ""
 
     @property
     def handle(self) -> RankHandle | None:
@@ -86,19 +96,22 @@ class _HostedWorld:
     @property
     def fds(self) -> list[int]:
         handle = self.handle
-        return [] if handle is None or self.has_told_exit else handle.open_fds
+        return [] if handle is None or self.has_reported_exit else handle.open_fds
 
 
 # States of the agent, and the states of each world that it serves:
 #
 #   serving   `_turn` handles rank 0's messages and forwards those of ranks
-#   ending    SIGTERM or SIGINT: it reports "ending", ends its ranks, waits _LEAVING_S for "leave"
-#   done      "leave" has set `_code`, rank 0 has gone, or the limit is over
+#   ending    after SIGTERM or SIGINT: it sends Ending, ends its ranks, waits _LEAVING_S for Leave
+#   done      Leave has set `_code`, rank 0's process has ended, or the time is over
 #
-#   absent -"start"-> running -exit of the rank-> exited -"close"-> absent
-#             "again" and "go_on" give an idle rank its next test or example
+#   absent -StartRank-> running -exit of the rank-> exited -CloseWorld-> absent
+#             RunNextTest and RunNextExample give an idle rank its next test or example
 #
-# Requests about an absent world are normal, since messages cross: questions get the answer {}.
+# torchrun sends SIGTERM to all processes as soon as one has died. Without the state `ending`, rank
+# 0 would take the end of each of these ranks for a crash of its own.
+#
+# Messages about an absent world are normal, since messages cross: questions get the answer None.
 
 
 class Agent:
@@ -117,11 +130,11 @@ class Agent:
         self._interface = None if place.is_on_one_host else interface_of(link.own_address)
         self._worlds: dict[int, _HostedWorld] = {}
         self._code: int | None = None
-        self._told_to_end = 0
+        self._ended_by = 0
         self._limit = NEVER
 
     def serve(self) -> int:
-        """Handle rank 0's requests until it sends "leave" or has gone; return the exit code."""
+        """Handle rank 0's messages until it sends Leave or has ended; return the exit code."""
         wakeup_read, wakeup_write = os.pipe()
         os.set_blocking(wakeup_write, False)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
@@ -135,21 +148,21 @@ class Agent:
             signal.set_wakeup_fd(-1)
             os.close(wakeup_read)
             os.close(wakeup_write)
-        if self._code is None and not self._told_to_end:
+        if self._code is None and not self._ended_by:
             print(
                 f"rank {self._place.rank}: the connection to rank 0 is gone ({self._why_gone()}), "
                 "so this rank has ended too",
                 file=sys.stderr,
             )
-        return _CODE_OF_THE_LOST if self._code is None else self._code
+        return _EXIT_LOST if self._code is None else self._code
 
     def _why_gone(self) -> str:
         if self._link.fault:
-            return f"it sent what this process cannot read: {self._link.fault}"
+            return f"it sent something that this process cannot read: {self._link.fault}"
         return "no sign of life" if self._link.fell_silent else "its process has ended"
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
-        self._told_to_end = self._told_to_end or number
+        self._ended_by = self._ended_by or number
 
     def _turn(self, wakeup_read: int) -> None:
         fds = [
@@ -160,35 +173,35 @@ class Agent:
         ready = readable(fds, self._limit)
         if wakeup_read in ready:
             os.read(wakeup_read, 4096)
-        if self._told_to_end and self._limit is NEVER:
+        if self._ended_by and self._limit is NEVER:
             # Sent before the ranks end, so that rank 0 does not take their ends for crashes.
-            self._link.send(Ending(self._told_to_end))
+            self._link.send(Ending(self._ended_by))
             self._limit = Deadline.after(_LEAVING_S)
             self._end_all()
         self._handle_messages()
         for hosted in list(self._worlds.values()):
             if not ready.isdisjoint(hosted.fds):
-                self._pass_on(hosted)
+                self._forward(hosted)
 
     # From the rank to rank 0
 
-    def _pass_on(self, hosted: _HostedWorld) -> None:
+    def _forward(self, hosted: _HostedWorld) -> None:
         handle = hosted.handle
-        if handle is None or hosted.has_told_exit:
+        if handle is None or hosted.has_reported_exit:
             return
         handle.pass_on_output()
         code = handle.exit_code  # read before the messages, so that none is missed
         for message in handle.messages():
             self._link.send(RankSent(hosted.number, message))
-        if handle.fault != hosted.told_fault:
-            hosted.told_fault = handle.fault
+        if handle.fault != hosted.reported_fault:
+            hosted.reported_fault = handle.fault
             self._link.send(RankUnreadable(hosted.number, handle.fault))
         if code is not None:
-            hosted.has_told_exit = True
+            hosted.has_reported_exit = True
             why = "the fork server died, so its exit code is unknown"
-            self._tell_exit(hosted.number, code, why if handle.is_lost else "")
+            self._report_exit(hosted.number, code, why if handle.is_lost else "")
 
-    def _tell_exit(self, world: int, code: int | None, why: str) -> None:
+    def _report_exit(self, world: int, code: int | None, why: str) -> None:
         self._link.send(RankExited(world, None if why else code, why))
 
     # From rank 0
@@ -267,9 +280,9 @@ class Agent:
         except Exception as error:
             traceback.print_exc()
             if number in self._worlds:
-                self._worlds[number].has_told_exit = True
+                self._worlds[number].has_reported_exit = True
             why = f"it could not be started: {type(error).__name__}: {error}"
-            self._tell_exit(number, None, why)
+            self._report_exit(number, None, why)
             return
         pid = hosted.world.handles[0].pid
         assert pid is not None, "a rank that has been started is a process"

@@ -1,7 +1,11 @@
-"""Assemble torchrun's world at rank 0: wait until all other processes have joined.
+"""Wait at rank 0 until all other processes have joined.
 
 Rank 0 listens and publishes its address in torchrun's store; every other process connects to it.
-The run starts once all have joined with the same tests, options and code.
+The run starts once all have joined with the same tests, options and code:
+
+    accepting   connections prove themselves (`admission`); each JoinRequest adds a member
+    complete    all have joined: compare how they were started, send Welcome
+    failed      the deadline has passed, or a process does not fit: send Unusable to all, and raise
 """
 
 from __future__ import annotations
@@ -154,7 +158,7 @@ class Gathering:
         try:
             join_request = from_joining(arrival.join_request)
         except ValueError as error:
-            self._refuse(link, f"{who} says of itself what rank 0 cannot understand: {error}")
+            self._refuse(link, f"{who} sent a join request that rank 0 cannot read: {error}")
         size = self._place.world_size
         if claim.world_size != size:
             self._refuse(
@@ -208,10 +212,10 @@ class Gathering:
                         f"({self._own.host}) has {value}"
                     )
                     found.setdefault(text, []).append(rank)
-        told = [f"{rank_list(ranks)}: other {text}" for text, ranks in found.items()]
-        if not told:
+        texts = [f"{rank_list(ranks)}: other {text}" for text, ranks in found.items()]
+        if not texts:
             return ""
-        return "the processes of this world must all be started alike, but " + "; ".join(told)
+        return "all processes must be started the same way, but " + "; ".join(texts)
 
     def _members(self) -> list[Member]:
         join_requests = [self._join_requests[rank] for rank in range(len(self._join_requests))]

@@ -134,7 +134,7 @@ class Caller:
         hello, proof = self._heard[: _HELLO.size], self._heard[_HELLO.size :]
         expected = _proof(self._secret, _OF_JOINING, self._transcript)
         if not hmac.compare_digest(expected, proof):
-            raise NotProvenError("gave a wrong proof")
+            raise NotProvenError("sent a wrong proof")
         _, rank, world_size, run, _ = _HELLO.unpack(hello)
         macs = LinkMacs(
             FrameMac(_proof(self._secret, _FROM_RANK_0, self._transcript)),
@@ -144,14 +144,14 @@ class Caller:
 
     def _answer(self) -> None:
         if not self._heard.startswith(_MAGIC):
-            raise NotProvenError("said something that is no handshake")
+            raise NotProvenError("sent something that is not a handshake")
         challenge = secrets.token_bytes(_CHALLENGE)
         proof = _proof(self._secret, _OF_RANK_0, self._heard + challenge)
         answer = _ANSWER.pack(_MAGIC, challenge, proof)
         try:
             sent = self.sock.send(answer)
         except OSError as error:
-            raise NoAnswerError("hung up") from error
+            raise NoAnswerError("closed the connection") from error
         if sent < len(answer):  # the send buffer is empty, so it has room
             raise NotProvenError("took no answer")
         self._transcript = self._heard + answer
@@ -168,9 +168,9 @@ class Caller:
             except OSError:
                 data = b""
             if not data and self._transcript:
-                raise NoAnswerError("hung up on rank 0's proof, as with another secret")
+                raise NoAnswerError("rejected rank 0's proof, as with another secret")
             if not data:
-                raise NoAnswerError("hung up")
+                raise NoAnswerError("closed the connection")
             self._heard += data
         return True
 
@@ -196,9 +196,9 @@ def prove(sock: socket.socket, secret: WorldSecret, claim: Claim, deadline: Dead
     answer = _receive(sock, _ANSWER.size, deadline)
     magic, challenge, proof = _ANSWER.unpack(answer)
     if magic != _MAGIC:
-        raise NotProvenError(f"said {answer[:8]!r}")
+        raise NotProvenError(f"sent {answer[:8]!r}")
     if not hmac.compare_digest(_proof(secret, _OF_RANK_0, hello + challenge), proof):
-        raise NotProvenError("gave a wrong proof")
+        raise NotProvenError("sent a wrong proof")
     transcript = hello + answer
     _send(sock, _proof(secret, _OF_JOINING, transcript))
     return LinkMacs(
@@ -211,7 +211,7 @@ def _send(sock: socket.socket, data: bytes) -> None:
     try:
         sock.sendall(data)  # a few bytes, into a buffer that is empty
     except OSError as error:
-        raise NoAnswerError("hung up") from error
+        raise NoAnswerError("closed the connection") from error
 
 
 def _receive(sock: socket.socket, size: int, deadline: Deadline) -> bytes:
@@ -224,7 +224,7 @@ def _receive(sock: socket.socket, size: int, deadline: Deadline) -> bytes:
         except OSError:
             data = b""
         if not data:
-            raise NoAnswerError("hung up")
+            raise NoAnswerError("closed the connection")
         found += data
     return found
 

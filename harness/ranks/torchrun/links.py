@@ -1,4 +1,8 @@
-"""Connections between torchrun's processes: frames over TCP.
+"""Connect torchrun's processes: frames over TCP.
+
+A link is open until the other process closes it or ends (`closed`), its host is silent
+(`fell_silent`), it reads nothing for too long (`is_stuck`), or it sends something that is no
+message (`fault`). None of these raises: `send` does nothing then, and the owner looks.
 
 TCP keepalive detects a lost host or a cut cable. The kernel answers the probes, so a process that
 is stopped or busy in native code still counts as alive.
@@ -40,7 +44,7 @@ class Link:
     """
 
     def __init__(self, sock: socket.socket, macs: LinkMacs | None = None) -> None:
-        _watch(sock, settings.LINK_TIMEOUT_S.value())
+        _set_keepalive(sock, settings.LINK_TIMEOUT_S.value())
         self._socket = sock
         received = macs.received if macs is not None else None
         self._reader = FrameReader(sock.fileno(), mac=received)
@@ -126,7 +130,7 @@ class Link:
 _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 
 
-def _watch(sock: socket.socket, limit_s: float) -> None:
+def _set_keepalive(sock: socket.socket, limit_s: float) -> None:
     """Have the kernel end the connection after `limit_s` without a sign of life."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

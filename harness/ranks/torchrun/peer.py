@@ -103,7 +103,7 @@ class Peer:
         link: the connection to it.
 
     Attributes:
-        told_to_end: the signal that it has received and that ends it; 0 for none.
+        ended_by: the signal that it has received and that ends it; 0 for none.
         all: all peers, this one included.
         silent_hosts: the numbers of hosts without a sign of life; all peers share this set.
     """
@@ -111,7 +111,7 @@ class Peer:
     def __init__(self, member: Member, link: Link) -> None:
         self.member = member
         self.link = link
-        self.told_to_end = 0
+        self.ended_by = 0
         self.all: Sequence[Peer] = [self]
         self.silent_hosts: set[int] = set()
         self._inboxes: dict[int, Inbox] = {}
@@ -152,7 +152,7 @@ class Peer:
                 else:
                     self.link.fail(f"{answer!r:.100} as the answer to no question")
             case Ending(number):
-                self.told_to_end = number
+                self.ended_by = number
             case _:
                 assert_never(message)
 
@@ -160,24 +160,26 @@ class Peer:
     def is_lost(self) -> bool:
         """Whether the process has gone or is ending, so that its ranks are lost."""
         is_silent = self.member.group in self.silent_hosts
-        return self.link.closed or is_silent or bool(self.told_to_end)
+        return self.link.closed or is_silent or bool(self.ended_by)
 
     @property
     def has_died(self) -> bool:
         """Whether the process has gone without a signal from torchrun."""
-        return self.is_lost and not self.told_to_end
+        return self.is_lost and not self.ended_by
 
     @property
     def why_lost(self) -> str:
         """Return why the process is lost, as text."""
-        if self.told_to_end:
-            name = signal.Signals(self.told_to_end).name
-            return f"its process was told to end by {name}, as torchrun does when another has died"
+        if self.ended_by:
+            name = signal.Signals(self.ended_by).name
+            return (
+                f"its process received {name}, which torchrun sends when another process has died"
+            )
         if self.member.group in self.silent_hosts:
             limit_s = settings.LINK_TIMEOUT_S.value()
             return (
-                f"no sign of life from {self.member.host} for {limit_s:g} s: the host is gone, or "
-                "the network between"
+                f"no sign of life from {self.member.host} for {limit_s:g} s: the host is down, or "
+                "the network to it"
             )
         if self.link.fault:
             return (
@@ -186,12 +188,12 @@ class Peer:
         if self.link.is_stuck:
             limit_s = settings.START_TIMEOUT_S.value()
             return (
-                f"its process on {self.member.host} has taken no message for {limit_s:g} s "
-                "(HARNESS_START_TIMEOUT): it is stopped, or stuck"
+                f"its process on {self.member.host} has read no message for {limit_s:g} s "
+                "(HARNESS_START_TIMEOUT): it is stopped, or hangs"
             )
         return (
-            f"its process on {self.member.host} has gone, and with it the rank's exit code; "
-            "torchrun has printed there how it ended"
+            f"its process on {self.member.host} has ended, so the rank's exit code is unknown; "
+            "torchrun's output there says how it ended"
         )
 
     @property
@@ -200,7 +202,7 @@ class Peer:
 
         torchrun ends all processes after the first one dies; those are not a cause of their own.
         """
-        is_echo = self.told_to_end and any(peer.has_died for peer in self.all)
+        is_echo = self.ended_by and any(peer.has_died for peer in self.all)
         return Ended() if is_echo else Lost(self.why_lost)
 
     def on_our_clock(self, at_s: float) -> float:

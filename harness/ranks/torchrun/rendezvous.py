@@ -1,7 +1,18 @@
 """Find rank 0 from a process that torchrun or srun has started, and join its world.
 
-Rank 0 publishes its address in torchrun's store, or listens on the port that all were told. Nothing
-that comes from the other end is believed before it has proved that it is rank 0's.
+Rank 0 publishes its address in torchrun's store, or listens at MASTER_PORT. The states of a process
+that joins:
+
+    looking     no address is published; look again until the deadline
+    connecting  try each address; if none answers, look again, since rank 0 may be restarting
+    proving     both ends prove that they know the world's secret (`handshake`)
+    joining     JoinRequest is sent; Joined, OtherRun or Unusable follows
+    waiting     Joined: other processes are missing; Welcome or Unusable follows
+    joined      Welcome: the process becomes an agent
+
+Until the state `joining`, the process reads fixed sizes and parses nothing: any process may listen
+at that address. At a fixed port, a listener without the secret ends the attempt, because rank 0
+cannot be elsewhere. Rank 0's side of this is in `gathering`.
 """
 
 from __future__ import annotations
@@ -45,7 +56,7 @@ from harness.ranks.torchrun.world_secret import WorldSecret
 # How long rank 0 may take to answer. It answers at once unless its host is overloaded.
 _ANSWER_S = 30.0
 # How long to wait before looking up rank 0's address again after a failed attempt.
-_AGAIN_S = 0.2
+_RETRY_CONNECT_S = 0.2
 
 
 class Joining:
@@ -83,7 +94,7 @@ class Joining:
                 return link
             if deadline.expired:
                 break
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_CONNECT_S)
         where = ", ".join(f"{address}:{rank_0.port}" for address in rank_0.addresses)
         raise StartError(
             f"rank {self._own.rank} could not connect to rank 0 at {where} in time "
@@ -109,7 +120,7 @@ class Joining:
         try:
             address, port = sock.getpeername()[:2]
         except OSError as error:
-            raise NoAnswerError("hung up") from error
+            raise NoAnswerError("closed the connection") from error
         if is_loopback(address) and is_stranger(user_of_listener(address, port)):
             raise NotProvenError("belongs to another user")
         limit = Deadline.after(_ANSWER_S).sooner(deadline)
@@ -122,7 +133,7 @@ class Joining:
         answer = self._answer(link, deadline)
         if answer is None:
             link.close()
-            raise NoAnswerError(f"sent {link.fault}" if link.fault else "hung up")
+            raise NoAnswerError(f"sent {link.fault}" if link.fault else "closed the connection")
         if isinstance(answer, OtherRun):
             raise StartError(
                 f"rank {self._own.rank}: another run of yours is at {address}:{port}; give each "
@@ -144,15 +155,15 @@ class Joining:
             f"{self._secret.source} here: set HARNESS_WORLD_SECRET to the same text on all hosts"
         )
         return (
-            f"what listens at {address}:{port}{_user_text(sock)} is not proved to be rank 0 of "
-            f"this world ({error}), so nothing was run: {advice}"
+            f"what listens at {address}:{port}{_user_text(sock)} has not proved that it is rank 0 "
+            f"of this world ({error}), so nothing was run: {advice}"
         )
 
     def _await_welcome(self, link: Link, deadline: Deadline) -> None:
         answer = self._answer(link, deadline)
         if answer is None:
             why = f": it sent {link.fault}" if link.fault else ""
-            raise StartError(f"rank {self._own.rank}: rank 0 has gone before all had come{why}")
+            raise StartError(f"rank {self._own.rank}: rank 0 ended before all had joined{why}")
         if isinstance(answer, Unusable):
             self._refuse(answer)
 
@@ -177,7 +188,7 @@ def _user_text(sock: socket.socket) -> str:
     """Return the user of the other end, in brackets; empty if unknown."""
     try:
         address, port = sock.getpeername()[:2]
-    except OSError:  # it has hung up
+    except OSError:  # it has closed the connection
         return ""
     user = user_of_far_end(sock)
     if user is None and is_loopback(address):
@@ -187,7 +198,7 @@ def _user_text(sock: socket.socket) -> str:
 
 _KEY = "harness/rank 0"
 # How often to look up whether rank 0 has published its address.
-_RETRY_S = 0.1
+_LOOK_S = 0.1
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -257,8 +268,8 @@ class AgentStore:
 
         self._secret = secret
         self._run = f"where rank 0 of {place.run_id} is"
-        self._tells = place.rank == 0
-        self._has_told = False
+        self._reports = place.rank == 0
+        self._has_reported = False
         self._where = f"MASTER_ADDR={place.master_addr} MASTER_PORT={place.master_port}"
         timeout = _timeout(deadline)
         try:
@@ -275,7 +286,7 @@ class AgentStore:
     def announce(self, rank_0: Address) -> None:
         text = msgspec.json.encode(rank_0).decode()
         if self._store.check([_KEY]) and self._read(self._store, _KEY, self._run) is None:
-            self._tell("the address of rank 0")
+            self._report("the address of rank 0")
         self._store.set(_KEY, signed(self._secret, self._run, text))
 
     def look(self, deadline: Deadline) -> Address:
@@ -285,10 +296,10 @@ class AgentStore:
                 if deadline.expired:
                     raise StartError(
                         f"rank 0 did not publish its address in time, in torchrun's store at "
-                        f"{self._where} (HARNESS_ASSEMBLY_TIMEOUT); what the store says is signed "
-                        f"with the secret of {self._secret.source}"
+                        f"{self._where} (HARNESS_ASSEMBLY_TIMEOUT); it signs the address with the "
+                        f"secret of {self._secret.source}"
                     )
-                time.sleep(_RETRY_S)
+                time.sleep(_LOOK_S)
             return msgspec.json.decode(text, type=Address)
         except RuntimeError as error:
             raise StartError(f"torchrun's store at {self._where}: {_line(error)}") from error
@@ -299,16 +310,16 @@ class AgentStore:
             return None
         return unsigned(self._secret, name, bytes(store.get(key)))
 
-    def _tell(self, what: str) -> None:
-        if self._tells and not self._has_told:
-            self._has_told = True
+    def _report(self, what: str) -> None:
+        if self._reports and not self._has_reported:
+            self._has_reported = True
             print(
-                f"somebody else has written {what} in torchrun's store at {self._where}, which is "
-                "open to all who can connect to it: what is not signed by this world is ignored",
+                f"another process has written {what} in torchrun's store at {self._where}. Anyone "
+                "who can connect may do that: values without this world's signature are ignored",
                 file=sys.stderr,
             )
 
-    # Texts that are to be found when torchrun has started the world again
+    # Texts for the processes that torchrun starts when it restarts the world
 
     def put(self, name: str, text: str) -> None:
         """Store a text under a name."""
@@ -318,7 +329,7 @@ class AgentStore:
         """Return the text under a name; None if there is none."""
         found = self._read(self._notes, name, f"{self._place_of_notes}/{name}")
         if found is None and self._notes.check([name]):
-            self._tell(f"the note {name!r}")
+            self._report(f"the note {name!r}")
         return found
 
     def is_first(self, name: str) -> bool:

@@ -143,7 +143,7 @@ def _read(folder: int, path: Path) -> bytes:
     finally:
         os.close(fd)
     if not _CONTENTS.fullmatch(contents):
-        raise _unsafe(path, "it holds something else than a secret")
+        raise _unsafe(path, "it does not contain a secret")
     return contents.strip()
 
 
