@@ -111,6 +111,11 @@ class TestDisabled(ListsTestCase):
         self.assertEqual(found.problems, (line,))
         self.assertIsNotNone(self.reason(["linucks"]))
 
+    def test_a_problem_is_one_line_whatever_the_list_has(self):
+        found = self.disabled({"test_add (__main__.TestMath)": ["issue\n1", ["a\nb", "\x1b[1m"]]})
+        line = r"issue\n1 names unknown platforms: \x1b[1m, a\nb"
+        self.assertEqual(found.problems, (f"DISABLED_TESTS_FILE: {line}",))
+
     def test_the_second_entry_counts_where_the_first_does_not(self):
         entries = {
             "test_add (__main__.TestMath)": ["first", ["mac"]],

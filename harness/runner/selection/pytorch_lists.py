@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.runner.reports.text import one_line
 from harness.runner.selection.pytorch_list_files import Disabled, read_disabled, read_slow
 
 WITH_SLOW = "PYTORCH_TEST_WITH_SLOW"
@@ -67,7 +68,7 @@ class TestLists:
             frozenset(name for name, applies in platforms.items() if applies),
             _on(environ, WITH_SLOW),
             _on(environ, SKIP_FAST),
-            tuple(problems),
+            tuple(map(one_line, problems)),  # they quote the files
         )
 
     def skip_reason(self, test_id: str, marked_slow: bool = False) -> str | None:
