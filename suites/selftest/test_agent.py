@@ -334,7 +334,7 @@ class TestTheEnd(AgentTestCase):
         for how, why in (
             ({}, "its process has ended"),
             ({"fell_silent": True}, "no sign of life"),
-            ({"fault": "not JSON"}, "it sent what this process cannot read: not JSON"),
+            ({"fault": "not JSON"}, "it sent something that this process cannot read: not JSON"),
         ):
             with self.subTest(why):
                 self.setUp()
