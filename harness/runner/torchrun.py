@@ -1,4 +1,4 @@
-"""A run on the processes that torchrun has started.
+"""Run the tests on the processes that torchrun has started.
 
 How the processes find each other, and what each of them does:
 
@@ -80,7 +80,7 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     from harness.ranks.torchrun.agent import Agent
     from harness.ranks.torchrun.gathering import Gathering
     from harness.ranks.torchrun.join_request import join_request_of
-    from harness.ranks.torchrun.rendezvous import AgentStore, Joining, board_of
+    from harness.ranks.torchrun.rendezvous import Joining, StoreRendezvous, rendezvous_of
     from harness.ranks.torchrun.world_secret import world_secret
 
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
@@ -91,22 +91,22 @@ def run(place: TorchrunPlace, options: Options, wanted: Wanted) -> int:
     secret = world_secret(place)
     base = Surroundings.now()
     deadline = Deadline.after(settings.ASSEMBLY_TIMEOUT_S.value())
-    board = board_of(place, secret, deadline)
-    notes = board if isinstance(board, AgentStore) and place.max_restarts else None
+    rendezvous = rendezvous_of(place, secret, deadline)
+    notes = rendezvous if isinstance(rendezvous, StoreRendezvous) and place.max_restarts else None
     ended = code_of_finished_run(notes) if notes is not None else None
     if notes is not None and ended is not None:
         code = _ignoring_sigterm(ended)
         # The first process that gets here prints this. Rank 0 might not get here: torchrun ends all
         # processes as soon as one has left.
         if notes.is_first(f"told at restart {place.restart_count}"):
-            print(f"this run has ended, with exit code {ended}: nothing is left to be run")
+            print(f"this run has ended with exit code {ended}: no test is left to run")
         return code
     if place.rank:
-        link = Joining(own, place, board, secret).join(deadline)
+        link = Joining(own, place, rendezvous, secret).join(deadline)
         return _ignoring_sigterm(Agent(link, place, base).serve())
     if not secret.is_secret:
         print(_INSECURE, file=sys.stderr)
-    ranks = _gather(place, Gathering(place, own, board, secret), base, deadline)
+    ranks = _gather(place, Gathering(place, own, rendezvous, secret), base, deadline)
     world = TorchrunRun(
         _describe_world(ranks),
         ranks.why_lost,
@@ -186,8 +186,9 @@ def _describe_world(ranks: TorchrunRanks) -> str:
 
 def _identity(wanted: Wanted) -> dict[str, str]:
     """Return what must be equal in all processes; empty values are unknown and not compared."""
-    unlike = (settings.USE_TORCHRUN, settings.WORLD_SECRET)
-    known = [s for s in settings.ALL if s not in unlike and s.is_set()]
+    # Rank 0's process may differ from the others in these.
+    may_differ = (settings.USE_TORCHRUN, settings.WORLD_SECRET)
+    known = [s for s in settings.ALL if s not in may_differ and s.is_set()]
     set_here = (f"{s.env}={s.value()}" for s in known)
     return {
         "options": shlex.join(sys.argv[1:]) or "(none)",

@@ -145,7 +145,7 @@ class TestTorchrun(TorchrunTestCase):
             done.out, r"rank 1 \(\S+, local rank 1\): lost: its process on \S+ has ended"
         )
         self.assertIn("\n15 passed, 1 failed, 0 skipped\n", done.out)
-        last = "this run has ended, with exit code 1: nothing is left to be run"
+        last = "this run has ended with exit code 1: no test is left to run"
         self.assertIn(last, done.out, done.err)
         self.assert_clean(done)
 

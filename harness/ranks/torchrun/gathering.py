@@ -35,7 +35,7 @@ from harness.ranks.torchrun.messages import (
     Welcome,
     from_joining,
 )
-from harness.ranks.torchrun.rendezvous import Address, Board
+from harness.ranks.torchrun.rendezvous import Address, Rendezvous
 from harness.ranks.torchrun.socket_user import is_loopback, user_of_listener
 from harness.ranks.torchrun.world_secret import WorldSecret
 
@@ -77,16 +77,16 @@ class Gathering:
     Args:
         place: rank 0's place.
         own: rank 0's own join request.
-        board: where the others look up the address.
+        rendezvous: where the others look up the address.
         secret: the secret of the world.
     """
 
     def __init__(
-        self, place: TorchrunPlace, own: JoinRequest, board: Board, secret: WorldSecret
+        self, place: TorchrunPlace, own: JoinRequest, rendezvous: Rendezvous, secret: WorldSecret
     ) -> None:
         self._place = place
         self._own = own
-        self._board = board
+        self._rendezvous = rendezvous
         self._secret = secret
         self._join_requests: dict[int, JoinRequest] = {0: self._own}
         self._links: dict[int, Link] = {}
@@ -129,7 +129,7 @@ class Gathering:
         again = Deadline(0.0)
         while len(self._join_requests) < self._place.world_size:
             if again.expired:
-                self._board.announce(Address(addresses, port))
+                self._rendezvous.announce(Address(addresses, port))
                 again = Deadline.after(_ANNOUNCE_S)
             readable(admission.fds, deadline.sooner(admission.deadline).sooner(again))
             for arrival in admission.advance():
@@ -140,7 +140,7 @@ class Gathering:
     def _listen(self) -> tuple[socket.socket, list[str]]:
         """Return the listening socket, and the addresses at which others reach it."""
         address = _address_to_listen_at(self._place)
-        port = self._board.port
+        port = self._rendezvous.port
         try:
             listener = links.listen(address, port)
         except OSError as error:

@@ -65,16 +65,16 @@ class Joining:
     Args:
         own: its description of itself.
         place: its place in torchrun's world.
-        board: where to look up rank 0's address.
+        rendezvous: where to look up rank 0's address.
         secret: the secret of the world.
     """
 
     def __init__(
-        self, own: JoinRequest, place: TorchrunPlace, board: Board, secret: WorldSecret
+        self, own: JoinRequest, place: TorchrunPlace, rendezvous: Rendezvous, secret: WorldSecret
     ) -> None:
         self._own = own
         self._place = place
-        self._board = board
+        self._rendezvous = rendezvous
         self._secret = secret
         #: A description of what answered instead of rank 0, if anything did.
         self._found = ""
@@ -87,7 +87,7 @@ class Joining:
             UsageError: if rank 0 rejects this process; the message says why.
         """
         while True:
-            rank_0 = self._board.look(deadline)
+            rank_0 = self._rendezvous.look(deadline)
             link = self._connected(rank_0, deadline)
             if link is not None:
                 self._await_welcome(link, deadline)
@@ -110,7 +110,7 @@ class Joining:
                 self._found = f"what listens there{_user_text(sock)} {error}"
             except NotProvenError as error:
                 self._found = self._unproven_listener(sock, rank_0.port, error)
-                if self._board.port:  # a fixed port: rank 0 can be nowhere else
+                if self._rendezvous.port:  # a fixed port: rank 0 can be nowhere else
                     raise StartError(f"rank {self._own.rank}: {self._found}") from None
             finally:
                 sock.close()
@@ -208,7 +208,7 @@ class Address(msgspec.Struct, frozen=True):
     port: int
 
 
-class Board(Protocol):
+class Rendezvous(Protocol):
     """Where rank 0 publishes its address.
 
     Attributes:
@@ -228,7 +228,7 @@ class Board(Protocol):
         """
 
 
-class AgreedPort:
+class PortRendezvous:
     """Rank 0 at MASTER_ADDR and MASTER_PORT, where no agent serves a store (under srun, say).
 
     Args:
@@ -246,7 +246,7 @@ class AgreedPort:
         return Address([self._address], self.port)
 
 
-class AgentStore:
+class StoreRendezvous:
     """The store of torchrun's agent, which outlives the processes of the world.
 
     Any user who can connect to the store may read and write it. So values must be signed with the
@@ -340,11 +340,11 @@ class AgentStore:
             return True
 
 
-def board_of(
+def rendezvous_of(
     place: TorchrunPlace, secret: WorldSecret, deadline: Deadline
-) -> AgentStore | AgreedPort:
-    """Return the board of torchrun's world. Raises StartError if the store is unreachable."""
-    return AgentStore(place, secret, deadline) if place.has_store else AgreedPort(place)
+) -> StoreRendezvous | PortRendezvous:
+    """Return the rendezvous of torchrun's world. Raises StartError if the store is unreachable."""
+    return StoreRendezvous(place, secret, deadline) if place.has_store else PortRendezvous(place)
 
 
 def _timeout(deadline: Deadline) -> timedelta:
