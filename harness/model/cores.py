@@ -100,7 +100,8 @@ def _quota_of(folder: Path) -> float | None:
     if not quota:
         quota = _text(folder / "cpu.cfs_quota_us").strip()
         period = _text(folder / "cpu.cfs_period_us").strip()
-    if not quota.isdecimal() or not period.isdecimal():  # "max" in version 2, -1 in version 1
+    # Without a limit, the quota is "max" in version 2 and -1 in version 1.
+    if not quota.isdecimal() or not period.isdecimal():
         return None
     return int(quota) / int(period) if int(quota) and int(period) else None
 

@@ -7,6 +7,19 @@ test failed, it is also an `AssertionError`, so that unittest reports a failure,
 
 from __future__ import annotations
 
+# The classes, and what unittest makes of them:
+#
+#   HarnessError
+#     RanksFailedError        AssertionError   FAIL    the verdicts of rank tests
+#     RanksError              RuntimeError     ERROR
+#       RanksRaisedError, RanksDiedError, RanksTimedOutError, RanksDeadlockedError,
+#       RanksDisagreeError, MismatchedCollectivesError, PeerLeftError, ChaosError,
+#       ProcessLeakError, StateLeakError, FlakyExampleError
+#     all others              of the type that Python would raise (ValueError, TypeError, …)
+#
+# Most have a second base class, which users may catch without knowing the harness. The exceptions
+# of the ranks arrive as text, so the message has everything that is known.
+
 
 class HarnessError(Exception):
     """Base class of all exceptions that the harness raises."""

@@ -155,6 +155,8 @@ class Evidence:
     @property
     def threads(self) -> tuple[ThreadStack, ...]:
         """Return the rank's threads, the main thread first, from the best source available."""
+        # An old snapshot shows where the rank was before it stopped answering. What faulthandler
+        # has written since is better, if there is any.
         if self.snapshot is not None and (self.answered or not self.stacks):
             return self.snapshot.threads
         return self.stacks

@@ -42,6 +42,7 @@ def use_installed_torch() -> str:
                 f"the torch in {os.path.abspath(unbuilt[0])} is not built, and no other is "
                 "installed: build it there (python setup.py develop) or run `pip install torch`"
             )
+    # Behind the others, not removed: the checkout's folder may contain other modules of the tests.
     sys.path[:] = [entry for entry in sys.path if entry not in unbuilt] + unbuilt
     return os.path.abspath(unbuilt[0]) if unbuilt else ""
 

@@ -17,6 +17,8 @@ T = TypeVar("T", bound=Callable[..., Any])
 #: the state of the running test.
 RANKS = "__harness_ranks__"
 
+# The attributes of the marks. Names with two underscores on both sides are not mangled in a class
+# body, and no user has an attribute like that by chance.
 _SERIAL = "__harness_serial__"
 _RESOURCES = "__harness_resources__"
 _DEVICES = "__harness_devices__"

@@ -80,6 +80,7 @@ def _load(source: ModuleSource) -> None:
         sys.modules[name] = module
     elif file.endswith(".py"):
         _load_file(name, file, folders)
+    # The import system sets a submodule as an attribute of its package; so must this.
     parent, _, last = name.rpartition(".")
     if parent in sys.modules and name in sys.modules:
         setattr(sys.modules[parent], last, sys.modules[name])
@@ -90,6 +91,8 @@ def _load_file(name: str, file: str, folders: Sequence[str] | None) -> None:
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=where)
     assert spec is not None  # it is a .py file
     assert spec.loader is not None
+    # In sys.modules before it runs, as the import system does: dataclasses and pickle look up the
+    # module there. If it fails, it must go, or a second import would get half a module.
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

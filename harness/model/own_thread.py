@@ -21,6 +21,8 @@ class OwnThread(threading.Thread):
     """
 
     def __init__(self, target: Callable[..., Any], args: tuple[Any, ...], name: str) -> None:
+        # A daemon thread: Python does not wait for it at exit. The harness's threads wait for
+        # requests, so they would never end by themselves.
         super().__init__(target=target, args=args, name=name, daemon=True)
 
     def run(self) -> None:

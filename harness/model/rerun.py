@@ -82,6 +82,8 @@ def _as_now(command: list[str]) -> str:
     return " ".join([*variables, shlex.join(command)])
 
 
+# The settings that can decide whether a test passes. Others (time limits, reports) only make the
+# command longer; a user who has set them in the environment still has them.
 _SETTINGS: tuple[settings.Setting[Any], ...] = (
     settings.SEED,
     settings.ISOLATION,

@@ -13,7 +13,9 @@ from typing import Any
 
 from harness.model.errors import BodyNotRunError
 
-__unittest = True  # unittest leaves the frames of such modules out of its tracebacks
+# unittest leaves out of its tracebacks the frames of modules with this name, so a traceback ends in
+# the user's test.
+__unittest = True
 
 _PLAIN = "make it a plain function, and call asyncio.run(...) in it for what must be awaited"
 _NO_YIELD = "remove the 'yield'"
@@ -42,6 +44,7 @@ def _kind_and_advice(value: object) -> tuple[str, str] | None:
     """Return what kind of unfinished value this is, and what to do; None for other values."""
     if value is None:
         return None
+    # The order matters: coroutines are awaitable, too, but the advice for generators is different.
     if inspect.iscoroutine(value):
         return "a coroutine", _PLAIN
     if inspect.isasyncgen(value):

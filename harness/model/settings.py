@@ -195,6 +195,8 @@ TIMEOUT_S = Setting(
     seconds,
     "Time limit for the body of a rank test, in seconds. Starting the ranks does not count.",
 )
+# Generous: a spawned rank imports torch, which can take a minute from a network file system. Nobody
+# waits for it in vain, since a rank that dies while it starts is noticed at once.
 START_TIMEOUT_S = Setting(
     "HARNESS_START_TIMEOUT",
     180.0,
@@ -229,6 +231,7 @@ INSECURE_WORLD = Setting(
     "Let the processes that torchrun started join without a secret. Anybody who can connect to "
     "rank 0's host can then run code as you. `--insecure-world` sets it.",
 )
+# TCP keepalive: the kernel sends and answers the probes, so a busy process does not miss one.
 LINK_TIMEOUT_S = Setting(
     "HARNESS_LINK_TIMEOUT",
     20.0,
@@ -255,6 +258,8 @@ SHRINK_TIMEOUT_S = Setting(
     seconds,
     "Time limit for shrinking a failing example, in seconds.",
 )
+# One second is long compared with the time for which a message is in flight. Shorter is possible,
+# but each look at the ranks costs them a millisecond.
 DEADLOCK_S = Setting(
     "HARNESS_DEADLOCK_AFTER",
     1.0,
@@ -276,6 +281,7 @@ ISOLATION = Setting(
     "What a test shares with the one before it: nothing (`process`), the processes (`group`), or "
     "also their process group (`none`, the default of `MultiProcContinuousTest`).",
 )
+# Small leaks that no check sees (memory, descriptors of torch) add up in ranks that are reused.
 WORLD_TESTS = Setting(
     "HARNESS_WORLD_TESTS",
     200,

@@ -22,6 +22,7 @@ TestSkip.__test__ = False  # type: ignore[attr-defined]
 
 #: PyTorch's key to the exit code and the reason. Keys and codes are those of torch 2.13
 #: (common_distributed.TEST_SKIPS); the texts are ours.
+#: They are shown as the reason of a skipped test: "skipped: CUDA is not available".
 TEST_SKIPS: dict[str, TestSkip] = {
     "backend_unavailable": TestSkip(72, "the distributed backend is not available"),
     "small_worldsize": TestSkip(73, "the world is too small for this test"),

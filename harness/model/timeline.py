@@ -92,6 +92,7 @@ class RankTrack:
         )
 
 
+# The cases put tracks here and the runner takes them, so that neither imports the other.
 _tracks: list[RankTrack] = []
 
 

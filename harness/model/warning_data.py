@@ -87,6 +87,8 @@ def set_filters(data: Sequence[Sequence[Any]], first: Sequence[Any] = ()) -> Non
         data: the result of `current_filters` in another process.
         first: filters to put before them.
     """
+    # resetwarnings() also invalidates the caches (`__warningregistry__`) by which Python remembers
+    # what it has shown. Then the list itself is changed: simplefilter() would reorder the filters.
     warnings.resetwarnings()
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
     filters.extend(first)
@@ -96,6 +98,7 @@ def set_filters(data: Sequence[Sequence[Any]], first: Sequence[Any] = ()) -> Non
 
 
 def _pattern(data: Any, of_module: bool = False) -> Any:
+    # A filter for `__main__` must match the same script in a rank, where it has another name.
     if of_module and data == _MAIN:
         return re.compile(f"({_MAIN}|{_MAIN_ELSEWHERE})\\Z")
     return data if data is None or isinstance(data, str) else re.compile(data[0], data[1])

@@ -56,6 +56,7 @@ def run_body(
     test.tearDown = _Fixture(tear_down, before=partial(enter, Phase.TEAR_DOWN))  # type: ignore[method-assign]
     _judge_expected_failures_in_the_parent(test)
     result = _Collector(on_problem)
+    # TestCase's own run(), not an override: an override of the user has run in the parent.
     unittest.TestCase.run(test, result)
     if result.exit_request is not None and not result.problems:
         raise result.exit_request
@@ -142,6 +143,8 @@ class _Collector(unittest.TestResult):
             self.skip = Skipped(reason)
 
     def _add(self, err: ExcInfo, subtest: SubTest | None) -> None:
+        # unittest reports SystemExit as an error. Here the rank exits with that code, as a script
+        # would; the verdict then depends on the exit code.
         if isinstance(err[1], SystemExit):
             self.exit_request = self.exit_request or err[1]
             return

@@ -109,6 +109,8 @@ class FrameReader:
             return False
         except OSError as error:  # a socket whose other side died with data unread: ECONNRESET
             data, self.error = b"", error
+        # An empty read is the end of the stream. A rank that is killed ends its stream like this,
+        # perhaps in the middle of a frame.
         self.closed = not data
         self._buffer += data
         return bool(data)

@@ -88,6 +88,8 @@ def _is_importable(module: str) -> bool:
 
 def _unguarded_line(path: str) -> int:
     """Return the unconditional line of the script that is running the tests; 0 if none."""
+    # The frame of the script is on the main thread's stack while it calls unittest.main(). Its
+    # current line is the call.
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame is not None and not _is_script(frame, path):
         frame = frame.f_back
@@ -116,6 +118,7 @@ def _is_conditional(body: list[ast.stmt], line: int) -> bool:
     """Whether the line is in a conditional statement of the body, or in no statement."""
     there = [item for item in body if item.lineno <= line <= (item.end_lineno or line)]
     for statement in there:
+        # `with` and `try` run their body always, so look at the statements inside.
         if isinstance(statement, ast.With | ast.Try):
             return _is_conditional(statement.body, line)
         if hasattr(statement, "body"):

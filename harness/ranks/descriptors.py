@@ -62,6 +62,7 @@ class OwnDescriptor:
                 _lost.append(self)
 
 
+# The descriptors in use, and those that a test has closed and that no report has named yet.
 _own: list[OwnDescriptor] = []
 _lost: list[OwnDescriptor] = []
 

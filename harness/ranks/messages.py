@@ -165,6 +165,8 @@ class ConnectingAnswer(TypedMessage, frozen=True):
     value: bool
 
 
+# msgspec decodes a union by the tag `kind`, and mypy checks with it that every match over messages
+# is complete. So a new message must be added here, and then mypy names the places to extend.
 FromRank = (
     Ready
     | PhaseBegun

@@ -123,6 +123,8 @@ def _fold(formatted: traceback.TracebackException, error: BaseException) -> None
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
+        # Without a frame of the user, nothing is dropped: the error is in a library, or a bug of
+        # the harness, and the whole stack may matter.
         own = [i for i, frame in enumerate(current.stack) if not is_foreign(frame.filename)]
         if own:
             kept = list(current.stack)[own[0] :]

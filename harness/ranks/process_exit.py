@@ -43,6 +43,7 @@ def leave(code: int) -> NoReturn:
     """End this process now, forked or spawned, without tearing down modules."""
     from multiprocessing import util  # imported late: slow, and not needed to print the help
 
+    # multiprocessing's exit handler: it ends daemonic children and joins the others.
     util._exit_function()  # type: ignore[attr-defined]
     flush_output()
     os._exit(code)

@@ -33,6 +33,7 @@ class Progress:
 
     def enter(self, phase: Phase, at_s: float | None = None) -> bool:
         """Enter a phase; return False if the rank is already in that phase or a later one."""
+        # A phase can be entered by a message and by the parent's own view; it only ever advances.
         if PHASES.index(phase) <= PHASES.index(self.phase):
             return False
         self._entered.append((phase, now() if at_s is None else at_s))

@@ -120,7 +120,7 @@ class TestCommands(CommandTestCase):
             "hint: leave out init_process_group(): the process group is up when the test starts",
             "hint: TestNames.worldsize has no effect; did you mean world_size?",
             "hint: TestNames.perRankSetup has no effect; did you mean perRankSetUp?",
-            "TestIsolation.isolation = 'groups': an isolation is one of process, group, none",
+            "TestIsolation.isolation = 'groups': isolation must be one of process, group, none",
             "TestMethod.world_size is a method: make it a property (@property) or a class attr",
         ):
             self.assertIn(text, done.out)

@@ -122,7 +122,7 @@ class TestSharing(Reuse):
         with mock.patch.object(reused.Own, "isolation", "thread"):
             result = run_case(reused.Own, "test_without_group")
         self.assertEqual(result.status, "error")
-        self.assertIn("Own.isolation = 'thread': an isolation is one of", result.text)
+        self.assertIn("Own.isolation = 'thread': isolation must be one of", result.text)
 
 
 class TestOutcomes(Reuse):

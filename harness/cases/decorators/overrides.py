@@ -85,7 +85,7 @@ def isolation_of(case: Any, method: Callable[..., Any], usual: str) -> str:
 
 def _check(kind: object, owner: str) -> str:
     if kind not in ISOLATIONS:
-        raise SettingError(f"{owner}: an isolation is one of {', '.join(ISOLATIONS)}")
+        raise SettingError(f"{owner}: isolation must be one of {', '.join(ISOLATIONS)}")
     return str(kind)
 
 

@@ -161,9 +161,7 @@ def run_example(method: Callable[[], Any], example: Example, seed: Callable[[], 
     if raised is not None:
         raise raised
     if not call.has_run:
-        raise PropertyError(
-            "the test method returned without running the body that is under @given"
-        )
+        raise PropertyError("the test method returned without running the body under @given")
 
 
 @contextlib.contextmanager

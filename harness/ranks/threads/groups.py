@@ -319,8 +319,8 @@ def _error_for_test(error: Exception, call: Call, worker: int) -> Exception:
 
 def _unsupported(what: str) -> NotImplementedError:
     return NotImplementedError(
-        f"thread ranks do not support {what}: PyTorch's process group of threads lacks it; use "
-        "MultiProcessTestCase, whose ranks are processes"
+        f"thread ranks do not support {what}: PyTorch's process group for threads does not "
+        "implement it; use MultiProcessTestCase, whose ranks are processes"
     )
 
 
