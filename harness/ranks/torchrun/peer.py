@@ -105,6 +105,7 @@ class Peer:
     Attributes:
         ended_by: the signal that it has received and that ends it; 0 for none.
         all: all peers, this one included.
+        clock_ahead_s: how far its clock is ahead of ours; 0 if it has the same clock.
         silent_hosts: the numbers of hosts without a sign of life; all peers share this set.
     """
 
@@ -117,7 +118,7 @@ class Peer:
         self._inboxes: dict[int, Inbox] = {}
         self._asked: set[int] = set()
         self._answers: dict[int, Answer | None] = {}
-        self._clock_ahead_s = 0.0
+        self.clock_ahead_s = 0.0
 
     def __repr__(self) -> str:
         return f"<{self.member}{' lost' if self.is_lost else ''}>"
@@ -207,7 +208,7 @@ class Peer:
 
     def on_our_clock(self, at_s: float) -> float:
         """Convert a time of the other host's clock to ours."""
-        return at_s - self._clock_ahead_s
+        return at_s - self.clock_ahead_s
 
     # Questions
 
@@ -241,7 +242,7 @@ class Peer:
             took_s = now() - asked_s
             if self in answers and took_s < best_s:
                 best_s = took_s
-                self._clock_ahead_s = answers[self].at_s - (asked_s + took_s / 2)
+                self.clock_ahead_s = answers[self].at_s - (asked_s + took_s / 2)
 
 
 def gather(

@@ -183,6 +183,8 @@ def frame_of(spec: LaunchSpec, changes: ProcessChanges) -> bytes:
 def _on_our_clock(message: FromRank, peer: Peer) -> FromRank:
     """Return a message of a rank with its times converted to this host's clock."""
     ours = peer.on_our_clock
+    if not peer.clock_ahead_s:  # as on one host
+        return message
     match message:
         case PhaseBegun():
             return replaced(message, at_s=ours(message.at_s))
