@@ -7,8 +7,9 @@ from .cases.classes import (
     MultiThreadedTestCase,
 )
 from .cases.decorators.chaos import delay_rank, kill_rank, stop_rank
+from .cases.decorators.divergence import expects_divergence
 from .cases.decorators.flags import IS_CI, IS_SANDCASTLE, TEST_CUDA, TEST_MULTIGPU
-from .cases.decorators.overrides import isolation, nodes, timeout
+from .cases.decorators.overrides import audit, isolation, nodes, timeout
 from .cases.decorators.parametrize import (
     decorateIf,
     instantiate_parametrized_tests,
@@ -43,6 +44,8 @@ from .cases.thread_mixin import spawn_threads_and_init_comms
 from .model.errors import (
     BodyNotRunError,
     ChaosError,
+    CommunicationError,
+    CommunicationWarning,
     ExampleValueError,
     FlakyExampleError,
     HarnessError,
@@ -78,6 +81,8 @@ __all__ = [
     "TEST_MULTIGPU",
     "BodyNotRunError",
     "ChaosError",
+    "CommunicationError",
+    "CommunicationWarning",
     "DistributedTestBase",
     "ExampleValueError",
     "FlakyExampleError",
@@ -106,11 +111,13 @@ __all__ = [
     "WorldExitWarning",
     "WorldSizeError",
     "__version__",
+    "audit",
     "backends",
     "create_tcp_store",
     "decorateIf",
     "delay_rank",
     "devices",
+    "expects_divergence",
     "file_store",
     "hash_store",
     "instantiate_parametrized_tests",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.cases.assertions.expecting import accept
-from harness.cases.decorators.overrides import isolation_of, nodes_of, timeout_of
+from harness.cases.decorators.overrides import audit_of, isolation_of, nodes_of, timeout_of
 from harness.cases.hooks import PROCESS_HOOKS
 from harness.cases.places import raise_errors_at_test
 from harness.cases.process_mixin_in_rank import RanksInRank
@@ -34,6 +34,7 @@ from harness.cases.raising import (
     report_leaks,
 )
 from harness.cases.ranks_of_test import ranks_of
+from harness.diagnosis.audit import audited
 from harness.model import settings
 from harness.model.clock import Deadline, now
 from harness.model.expectation import Expectation
@@ -188,6 +189,7 @@ class ProcessRanks(RanksInRank):
             has_examples=is_given(self.test),
             warnings=launch_data(),
             sources=sources_of(cls.__module__),
+            audit=audit_of(case, self.test),
         )
 
     def _torchrun_ranks(self) -> TorchrunRanks | None:
@@ -283,7 +285,7 @@ class ProcessRanks(RanksInRank):
         rule = self._exit_rule(fn)
         supervisor = Supervisor(world, limits, rule)
         with tracks.recording_tracks(supervisor, world.logs, rule, self.case._testMethodName):
-            verdict = judge(supervisor.run(), rule)
+            verdict = audited(judge(supervisor.run(), rule), settings.audit_only_warns())
         # Before the verdict is raised, so that a failing test shows its warnings too.
         show_warnings(supervisor.ranks)
         running: list[Leftover] = []

@@ -18,6 +18,8 @@ from harness.diagnosis.sources import is_foreign
 from harness.model import pytest_outcomes, settings
 from harness.model.errors import (
     BodyNotRunError,
+    CommunicationError,
+    CommunicationWarning,
     HarnessError,
     ProcessLeakError,
     ProcessLeakWarning,
@@ -56,6 +58,7 @@ ERRORS: dict[VerdictKind, type[HarnessError]] = {
     VerdictKind.TIMED_OUT: RanksTimedOutError,
     VerdictKind.DEADLOCKED: RanksDeadlockedError,
     VerdictKind.DISAGREED: RanksDisagreeError,
+    VerdictKind.MISCOMMUNICATED: CommunicationError,
 }
 
 
@@ -73,6 +76,7 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
         HarnessError: one of the `Ranks…Error` classes otherwise.
     """
     if verdict.kind is VerdictKind.PASSED:
+        warn_of_faults(case, verdict)
         return
     if verdict.is_xfail:
         raise xfail_error(verdict.reason)
@@ -88,10 +92,18 @@ def raise_verdict(case: unittest.TestCase, verdict: Verdict, kept: str = "") -> 
     # never ran into an expected failure.
     if verdict.kind not in TEST_FAULTS or _has_not_run(verdict):
         disable_expected_failure(case)
-    elif _supports_subtests(case):
+    elif _supports_subtests(case) and not verdict.faults:
         _raise_by_subtest(case, verdict, kept)
         return
     _raise(case, verdict, kept)
+
+
+def warn_of_faults(case: unittest.TestCase, verdict: Verdict) -> None:
+    """Warn of faults in the communication of ranks that passed, if they do not fail the test."""
+    if verdict.faults:
+        place = place_of_test(case)
+        text = f"{case.id()}: {describe(verdict)}"
+        warnings.warn_explicit(text, CommunicationWarning, place.file, place.line)
 
 
 def xfail_error(reason: str) -> BaseException:

@@ -9,7 +9,12 @@ from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, overload
 
 from harness.cases.assertions.expecting import accept
-from harness.cases.decorators.overrides import check_timeout, group_timeout_s, timeout_of
+from harness.cases.decorators.overrides import (
+    audit_of,
+    check_timeout,
+    group_timeout_s,
+    timeout_of,
+)
 from harness.cases.places import raise_errors_at_test
 from harness.cases.properties.under_hypothesis import is_given
 from harness.cases.ranks_of_test import ranks_of
@@ -192,7 +197,7 @@ def spawn_threads_and_init_comms(
 
         raise_errors_at_test(self, lambda: check_world_size(world_size, method.__qualname__))
         expectations.install()
-        world = ThreadWorld(int(world_size), body)
+        world = ThreadWorld(int(world_size), body, audit_of(self, method))
         try:
             world.start()
             wait_and_raise(world, limit_s, self)

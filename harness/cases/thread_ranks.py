@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.cases.assertions.expecting import accept
-from harness.cases.decorators.overrides import timeout_of
+from harness.cases.decorators.overrides import audit_of, timeout_of
 from harness.cases.hooks import THREAD_HOOKS
 from harness.cases.places import raise_errors_at_test
 from harness.cases.properties.example_worlds import ExampleRequest, ExampleResult, ThreadWorlds
@@ -22,11 +22,13 @@ from harness.cases.raising import (
 )
 from harness.cases.ranks_of_test import Ranks
 from harness.cases.require_torch import require_distributed
+from harness.diagnosis.audit import audited
 from harness.model import settings
 from harness.model.example import Example
 from harness.model.marks import RANKS
+from harness.model.rank_report import RankReport
 from harness.model.spec import check_world_size
-from harness.model.verdict import judge
+from harness.model.verdict import Verdict, judge
 from harness.ranks import expectations
 from harness.ranks.threads import tracks
 from harness.ranks.threads.rank import current_rank
@@ -81,7 +83,8 @@ class ThreadRanks(Ranks):
         cls, name = type(self.case), self.case._current_test_name
         size = check_world_size(self.case.world_size, cls.__qualname__)
         expectations.install()
-        world = ThreadWorld(size, lambda rank: cls._run(name, rank, size))
+        level = audit_of(self.case, self.test)
+        world = ThreadWorld(size, lambda rank: cls._run(name, rank, size), level)
         attributes = {k: v for k, v in vars(self.case).items() if k not in _PARENT_ATTRIBUTES}
         for thread in world.threads:
             thread.set_up = attributes
@@ -114,7 +117,7 @@ class ThreadRanks(Ranks):
             # reported.
             report_stuck_threads(self.case, stuck)
             remarks = [thread.example.remarks for thread in world.threads if thread.example]
-            return ExampleResult(judge(reports), tuple(remarks), left_running=bool(stuck))
+            return ExampleResult(_verdict(reports), tuple(remarks), left_running=bool(stuck))
 
         run_property_test(self.case, fn, ThreadWorlds(run), self.timeout_s)
 
@@ -147,4 +150,8 @@ def wait_and_raise(world: ThreadWorld, limit_s: float, case: Any) -> None:
     ):
         reports = world.wait(limit_s, settings.DEADLOCK_S.value())
     report_stuck_threads(case, [thread.name for thread in world.running()])
-    raise_verdict(case, judge(reports))
+    raise_verdict(case, _verdict(reports))
+
+
+def _verdict(reports: tuple[RankReport, ...]) -> Verdict:
+    return audited(judge(reports), settings.audit_only_warns())

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.diagnosis.calls import UNDESCRIBED
-from harness.model.evidence import Collective, Snapshot
+from harness.model.evidence import Collective, Snapshot, differ
 
 Snapshots = Mapping[int, Snapshot]
 
@@ -34,7 +34,7 @@ class Divergence:
     @property
     def is_mismatch(self) -> bool:
         """Whether ranks made different calls; False if some made none and the others agree."""
-        return len({call.signature for call in self.calls.values() if call is not None}) > 1
+        return differ(call for call in self.calls.values() if call is not None)
 
 
 def find_divergence(snapshots: Snapshots, broken: Container[int] = ()) -> Divergence | None:
@@ -85,7 +85,7 @@ def _first_seq_in_every_record(histories: Sequence[Mapping[int, Collective]]) ->
 
 def _is_divergence(calls: Mapping[int, Collective | None], failed: Container[int]) -> bool:
     made = {rank: call for rank, call in calls.items() if call is not None}
-    if len({call.signature for call in made.values()}) > 1:
+    if differ(made.values()):
         return True
     # A completed collective is no divergence: a broadcast can complete on its root before the
     # others call it. One that is pending or has failed may lack the missing ranks.

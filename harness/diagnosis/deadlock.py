@@ -12,7 +12,7 @@ some time apart, show a stuck world that has not moved.
 from __future__ import annotations
 
 from harness.diagnosis.collectives import Snapshots, members
-from harness.model.evidence import Collective, Snapshot
+from harness.model.evidence import Collective, Snapshot, differ
 
 # A waiting rank uses almost no CPU: gloo's event loop and the snapshots themselves stay far below
 # this share of one core. A rank that spins in Python, or computes in C++, uses a whole core.
@@ -91,7 +91,7 @@ def _may_complete(call: Collective, living: Snapshots, finished: Snapshots) -> b
         if snapshot.last_seq(call.group) < call.seq:
             return False
         theirs = [c for c in snapshot.collectives if (c.group, c.seq) == (call.group, call.seq)]
-        if theirs and theirs[0].signature != call.signature:
+        if theirs and differ([theirs[0], call]):
             return False
     return True
 

@@ -9,16 +9,18 @@ has completed (`retired`), but not when it completed: only backends with a watch
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from harness.diagnosis.calls import group_label, tensors_text
 from harness.model.clock import now
-from harness.model.evidence import Collective
+from harness.model.communication import Call, CommunicationRecord, group_key
+from harness.model.evidence import Collective, Group
 from harness.model.outcome import Place
 from harness.model.timeline import CollectiveSpan
 
@@ -37,13 +39,47 @@ def collectives(since_ns: int, with_frames: bool) -> tuple[Collective, ...]:
     return tuple(_collective(entry, now_ns) for entry in _entries(since_ns, with_frames))
 
 
+def record(since_ns: int, groups: Mapping[str, Group]) -> CommunicationRecord:
+    """Return what the recorder knows of this process's collectives, for the audit.
+
+    It has no sends and receives, no roots and no reductions (torch 2.13).
+
+    Args:
+        since_ns: leave out what is older, in nanoseconds since the epoch.
+        groups: the process groups, by name.
+    """
+    entries = _entries(since_ns, with_frames=False, limit=None)
+    calls: dict[Call, int] = {}
+    keys = {name: group_key(name, group.ranks) for name, group in groups.items()}
+    order = [calls.setdefault(_call(entry, keys), len(calls)) for entry in entries]
+    capacity = int(os.environ.get("TORCH_FR_BUFFER_SIZE") or 0)
+    lost = "torch's flight recorder is full; the first operations are lost"
+    return CommunicationRecord(
+        calls=tuple(calls),
+        order=tuple(order),
+        groups={keys[name]: group for name, group in groups.items()},
+        missing=lost if entries and len(entries) >= capacity else "",
+    )
+
+
+def _call(entry: dict[str, Any], keys: Mapping[str, str]) -> Call:
+    name = str(entry["process_group"][0])
+    sizes, dtypes = _tensors(entry)
+    op = entry["profiling_name"].rpartition(":")[2]
+    # The recorder flattens the lists of the others.
+    gives = sizes if op in {"all_reduce", "broadcast", "reduce"} else ()
+    return Call(keys.get(name, name), op, gives, dtypes, takes=None)
+
+
 def spans(since_ns: int) -> tuple[CollectiveSpan, ...]:
     """Return the last collectives with times on `now()`'s clock, for a timeline."""
     offset_s = now() - time.time_ns() / 1e9
     return tuple(_span(entry, offset_s) for entry in _entries(since_ns, with_frames=False))
 
 
-def _entries(since_ns: int, with_frames: bool) -> list[dict[str, Any]]:
+def _entries(
+    since_ns: int, with_frames: bool, limit: int | None = _MAX_COLLECTIVES
+) -> list[dict[str, Any]]:
     # The arguments are includeCollectives, includeStackTraces and onlyActive. The function is
     # private (torch 2.13): if it changes, reports lose their collectives, and nothing else breaks.
     try:
@@ -54,7 +90,8 @@ def _entries(since_ns: int, with_frames: bool) -> list[dict[str, Any]]:
     except (ImportError, AttributeError, RuntimeError, TypeError):
         return []
     entries = [e for e in dump.get("entries", ()) if e["time_created_ns"] >= since_ns]
-    return [entry for entry in entries[-_MAX_COLLECTIVES:] if not entry["is_p2p"]]
+    last = entries if limit is None else entries[-limit:]
+    return [entry for entry in last if not entry["is_p2p"]]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from harness.diagnosis.audit_text import fault_sections
 from harness.diagnosis.calls import awaited, tensors_text
 from harness.diagnosis.collectives import Divergence, find_divergence
 from harness.diagnosis.stacks import shown_place, shown_stack
@@ -50,6 +51,15 @@ def describe(
         example: for a property test, the example that the ranks ran; else empty.
         hints: what the parent knows about the problems of the ranks, a sentence each.
     """
+    if verdict.faults:
+        return "\n\n".join(
+            [
+                headline(verdict),
+                *([example] if example else []),
+                *fault_sections(verdict),
+                *_last_section(kept_folder, rerun_command),
+            ]
+        )
     sections = [
         headline(verdict),
         *([example] if example else []),
@@ -59,11 +69,13 @@ def describe(
         *_survivor_sections(verdict, test),
         *_log_sections(verdict),
     ]
+    return "\n\n".join([*sections, *_last_section(kept_folder, rerun_command)])
+
+
+def _last_section(kept_folder: str, rerun_command: str) -> list[str]:
     last = [f"files: {kept_folder}"] if kept_folder else []
     last += [f"{MARK}{rerun_command}"] if rerun_command else []
-    if last:
-        sections.append("\n".join(last))
-    return "\n\n".join(sections)
+    return ["\n".join(last)] if last else []
 
 
 def headline(verdict: Verdict) -> str:
@@ -73,6 +85,11 @@ def headline(verdict: Verdict) -> str:
     passed`. Otherwise it counts: `1 of 4 ranks killed by SIGKILL (ranks 1-3 lost their peer)`.
     """
     total = len(verdict.reports)
+    if verdict.faults:
+        return (
+            f"all {count(total, 'rank')} passed, but what they communicated does not fit together "
+            f"({count(len(verdict.faults), 'fault')})"
+        )
     if total == 0:
         return "no rank ran"
     causes = [rank for rank in verdict.culprits if rank not in verdict.collateral]
@@ -164,7 +181,7 @@ def _call_text(call: Collective) -> str:
     stack = shown_stack(call.frames)
     # The line for torch's function only repeats the operation.
     where = next((line for line in stack if not line.endswith("in torch")), "")
-    return "   ".join(part for part in (call.op, tensors, where) if part)
+    return "   ".join(part for part in (call.op, call.detail, tensors, where) if part)
 
 
 # Ranks

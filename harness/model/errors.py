@@ -92,6 +92,10 @@ class RanksDisagreeError(RanksError):
     """The ranks ended in different ways that do not make a result: some skipped, some passed."""
 
 
+class CommunicationError(HarnessError, AssertionError, RuntimeError):
+    """Every rank passed, but the ranks' communication does not fit together (docs/audit.md)."""
+
+
 class MismatchedCollectivesError(RanksError):
     """Thread ranks called different collectives on a group. Raised in the rank that called last."""
 
@@ -132,6 +136,10 @@ class ExampleValueError(PropertyError, TypeError):
 
 class FlakyExampleError(RanksError):
     """An example of a property test failed, and passed when Hypothesis ran it again."""
+
+
+class CommunicationWarning(UserWarning):
+    """Every rank passed, but the ranks' communication does not fit together (docs/audit.md)."""
 
 
 class WorldExitWarning(UserWarning):

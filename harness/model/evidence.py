@@ -6,7 +6,7 @@ ranks that could not send one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,7 @@ class Collective:
         waited_s: seconds since the rank issued it.
         timeout_s: the backend's timeout for it, in seconds.
         frames: the Python frames that issued it, innermost first; empty in brief snapshots.
+        detail: its reduction and root, as text; empty if unknown.
     """
 
     group: str
@@ -55,6 +56,7 @@ class Collective:
     waited_s: float
     timeout_s: float
     frames: Stack = ()
+    detail: str = ""
 
     @property
     def signature(self) -> tuple[Any, ...]:
@@ -62,6 +64,16 @@ class Collective:
         # For thread ranks, the ledger has compared the sizes already, when they made the call.
         fixed = self.op in _SAME_SIZES and self.backend != "threaded"
         return (self.op, self.sizes if fixed else (), self.dtypes)
+
+
+def differ(calls: Iterable[Collective]) -> bool:
+    """Return whether these calls of one collective cannot work together.
+
+    Details count only where both are known: a rank that has ended its body no longer knows its own.
+    """
+    calls = list(calls)
+    signatures = {call.signature for call in calls}
+    return len(signatures) > 1 or len({call.detail for call in calls if call.detail}) > 1
 
 
 # In other collectives, ranks may pass tensors of different shapes (all_to_all with splits) or none

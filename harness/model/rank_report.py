@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.model.communication import CommunicationRecord
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome
 
@@ -48,6 +49,7 @@ class RankReport:
         evidence: what it was doing when the test ended.
         host: its host if there are several; else empty.
         local_rank: its local rank if there are several hosts; else None.
+        communication: what it communicated; None if it left no record.
     """
 
     rank: int
@@ -59,3 +61,4 @@ class RankReport:
     evidence: Evidence = field(default_factory=Evidence)
     host: str = ""
     local_rank: int | None = None
+    communication: CommunicationRecord | None = None

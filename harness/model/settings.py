@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from harness.model.communication import AUDIT_LEVELS, FULL
 from harness.model.errors import SettingError
 from harness.model.spec import ISOLATIONS, PROCESS
 
@@ -267,6 +268,20 @@ DEADLOCK_S = Setting(
     "Seconds that all ranks of a test must be stuck, each in a call that can no longer return, "
     "before the test ends as a deadlock. 0 leaves deadlocks to the timeout.",
 )
+AUDIT = Setting(
+    "HARNESS_AUDIT",
+    FULL,
+    one_of(*AUDIT_LEVELS),
+    "How closely to check that the ranks' communication fits together: `off`; `record`, only what "
+    "torch's flight recorder knows; or `full` (`docs/audit.md`).",
+)
+AUDIT_FINDS = Setting(
+    "HARNESS_AUDIT_FINDS",
+    "",
+    one_of("error", "warn"),
+    "How to report a test whose ranks pass but communicate wrongly: `error` or `warn`. Unset, it "
+    "is `error`, and `warn` for PyTorch's own test files (`--torch-checkout`).",
+)
 LEAKS = Setting(
     "HARNESS_LEAKS",
     "warn",
@@ -344,6 +359,12 @@ TIMELINE = Setting(
     switch,
     "Record the phases and the collectives of every rank. Reports that show timelines set it.",
 )
+
+
+def audit_only_warns() -> bool:
+    """Return whether faults that the audit finds are warnings, and not failures."""
+    finds = AUDIT_FINDS.value() or ("warn" if DROPIN.value() else "error")
+    return finds == "warn"
 
 
 def row_for_the_manual(setting: Setting[Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.model.communication import OFF
 from harness.model.errors import WorldSizeError
 from harness.model.module_sources import ModuleSource
 from harness.model.surroundings import Surroundings
@@ -54,6 +55,7 @@ class LaunchSpec:
         warnings: the parent's warning filters and options; None to keep the rank's own.
         has_real_nodes: whether the nodes are hosts; else they are simulated on this machine.
         sources: the sources of the test's module and its packages (`module_sources`).
+        audit: how closely the ranks record what they communicate; one of `AUDIT_LEVELS`.
     """
 
     test_id: str
@@ -77,6 +79,7 @@ class LaunchSpec:
     has_real_nodes: bool = False
     warnings: Mapping[str, Any] | None = None
     sources: tuple[ModuleSource, ...] = ()
+    audit: str = OFF
 
     @property
     def stays(self) -> bool:

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.model.communication import Fault
 from harness.model.outcome import (
     Deadlocked,
     Ended,
@@ -49,11 +50,12 @@ class VerdictKind(enum.Enum):
     TIMED_OUT = "timed out"
     DEADLOCKED = "deadlocked"
     DISAGREED = "disagreed"
+    MISCOMMUNICATED = "miscommunicated"
 
 
-#: The verdicts that expectedFailure accepts: a failed assertion or an exception of the test itself.
-#: A crash or a hang is never what a test expects.
-TEST_FAULTS = frozenset({VerdictKind.FAILED, VerdictKind.RAISED})
+#: The verdicts that expectedFailure accepts: a failed assertion or an exception of the test itself,
+#: or wrong communication. A crash or a hang is never what a test expects.
+TEST_FAULTS = frozenset({VerdictKind.FAILED, VerdictKind.RAISED, VerdictKind.MISCOMMUNICATED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Verdict:
         reason: why a skipped test was skipped.
         rule: the exit codes that the test expects.
         is_xfail: whether the ranks skipped by calling `pytest.xfail()`.
+        faults: what is wrong with the ranks' communication.
+        gaps: what of it could not be compared, and why.
     """
 
     kind: VerdictKind
@@ -107,6 +111,8 @@ class Verdict:
     reason: str = ""
     rule: ExitRule = USUAL_EXIT
     is_xfail: bool = False
+    faults: tuple[Fault, ...] = ()
+    gaps: tuple[str, ...] = ()
 
     @property
     def is_trouble(self) -> bool:

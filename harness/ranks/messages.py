@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import msgspec
 
+from harness.model.communication import CommunicationRecord
 from harness.model.evidence import Snapshot
 from harness.model.example import Remarks
 from harness.model.expectation import Expectation
@@ -57,12 +58,14 @@ class Report(TypedMessage, frozen=True):
         waits: whether the rank waits for `MayLeave` before it closes its connections.
         snapshot: what the rank was doing; None if that is unknown or of no use.
         spans: its collectives over time; empty without timelines.
+        communication: what it communicated; None without an audit, or if it has not passed.
     """
 
     outcome: ReportedOutcome
     waits: bool = False
     snapshot: Snapshot | None = None
     spans: tuple[CollectiveSpan, ...] = ()
+    communication: CommunicationRecord | None = None
 
 
 class Exits(TypedMessage, frozen=True):

@@ -11,6 +11,7 @@ from harness.model.example import Example
 from harness.model.expectation import Expectation
 from harness.model.outcome import ReportedOutcome
 from harness.model.phase import Phase
+from harness.ranks.call_recorder import CallRecorder
 from harness.ranks.rank_store import RankStore
 
 
@@ -19,15 +20,22 @@ class ThisRank(Protocol):
 
     Attributes:
         example: the example of a property test that the body runs; else None.
+        calls: records what the rank communicates; None if it does not.
     """
 
     example: Example | None
+
+    @property
+    def calls(self) -> CallRecorder | None: ...
 
     def meet(self, label: str, value: str = "") -> tuple[str, ...]:
         """Wait until all ranks have called this; return their values, in the order of ranks."""
 
     def report_expectation(self, expectation: Expectation) -> None:
         """Report a text that the body has produced in accept mode."""
+
+    def exempt_calls(self, begins: bool) -> None:
+        """Begin or end a part of the test whose calls the audit leaves out."""
 
 
 class ProcessRank(ThisRank, Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness._version import __version__
 from harness.model import settings
+from harness.model.communication import AUDIT_LEVELS
 from harness.model.errors import UsageError
 from harness.model.spec import ISOLATIONS
 from harness.runner import arguments
@@ -188,6 +189,12 @@ def _add_execution(parser: Parser) -> None:
         choices=ISOLATIONS,
         help="what a test shares with the one before it: nothing (process), the processes (group), "
         f"or these and their process group (none) (default: {settings.ISOLATION.default})",
+    )
+    group.add_argument(
+        "--audit",
+        choices=AUDIT_LEVELS,
+        help="how closely to check that what the ranks communicate fits together (default: "
+        f"{settings.AUDIT.default}); docs/audit.md",
     )
     group.add_argument(
         "--seed",

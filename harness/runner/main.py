@@ -249,6 +249,8 @@ def _export_settings(options: Options) -> None:
         settings.TIMEOUT_S.set(options.timeout_s)
     if options.isolation is not None:
         settings.ISOLATION.set(options.isolation)
+    if options.audit is not None:
+        settings.AUDIT.set(options.audit)
     if options.accept:
         os.environ[ACCEPT_VARIABLE] = "1"
     if options.live_output:

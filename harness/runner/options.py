@@ -30,6 +30,7 @@ class Options:
         test_timeout_s: time limit for a whole test in seconds; None for no limit.
         run_timeout_s: seconds after which the run stops; None for no limit.
         isolation: what a test shares with the test before it; None for the setting's.
+        audit: how closely to check what ranks communicate; None for the setting's.
         accept: update the texts that tests expect.
         live_output: show what tests and ranks print while they run.
         jobs: how many tests run at once; 0 for no workers; None to choose by the number of cores.
@@ -68,6 +69,7 @@ class Options:
     test_timeout_s: float | None = None
     run_timeout_s: float | None = None
     isolation: str | None = None
+    audit: str | None = None
     accept: bool = False
     live_output: bool = False
     jobs: int | None = None

@@ -30,6 +30,7 @@ from harness import (
     MultiProcContinuousTest,
     MultiProcessTestCase,
     MultiThreadedTestCase,
+    expects_divergence,
 )
 
 INTS = st.integers(-100, 100)
@@ -142,6 +143,7 @@ class Continuous(MultiProcContinuousTest):
     def test_wrong(self, values):
         add_one_to_the_third(self, values)
 
+    @expects_divergence("the next example must get a new group")
     @settings(max_examples=200)
     @given(values=LISTS)
     def test_out_of_step(self, values):

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-from harness import TestCase
+from harness import TestCase, audit
 from harness.common_distributed import (
     MultiProcessTestCase,
     MultiThreadedTestCase,
@@ -183,6 +183,7 @@ class _TakenByThreads:
         into = [torch.empty(1), torch.empty(2)] if self.rank == 0 else None
         dist.gather(torch.ones(self.rank + 1), into)
 
+    @audit("off")  # which names the wrong sizes for both kinds of ranks
     def test_all_gather_that_broadcasts(self):
         dist.all_gather([torch.empty(4), torch.empty(4)], torch.ones(1))
 

@@ -63,6 +63,7 @@ RUN = {
     "--max-ranks": {**NUMBER, "0": "must be a whole number from 1"},
     "--devices": {"": "names no device", ",": "names no device", "0,1,0": "names a device twice"},
     "--isolation": CHOICE,
+    "--audit": CHOICE,
     "--seed": dict.fromkeys(
         ("", "x", "1.5", str(2**64), str(-(2**63) - 1), HUGE),
         "must be a whole number from -9223372036854775808 to 18446744073709551615",

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from harness.cases.decorators import flags
+from harness.cases.decorators.divergence import diverges_on_purpose
 from harness.model import settings
+from harness.model.communication import AUDIT_LEVELS, OFF
 from harness.model.decorator_arguments import require_arguments
 from harness.model.errors import SettingError
 from harness.model.spec import ISOLATIONS
@@ -120,6 +122,38 @@ def _check_nodes(count: object, owner: str) -> int:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise SettingError(f"{owner}: a number of nodes must be a whole number above zero")
     return count
+
+
+def audit(level: str) -> Callable[[T], T]:
+    """Decorator: set how closely the communication of this test, or of a class's tests, is checked.
+
+    Args:
+        level: "off", "record" for what torch's flight recorder knows, or "full".
+
+    Raises:
+        SettingError: if it is another value.
+        TypeError: if the decorator is written without an argument.
+    """
+    require_arguments(level, '@audit("off")')
+    return override_decorator("audit_level", _check_level(level, f"@audit({level!r})"))
+
+
+def audit_of(case: Any, method: Callable[..., Any]) -> str:
+    """Return the level of the audit of a test: its decorator's, its class's, or the setting's.
+
+    Raises:
+        SettingError: if the value of the class or the environment is not a level.
+    """
+    if diverges_on_purpose(case, method):
+        return OFF
+    own = override_of(case, method, "audit_level", _check_level)
+    return settings.AUDIT.value() if own is None else own
+
+
+def _check_level(level: object, owner: str) -> str:
+    if level not in AUDIT_LEVELS:
+        raise SettingError(f"{owner}: a level of the audit is one of {', '.join(AUDIT_LEVELS)}")
+    return str(level)
 
 
 # A thread sanitizer makes everything slower; PyTorch's number.

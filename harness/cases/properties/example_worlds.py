@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.diagnosis.audit import audited
 from harness.model import settings
 from harness.model.example import Remarks
 from harness.model.verdict import ExitRule, Verdict, judge
@@ -142,7 +143,7 @@ class ProcessWorld:
 
     def _verdict(self, limits: Limits) -> tuple[Verdict, tuple[Remarks, ...]]:
         supervisor = Supervisor(self._world, limits, ExitRule())
-        verdict = judge(supervisor.run())
+        verdict = audited(judge(supervisor.run()), settings.audit_only_warns())
         self.warnings.add(supervisor.ranks)
         return verdict, tuple(rank.remarks for rank in supervisor.ranks)
 

@@ -37,7 +37,7 @@ from harness.cases.properties.example_budget import ExampleBudget
 from harness.cases.properties.example_failures import raise_example, raise_failures
 from harness.cases.properties.example_worlds import ExampleRequest, ExampleResult, ExampleWorld
 from harness.cases.properties.given_body import layer_of
-from harness.cases.raising import Shown, exit_error, xfail_error
+from harness.cases.raising import Shown, exit_error, warn_of_faults, xfail_error
 from harness.model.clock import now
 from harness.model.errors import PropertyError, RanksTimedOutError
 from harness.model.example import Remarks
@@ -234,6 +234,7 @@ class PropertyTest:
         hung = kind in {VerdictKind.TIMED_OUT, VerdictKind.DEADLOCKED}
         if not hung:
             self._budget.ended(now() - began_s)
+        warn_of_faults(self._case, result.verdict)
         if result.verdict.is_trouble:
             if result.left_running:
                 self._budget.use_up()

@@ -71,7 +71,7 @@ def _listen(rank: Rank) -> None:
 def _handle_message(message: ToRank, rank: Rank) -> None:
     match message:
         case SnapshotRequest():
-            rank.pipe.send(_snapshot(message, rank.since_ns))
+            rank.pipe.send(_snapshot(message, rank))
         case WhereRequest():
             rank.pipe.send(_where(rank))
         case ConnectingRequest(number):
@@ -80,9 +80,9 @@ def _handle_message(message: ToRank, rank: Rank) -> None:
             rank.pipe.orders.put(message)
 
 
-def _snapshot(request: SnapshotRequest, since_ns: int) -> SnapshotAnswer:
-    taken = attempt(lambda: snapshot.take(since_ns, with_frames=request.full), None)
-    return SnapshotAnswer(request.round, taken, spans(since_ns) if request.spans else ())
+def _snapshot(request: SnapshotRequest, rank: Rank) -> SnapshotAnswer:
+    taken = attempt(lambda: rank.take_snapshot(with_frames=request.full), None)
+    return SnapshotAnswer(request.round, taken, spans(rank.since_ns) if request.spans else ())
 
 
 def _where(rank: Rank) -> WhereAnswer:

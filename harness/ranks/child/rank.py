@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from harness.diagnosis import snapshot
 from harness.diagnosis.waits import registered
 from harness.model import settings
+from harness.model.communication import OFF
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Waiting
 from harness.model.example import Example, Remarks
@@ -20,7 +21,9 @@ from harness.model.expectation import Expectation
 from harness.model.outcome import Passed, Problem, Raised, ReportedOutcome, Skipped, is_worse
 from harness.model.phase import Phase
 from harness.model.spec import LaunchSpec
+from harness.ranks.call_recorder import CallRecorder
 from harness.ranks.child import listener
+from harness.ranks.child.audit import Audit
 from harness.ranks.child.between_tests import StateCheck
 from harness.ranks.child.kept_group import RankGroups, positions
 from harness.ranks.child.rank_pipe import RankPipe
@@ -80,6 +83,7 @@ class Rank:
         self.state = StateCheck(self.groups)
         self._pid = os.getpid()
         self._is_up = False
+        self._audit_level = OFF
         self._reset(stays=False)
 
     def _reset(self, *, stays: bool) -> None:
@@ -88,6 +92,7 @@ class Rank:
         self.outcome: ReportedOutcome | None = None
         self.example: Example | None = None
         self.since_ns = 0
+        self._audit = Audit()
         self._meetings = 0
         self._keeps_time = self._waits_to_leave = False
 
@@ -96,6 +101,7 @@ class Rank:
     def begin_test(self, spec: LaunchSpec) -> None:
         """Forget the last test, since another one begins."""
         self._reset(stays=spec.stays)
+        self._audit_level = spec.audit
         self.enter(Phase.SET_UP)
 
     def keep_time(self) -> None:
@@ -114,6 +120,7 @@ class Rank:
     def begin_body(self) -> None:
         """Send Ready before the first test: the class is found and the body is about to start."""
         self.since_ns = time.time_ns()
+        self._audit = Audit(self._audit_level)
         if not self._is_up:
             self._is_up = True
             listener.start(self)
@@ -140,13 +147,21 @@ class Rank:
 
     def _report(self, outcome: ReportedOutcome, is_good: bool) -> Report:
         # Peers may wait for collectives that this rank never called.
-        take = partial(snapshot.take, self.since_ns, with_frames=not is_good)
+        take = partial(self.take_snapshot, with_frames=not is_good)
         if is_good and self.stays:
             take = partial(snapshot.take_groups)  # the parent can request the rest later
         # After a good example, the process group closes, which ends its peers' waits.
         taken = None if is_good and self.example is not None else listener.attempt(take, None)
         spans = listener.spans(self.since_ns, all_completed=is_good) if self._keeps_time else ()
-        return Report(outcome, self._waits_to_leave, taken, spans)
+        communication = self._audit.end()
+        if not isinstance(outcome, Passed):
+            communication = None
+        return Report(outcome, self._waits_to_leave, taken, spans, communication)
+
+    def take_snapshot(self, *, with_frames: bool) -> Snapshot:
+        """Return a snapshot of this process, with what the audit knows of its collectives."""
+        taken = snapshot.take(self.since_ns, with_frames=with_frames)
+        return taken if self.calls is None else self.calls.with_details(taken)
 
     def report_exit(self, request: SystemExit) -> None:
         """Report where sys.exit() was called, unless an outcome has been reported."""
@@ -221,6 +236,7 @@ class Rank:
                 values = file.read()
         self.example = Example(values, order.wants_notes)
         self.since_ns = time.time_ns()
+        self._audit = Audit(self._audit_level)
 
     def end_example(self) -> None:
         """Ask for the next example: the process group is closed or kept."""
@@ -248,6 +264,15 @@ class Rank:
         if answer.error:
             raise PeerLeftError(answer.error)
         return answer.all_values
+
+    @property
+    def calls(self) -> CallRecorder | None:
+        """Records what the rank communicates; None if it does not."""
+        return self._audit.calls
+
+    def exempt_calls(self, begins: bool) -> None:
+        """Begin or end a part of the test whose calls the audit leaves out."""
+        self._audit.exempt(begins)
 
     def bring_up_group(self, isolation: str, key: object, make: Callable[[], None]) -> None:
         """Set up the default process group: reuse a kept one if isolation and key allow it."""

@@ -19,10 +19,12 @@ from collections.abc import Iterable, Iterator
 from multiprocessing import process, spawn
 from typing import Any
 
+from harness.model import settings
+from harness.model.communication import FULL
 from harness.model.importing import imports_without_gc
 from harness.model.module_sources import import_from
 from harness.model.surroundings import Surroundings
-from harness.ranks import folders
+from harness.ranks import c10d_calls, folders
 from harness.ranks.launch import open_files
 from harness.ranks.launch.import_effects import ImportEffects
 from harness.ranks.launch.preload_plan import PLAN_VARIABLE, PreloadPlan, PreloadReport
@@ -83,6 +85,8 @@ class _Server:
                 self._import(module)
                 unsafe = unsafe or _why_unsafe(module)
             self.effects = ImportEffects(before, Surroundings.now())
+        if "torch.distributed" in sys.modules and settings.AUDIT.value() == FULL:
+            c10d_calls.install()  # milliseconds that no rank has to spend
         _keep_finalizers_to_this_process()
         # Otherwise every rank would inherit the buffers and write their contents again.
         flush_output()

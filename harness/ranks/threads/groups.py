@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -30,9 +31,12 @@ from torch.utils import _pytree as pytree
 
 from harness.diagnosis.snapshot import stack_of_caller
 from harness.diagnosis.waits import registered
+from harness.model.communication import FULL, OFF, Call, Sizes, group_key
 from harness.model.evidence import Group, Waiting
+from harness.ranks import c10d_calls
+from harness.ranks.call_recorder import CallRecorder, user_place
 from harness.ranks.threads.collectives import WORKER, ThreadCollective, WorkFailedError
-from harness.ranks.threads.ledger import TERMINATED, Call, Ledger
+from harness.ranks.threads.ledger import TERMINATED, Ledger
 
 _numbers = itertools.count(1)
 
@@ -42,49 +46,53 @@ class _Op(NamedTuple):
 
     Attributes:
         name: the function of torch.distributed that calls the method.
-        tensors: the position of the argument with the rank's input; None if there are no tensors.
-        same: what must be equal on all ranks about the tensors: "size", "numel" or "" (nothing).
-        detail: the option that must be equal on all ranks.
+        gives: the position of the argument with the tensors that the rank contributes.
+        takes: the position of the argument with those that it receives into; None if they are the
+            same.
+        option: the option that must be equal on all ranks: "reduceOp" or "rootRank".
+        splits: the positions of the arguments with the split sizes of what it takes and gives.
     """
 
     name: str
-    tensors: int | None
-    same: str = ""
-    detail: str = ""
+    gives: int | None
+    takes: int | None = None
+    option: str = ""
+    splits: tuple[int, int] | None = None
 
 
 # By name of the method. torch has renamed some of them; the table has the old and the new names.
 _OPS = {
-    "allreduce": _Op("all_reduce", 0, "size", "reduceOp"),
-    "allreduce_coalesced": _Op("all_reduce_coalesced", 0, "size", "reduceOp"),
-    "broadcast": _Op("broadcast", 0, "numel", "rootRank"),
-    "allgather": _Op("all_gather", 1),
-    "all_gather_single": _Op("all_gather_single", 1),
-    "_allgather_base": _Op("all_gather_into_tensor", 1),
-    "all_gather_single_coalesced": _Op("all_gather_single_coalesced", 1),
-    "allgather_into_tensor_coalesced": _Op("all_gather_into_tensor_coalesced", 1),
-    "scatter": _Op("scatter", 0, "", "rootRank"),
-    "gather": _Op("gather", 1, "", "rootRank"),
-    "reduce_scatter": _Op("reduce_scatter", 1, "size", "reduceOp"),
-    "reduce_scatter_single": _Op("reduce_scatter_single", 1, "size", "reduceOp"),
-    "_reduce_scatter_base": _Op("reduce_scatter_tensor", 1, "size", "reduceOp"),
-    "reduce_scatter_single_coalesced": _Op(
-        "reduce_scatter_single_coalesced", 1, "size", "reduceOp"
-    ),
-    "reduce_scatter_tensor_coalesced": _Op(
-        "reduce_scatter_tensor_coalesced", 1, "size", "reduceOp"
-    ),
-    "alltoall": _Op("all_to_all", 1),
-    "all_to_all_single": _Op("all_to_all_single", 1),
-    "alltoall_base": _Op("all_to_all_single", 1),
+    "allreduce": _Op("all_reduce", 0, None, "reduceOp"),
+    "allreduce_coalesced": _Op("all_reduce_coalesced", 0, None, "reduceOp"),
+    "broadcast": _Op("broadcast", 0, None, "rootRank"),
+    "allgather": _Op("all_gather", 1, 0),
+    "all_gather_single": _Op("all_gather_single", 1, 0),
+    "_allgather_base": _Op("all_gather_into_tensor", 1, 0),
+    "all_gather_single_coalesced": _Op("all_gather_single_coalesced", 1, 0),
+    "allgather_into_tensor_coalesced": _Op("all_gather_into_tensor_coalesced", 1, 0),
+    "scatter": _Op("scatter", 1, 0, "rootRank"),
+    "gather": _Op("gather", 1, 0, "rootRank"),
+    "reduce_scatter": _Op("reduce_scatter", 1, 0, "reduceOp"),
+    "reduce_scatter_single": _Op("reduce_scatter_single", 1, 0, "reduceOp"),
+    "_reduce_scatter_base": _Op("reduce_scatter_tensor", 1, 0, "reduceOp"),
+    "reduce_scatter_single_coalesced": _Op("reduce_scatter_single_coalesced", 1, 0, "reduceOp"),
+    "reduce_scatter_tensor_coalesced": _Op("reduce_scatter_tensor_coalesced", 1, 0, "reduceOp"),
+    "alltoall": _Op("all_to_all", 1, 0),
+    "all_to_all_single": _Op("all_to_all_single", 1, 0, splits=(2, 3)),
+    "alltoall_base": _Op("all_to_all_single", 1, 0, splits=(2, 3)),
     "barrier": _Op("barrier", None),
 }
 
 
 class ThreadedGroups:
-    """The process groups of one world of threads."""
+    """The process groups of one world of threads.
 
-    def __init__(self) -> None:
+    Args:
+        audit: how closely the ranks record what they communicate; one of `AUDIT_LEVELS`.
+    """
+
+    def __init__(self, audit: str = OFF) -> None:
+        self.audit = audit
         self.ledger = Ledger()
         self.store = _distributed_c10d.HashStore()
         #: Data that ranks pass to each other outside their groups, by name.
@@ -113,6 +121,9 @@ class ThreadedGroups:
         # `ThreadCollective` ends itself. torch's methods call _end_coll() only if there was no
         # error, so after an error the group would keep the broken collective (torch 2.13).
         self._patch(group_class, "_end_coll", staticmethod(lambda *_: None))
+        if self.audit == FULL:
+            for owner, name, wrapped in c10d_calls.wrapped_functions():
+                self._patch(owner, name, wrapped)
         plugins = dist.Backend._plugins
         original = plugins["THREADED"]
         # With extended_api, torch passes the ranks of the group.
@@ -281,7 +292,12 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
         group = Group(tuple(sorted(members)), str(getattr(self, "group_desc", "")))
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        call = _call(op, list(bound.arguments.values())[1:])
+        arguments = list(bound.arguments.values())[1:]
+        recorder, position = c10d_calls.recorder_of_caller(), -1
+        call = _call(op, group_key(self.pg_name, members), arguments)
+        if recorder is not None:
+            recorder.key_of_group(self.pg_name, members, group.description)
+            position = _record(recorder, op, call, arguments)
         ledger: Ledger = self.groups.ledger
         ledger.open(self.number, self.pg_name, group)
         entry = ledger.begin(self.number, members[self.rank()], call, stack_of_caller())
@@ -290,6 +306,8 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
             result = plain(self, *args, **kwargs)
         except Exception as error:
             ledger.end(entry)
+            if recorder is not None:
+                recorder.raised(position)
             shown = _error_for_test(error, call, members[WORKER])
             if shown is error:
                 raise
@@ -297,9 +315,20 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
         finally:
             _inside.op = ""
         ledger.end(entry)
+        if recorder is not None and isinstance(result, _distributed_c10d.Work):
+            c10d_calls.follow(recorder, result)
         return result
 
     return method
+
+
+def _record(recorder: CallRecorder, op: _Op, call: Call, arguments: list[Any]) -> int:
+    """Record the call for the audit; return its position."""
+    recorder.forget_fresh()
+    gives, takes = _tensors_of(op, arguments)
+    is_async = bool(getattr(arguments[-1], "asyncOp", True)) if arguments else False
+    regions = c10d_calls.regions_of(gives, takes, only_reads=op.takes is not None)
+    return recorder.record(call, lambda: call, regions if is_async else (), is_async)
 
 
 def _error_for_test(error: Exception, call: Call, worker: int) -> Exception:
@@ -313,7 +342,7 @@ def _error_for_test(error: Exception, call: Call, worker: int) -> Exception:
     if isinstance(error, WorkFailedError):
         return error.as_error(call.op, worker)
     if isinstance(error, NotImplementedError) and not _inside.has_started:
-        return _unsupported(f"{call.op} with {call.detail}" if call.detail else call.op)
+        return _unsupported(f"{call.op} with {call.reduction}" if call.reduction else call.op)
     return error  # an error of the work on this rank, or in the arguments
 
 
@@ -350,25 +379,43 @@ for _method, _op in _OPS.items():
         setattr(CheckedGroup, _method, _checked(_plain, _op))
 
 
-def _call(op: _Op, arguments: list[Any]) -> Call:
-    tensors = [] if op.tensors is None else list(_tensors(arguments[op.tensors]))
-    sizes = tuple(tuple(tensor.shape) for tensor in tensors)
-    numels = tuple((tensor.numel(),) for tensor in tensors)
+def _call(op: _Op, group: str, arguments: list[Any]) -> Call:
+    gives, takes = _tensors_of(op, arguments)
+    option = getattr(arguments[-1], op.option) if op.option else None
+    taken, given = (arguments[number] for number in op.splits) if op.splits else ((), ())
     return Call(
+        group,
         op.name,
-        sizes,
-        tuple(str(tensor.dtype).removeprefix("torch.") for tensor in tensors),
-        _detail(getattr(arguments[-1], op.detail)) if op.detail else "",
-        {"size": sizes, "numel": numels}.get(op.same, ()),
+        gives=_sizes(gives),
+        dtypes=_dtypes(gives),
+        takes=_sizes(takes),
+        take_dtypes=_dtypes(takes),
+        reduction=_reduction(option) if op.option == "reduceOp" else "",
+        root=option if op.option == "rootRank" else None,
+        takes_splits=tuple(taken or ()),
+        gives_splits=tuple(given or ()),
+        where=user_place(sys._getframe(2)),
     )
+
+
+def _tensors_of(op: _Op, arguments: list[Any]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return the tensors that the rank gives, and those that it takes."""
+    gives = [] if op.gives is None else list(_tensors(arguments[op.gives]))
+    takes = [] if op.takes is None else list(_tensors(arguments[op.takes]))
+    return gives, takes
+
+
+def _sizes(tensors: Iterable[torch.Tensor]) -> Sizes:
+    return tuple(tuple(tensor.shape) for tensor in tensors)
+
+
+def _dtypes(tensors: Iterable[torch.Tensor]) -> tuple[str, ...]:
+    return tuple(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
 
 
 def _tensors(value: Any) -> Iterable[torch.Tensor]:
     return (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
 
 
-def _detail(option: Any) -> str:
-    """Return a root's number or a reduction as text: `root 0`, `SUM`."""
-    if isinstance(option, int):
-        return f"root {option}"
+def _reduction(option: Any) -> str:
     return str(getattr(option, "op", option)).rpartition(".")[2]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
-from harness.diagnosis.calls import UNDESCRIBED, group_label, tensors_text
+from harness.diagnosis.calls import UNDESCRIBED, call_text, group_label, tensors_text
+from harness.diagnosis.matching import disagreement
 from harness.model.clock import now
+from harness.model.communication import Call
 from harness.model.errors import MismatchedCollectivesError
 from harness.model.evidence import Collective, Group, Stack
 from harness.model.timeline import CollectiveSpan
@@ -24,33 +25,6 @@ TERMINATED = "Test termination event occurs."
 
 # How many calls to keep per rank, for a timeline; and how many of these a failure report shows.
 _KEPT, _REPORTED = 200, 20
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One collective as one rank calls it.
-
-    Attributes:
-        op: the operation: `all_reduce`.
-        sizes, dtypes: the sizes and dtypes of the rank's input tensors.
-        detail: another option that must be equal on all ranks, as text: the reduction or the root.
-        same: the part of the sizes that must be equal on all ranks.
-    """
-
-    op: str
-    sizes: tuple[tuple[int, ...], ...] = ()
-    dtypes: tuple[str, ...] = ()
-    detail: str = ""
-    same: Hashable = ()
-
-    @property
-    def agreed(self) -> Hashable:
-        """Return what must be equal on all ranks of the group."""
-        return self.op, self.detail, self.dtypes, self.same
-
-    def __str__(self) -> str:
-        arguments = (tensors_text(self.sizes, self.dtypes), self.detail)
-        return f"{self.op}({', '.join(filter(None, arguments))})"
 
 
 @dataclass
@@ -124,7 +98,7 @@ class Ledger:
                 seq=seq,
                 op=call.op,
                 backend="threaded",
-                sizes=call.sizes,
+                sizes=call.gives,
                 dtypes=call.dtypes,
                 pending=True,
                 waited_s=0.0,
@@ -137,10 +111,12 @@ class Ledger:
             first.callers.add(rank)
             if len(first.callers) == len(self.groups[name].ranks):
                 del self._rounds[number, seq]
-        if first.call.agreed != call.agreed:
+        problem = disagreement([first.call, call])
+        if problem:
             raise MismatchedCollectivesError(
-                f"collective {seq} of group {self._shown(name)!r} is {call} on rank {rank}, "
-                f"but {first.call} on rank {first.rank}"
+                f"collective {seq} of group {self._shown(name)!r}: {problem}: "
+                f"{call_text(call)} on rank {rank}, but {call_text(first.call)} on rank "
+                f"{first.rank}"
             )
         return entry
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.model import settings
 from harness.model.clock import now
+from harness.model.communication import FULL, CommunicationRecord
 from harness.model.example import Example
 from harness.model.expectation import Expectation
 from harness.model.outcome import (
@@ -27,7 +28,8 @@ from harness.model.outcome import (
 from harness.model.phase import Phase
 from harness.model.pytest_outcomes import skip_of
 from harness.model.skips import skip_reason_of_exit
-from harness.ranks import this_rank
+from harness.ranks import c10d_calls, this_rank
+from harness.ranks.call_recorder import CallRecorder
 from harness.ranks.problems import problem_of
 from harness.ranks.process_exit import exit_code_of
 from harness.ranks.progress import Progress
@@ -96,6 +98,8 @@ class RankThread(threading.Thread):
         self.example: Example | None = None
         self.set_up: Mapping[str, Any] = {}
         self.expectations: list[Expectation] = []
+        self.communication: CommunicationRecord | None = None
+        self.calls = CallRecorder() if world.groups.audit == FULL else None
         self.groups = world.groups
         self._generators = generators
         self._body = body
@@ -114,6 +118,7 @@ class RankThread(threading.Thread):
 
     def report(self, outcome: Outcome) -> None:
         """Report the outcome of the body. A later failure still counts."""
+        self._end_record()
         self.progress.enter(Phase.EXIT)
         with self._lock:
             self._take(outcome)
@@ -134,11 +139,23 @@ class RankThread(threading.Thread):
         """Report a text that the body has produced in accept mode."""
         self.expectations.append(expectation)
 
+    def exempt_calls(self, begins: bool) -> None:
+        """Begin or end a part of the test whose calls the audit leaves out."""
+        if self.calls is not None:
+            self.calls.exempt(begins)
+
     def blame(self, outcome: TimedOut | Deadlocked) -> None:
         """Set the outcome of a rank that still runs after the time limit or in a deadlock."""
         with self._lock:
             if not self.done:
                 self._take(outcome)
+
+    def _end_record(self) -> None:
+        """Keep the record of what the rank communicated, once its body has ended."""
+        calls, self.calls = self.calls, None
+        if calls is not None:
+            c10d_calls.watch_tensors(False)
+            self.communication = calls.finish()
 
     def _take(self, outcome: Outcome) -> bool:
         """Set the outcome unless a worse one is set; return whether it was set."""

@@ -21,6 +21,7 @@ from harness.diagnosis.waits import registered, wait_of
 from harness.diagnosis.words import state
 from harness.model import settings
 from harness.model.clock import NEVER, Deadline, SuspensionDetector, now
+from harness.model.communication import OFF
 from harness.model.errors import PeerLeftError
 from harness.model.evidence import Evidence, Snapshot, Waiting
 from harness.model.outcome import Deadlocked, Ended, TimedOut
@@ -58,13 +59,13 @@ class ThreadWorld:
             `current_rank().report(outcome)`.
     """
 
-    def __init__(self, size: int, body: Callable[[int], None]) -> None:
+    def __init__(self, size: int, body: Callable[[int], None], audit: str = OFF) -> None:
         from harness.ranks.threads.generators import RankGenerators
 
         # Imported late: the import adds torch's backend "threaded" to its list of backends.
         from harness.ranks.threads.groups import ThreadedGroups
 
-        self.groups = ThreadedGroups()
+        self.groups = ThreadedGroups(audit)
         self.ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         seed = settings.SEED.value()
         self.threads = [RankThread(rank, body, self, RankGenerators(seed)) for rank in range(size)]
@@ -245,7 +246,13 @@ def _position(thread: RankThread, snapshot: Snapshot) -> Position:
 def _report(thread: RankThread, snapshot: Snapshot | None) -> RankReport:
     outcome = thread.outcome or Ended()
     evidence = Evidence(snapshot=snapshot)
-    return RankReport(thread.rank, outcome, thread.at_s or now(), evidence=evidence)
+    return RankReport(
+        thread.rank,
+        outcome,
+        thread.at_s or now(),
+        evidence=evidence,
+        communication=thread.communication,
+    )
 
 
 def _interrupt(thread: threading.Thread) -> None:

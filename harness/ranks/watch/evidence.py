@@ -92,7 +92,14 @@ class EvidenceCollector:
         """Return all evidence about the ranks, once they have their outcomes."""
         if all(isinstance(rank.outcome, Passed) for rank in self._ranks):
             return tuple(
-                RankReport(rank.rank, Passed(), rank.at_s, rank.handle.pid) for rank in self._ranks
+                RankReport(
+                    rank.rank,
+                    Passed(),
+                    rank.at_s,
+                    rank.handle.pid,
+                    communication=rank.communication,
+                )
+                for rank in self._ranks
             )
         return tuple(self._report(rank) for rank in self._ranks)
 
@@ -124,6 +131,7 @@ class EvidenceCollector:
             evidence,
             rank.handle.host,
             rank.handle.local_rank,
+            rank.communication,
         )
 
     def _living(self) -> list[WatchedRank]:

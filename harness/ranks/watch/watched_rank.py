@@ -19,6 +19,7 @@ from typing import assert_never
 
 from harness.diagnosis.words import grouped, rank_list
 from harness.model.clock import now
+from harness.model.communication import CommunicationRecord
 from harness.model.evidence import Snapshot
 from harness.model.example import Remarks
 from harness.model.expectation import Expectation
@@ -74,6 +75,7 @@ class WatchedRank:
         self.phase_before_end = self.phase
         self.reported: ReportedOutcome | None = None
         self.reported_at_s = 0.0
+        self.communication: CommunicationRecord | None = None
         self.left_from: Place | None = None
         self.imported: tuple[str, ...] = ()
         self.left: tuple[str, ...] = ()
@@ -176,6 +178,7 @@ class WatchedRank:
         self.waits_to_leave = report.waits
         if self.reported is None or is_worse(report.outcome, self.reported):
             self.reported, self.reported_at_s = report.outcome, now()
+            self.communication = report.communication
         self._keep_snapshot(report)
 
     def _wait(self, phase: Phase, positions: dict[str, int]) -> None:

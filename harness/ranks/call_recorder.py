@@ -1,0 +1,326 @@
+"""Record what a rank communicates, and watch the tensors of operations in flight.
+
+One `CallRecorder` per rank and test. `harness/ranks/c10d_calls.py` feeds it in processes,
+`harness/ranks/threads/groups.py` in threads.
+
+The life of an operation:
+
+    called      record()                    the rank is about to issue it
+    issued      follow()                    torch has returned its Work; if the operation is
+                                            asynchronous, its tensors are watched from now on
+    waited      waited()                    Work.wait() or the like has returned or raised
+    abandoned   the Work was collected      nobody can wait for it any more: a fault, if the
+                                            operation is asynchronous
+
+An operation whose Work never reaches Python (DDP's reducer, functional collectives) is recorded but
+not followed: torch waits for it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import FrameType
+from typing import Any
+
+from harness.diagnosis.calls import detail_text
+from harness.diagnosis.sources import is_foreign
+from harness.model.communication import (
+    Call,
+    CommunicationRecord,
+    LocalFault,
+    group_key,
+    name_of_key,
+)
+from harness.model.evidence import Collective, Group, Snapshot
+from harness.model.outcome import Place
+
+# A test with more operations is audited up to this one. A record of as many takes about 100 kB,
+# since a loop's calls are equal.
+MAX_OPERATIONS = 20_000
+# Of one test; the first ones tell enough.
+_MAX_FAULTS = 50
+
+# torch's flight recorder does not have these (torch 2.13).
+_UNRECORDED = frozenset({"monitored_barrier", "new_group"})
+
+_is_foreign = lru_cache(maxsize=4096)(is_foreign)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a tensor's memory that an operation in flight uses.
+
+    Attributes:
+        storage: identifies the storage.
+        first, last: the bytes that the tensor spans in it.
+        may_be_read: whether the operation only reads it, so that others may read it, too.
+    """
+
+    storage: int
+    first: int
+    last: int
+    may_be_read: bool
+
+    def overlaps(self, other: Region) -> bool:
+        return self.storage == other.storage and self.first < other.last and other.first < self.last
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """An operation that nobody has waited for yet.
+
+    Attributes:
+        position: its position in the record.
+        is_async: whether the test has to wait for it; else torch's own function does.
+        regions: the memory that it uses.
+        is_reported: whether a fault was found already.
+    """
+
+    position: int
+    is_async: bool
+    regions: tuple[Region, ...]
+    is_reported: bool = False
+
+
+class CallRecorder:
+    """What one rank communicates in one test. Thread-safe.
+
+    Attributes:
+        in_flight: the number of asynchronous operations in flight; while there are any, tensors
+            are watched.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._indices: dict[Any, int] = {}
+        self._calls: list[Call] = []
+        self._order: list[int] = []
+        self._threads: list[int] = []
+        self._failed: set[int] = set()
+        self._groups: dict[str, Group] = {}
+        self._keys: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._key_of_name: dict[str, str] = {}
+        self._faults: dict[LocalFault, None] = {}
+        self._flights: dict[int, tuple[Flight, weakref.ref[Any]]] = {}
+        self.in_flight = 0
+        self._fresh = threading.local()
+        self._lost = 0
+        self._exempt = 0
+        self._was_exempt = False
+
+    # Calls
+
+    def record(
+        self, key: Any, call: Any, regions: Iterable[Region] = (), is_async: bool = False
+    ) -> int:
+        """Record an operation that the calling thread is about to issue; return its position.
+
+        Args:
+            key: equal for equal calls; hashable.
+            call: a function that returns the `Call`; used for the first of equal calls only.
+            regions: the memory that it uses until somebody waits for it.
+            is_async: whether the caller has to wait for it.
+        """
+        with self._lock:
+            if self._exempt:
+                return -1
+            if len(self._order) >= MAX_OPERATIONS:
+                self._lost += 1
+                return -1
+            index = self._indices.get(key)
+            if index is None:
+                index = self._indices[key] = len(self._calls)
+                self._calls.append(call())
+            position = len(self._order)
+            self._order.append(index)
+            self._threads.append(threading.get_ident())
+        self._fresh_flights().append(Flight(position, is_async, tuple(regions)))
+        return position
+
+    def raised(self, position: int) -> None:
+        """Record that an operation raised an exception."""
+        self._fresh_flights().clear()
+        with self._lock:
+            if position >= 0:
+                self._failed.add(position)
+
+    def key_of_group(self, name: str, members: tuple[int, ...], description: str) -> str:
+        """Return the key of a group, and record the group.
+
+        torch uses a name again once its group has been destroyed, perhaps for other members.
+
+        Args:
+            name: torch's name for it.
+            members: the ranks in the world, by their rank in the group.
+            description: what torch or the user calls it.
+        """
+        key = self._keys.get((name, members))
+        if key is None:
+            key = group_key(name, members)
+            self._keys[name, members] = key
+            self._groups[key] = Group(members, description)
+            self._key_of_name[name] = key
+        return key
+
+    def last_key(self, name: str) -> str | None:
+        """Return the key of the last group that had this name; None if there was none."""
+        return self._key_of_name.get(name)
+
+    def fault(self, problem: str, position: int = -1, where: Place | None = None) -> None:
+        """Record a fault that this rank has found."""
+        with self._lock:
+            if not self._exempt and len(self._faults) < _MAX_FAULTS:
+                self._faults[LocalFault(problem, position, where)] = None
+
+    def with_details(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with the roots and reductions of its collectives.
+
+        The snapshot is from torch's flight recorder, which has neither (torch 2.13). Both have the
+        collectives of a group in the order of the calls, so the last ones correspond; if they are
+        not alike as far as they go, the snapshot stays as it is.
+        """
+        with self._lock:
+            if self._was_exempt:
+                return snapshot
+            order = [
+                call
+                for position, call in enumerate(map(self._calls.__getitem__, self._order))
+                if position not in self._failed
+            ]
+        mine: dict[str, list[Call]] = {}
+        for call in order:
+            if not call.is_p2p and call.op not in _UNRECORDED:
+                mine.setdefault(name_of_key(call.group), []).append(call)
+        return replace(
+            snapshot,
+            collectives=tuple(_detailed(each, mine) for each in reversed(snapshot.collectives))[
+                ::-1
+            ],
+        )
+
+    # Exempt parts of a test
+
+    def exempt(self, begins: bool) -> None:
+        """Begin or end a part of the test whose ranks diverge on purpose."""
+        with self._lock:
+            self._exempt += 1 if begins else -1
+            self._was_exempt = True
+
+    # Operations in flight
+
+    def _fresh_flights(self) -> list[Flight]:
+        """Return the operations of the calling thread whose Work has not reached Python yet."""
+        flights: list[Flight] | None = getattr(self._fresh, "flights", None)
+        if flights is None:
+            flights = self._fresh.flights = []
+        return flights
+
+    def forget_fresh(self) -> None:
+        """Forget the operations whose Work has not reached Python: torch waits for them."""
+        self._fresh_flights().clear()
+
+    def follow(self, work: Any) -> None:
+        """Follow the Work of the operations that the calling thread has just issued."""
+        flights = self._fresh_flights()
+        if not flights:
+            return
+        key = id(work)
+        # One Work may stand for several operations (coalescing); they end together.
+        first = flights[0]
+        if len(flights) > 1:
+            first.regions = tuple(region for flight in flights for region in flight.regions)
+        flights.clear()
+        with self._lock:
+            self.in_flight += first.is_async
+            self._flights[key] = (first, weakref.ref(work, lambda _: self._collected(key)))
+
+    def waited(self, work: Any, failed: bool = False) -> None:
+        """Record that somebody has waited for a Work."""
+        with self._lock:
+            flight = self._take(id(work))
+            if flight is not None and failed:
+                self._failed.add(flight.position)
+
+    def _collected(self, key: int) -> None:
+        # Python collects at any time, also while this thread holds the (reentrant) lock.
+        with self._lock:
+            flight = self._take(key)
+            if flight is not None:
+                self._report_unwaited(flight)
+
+    def _take(self, key: int) -> Flight | None:
+        flight, _ = self._flights.pop(key, (None, None))
+        if flight is not None:
+            self.in_flight -= flight.is_async
+        return flight
+
+    def _report_unwaited(self, flight: Flight) -> None:
+        if flight.is_async:
+            self.fault("nobody waits for it", flight.position)
+
+    def touched(self, region: Region, is_write: bool, op: str) -> None:
+        """Check an access to memory by the calling thread against the operations in flight.
+
+        Args:
+            region: the memory.
+            is_write: whether it is written.
+            op: what accesses it, for the report.
+        """
+        with self._lock:
+            for flight, _ in list(self._flights.values()):
+                if flight.is_reported:
+                    continue
+                for used in flight.regions:
+                    if used.overlaps(region) and (is_write or not used.may_be_read):
+                        flight.is_reported = True
+                        verb = "writes to" if is_write else "reads"
+                        self.fault(
+                            f"{op} {verb} its tensor before wait()",
+                            flight.position,
+                            user_place(sys._getframe(1)),
+                        )
+                        break
+
+    # The end of the test
+
+    def finish(self) -> CommunicationRecord:
+        """Return the record of the test so far."""
+        with self._lock:
+            for flight, _ in self._flights.values():
+                self._report_unwaited(flight)
+            missing = ""
+            if self._lost:
+                missing = (
+                    f"it called {self._lost + len(self._order)} operations, of which the audit "
+                    f"keeps the first {len(self._order)}"
+                )
+            return CommunicationRecord(
+                calls=tuple(self._calls),
+                order=tuple(self._order),
+                threads=tuple(self._threads) if len(set(self._threads)) > 1 else (),
+                failed=tuple(sorted(self._failed)),
+                groups=dict(self._groups),
+                faults=tuple(self._faults),
+                missing=missing,
+            )
+
+
+def _detailed(collective: Collective, calls: dict[str, list[Call]]) -> Collective:
+    """Return a collective with the details of the last call of its group, which is taken away."""
+    mine = calls.get(collective.group)
+    return replace(collective, detail=detail_text(mine.pop())) if mine else collective
+
+
+def user_place(frame: FrameType | None) -> Place | None:
+    """Return the innermost line of the user's code in a stack."""
+    while frame is not None:
+        code = frame.f_code
+        if not _is_foreign(code.co_filename):
+            return Place(code.co_filename, frame.f_lineno, code.co_name, code.co_firstlineno)
+        frame = frame.f_back
+    return None
