@@ -130,6 +130,7 @@ class _Reader:
     Attributes:
         op: the function of torch.distributed.
         process_group: the number of the argument; None if the operator has none.
+        is_in_place: whether it may write to the tensors that the rank gives.
     """
 
     def __init__(self, operator: Any) -> None:
@@ -147,7 +148,7 @@ class _Reader:
         self._takes_splits = numbers.get("output_split_sizes")
         self._gives = _number(numbers, _GIVES | _BOTH) if self.op != "recv" else None
         self._takes = _number(numbers, _TAKES if self.op != "recv" else _BOTH)
-        self._is_in_place = not {"send", "recv"} & {self.op} and bool(_BOTH & numbers.keys())
+        self.is_in_place = self.op not in {"send", "recv"} and not _BOTH.isdisjoint(numbers)
 
     def is_async(self, args: tuple[Any, ...]) -> bool:
         """Whether the caller has to wait for it; torch before 2.8 does not say, so it may."""
@@ -172,7 +173,7 @@ class _Reader:
 
     def regions(self, gives: list[Any], takes: list[Any], is_root: bool | None) -> list[Region]:
         """Return the memory that the operation uses until somebody waits for it."""
-        only_reads = not self._is_in_place or (self.op == "broadcast" and is_root is True)
+        only_reads = not self.is_in_place or (self.op == "broadcast" and is_root is True)
         return regions_of(gives, takes, only_reads)
 
 
@@ -304,7 +305,7 @@ def _record(recorder: CallRecorder, reader: _Reader, args: tuple[Any, ...], fram
         regions = reader.regions(gives, takes, options[1] == rank_in_group)
     if recorder.in_flight:
         for tensor in gives:
-            _check_access(recorder, tensor, False, reader.op)
+            _check_access(recorder, tensor, reader.is_in_place, reader.op)
         for tensor in takes:
             _check_access(recorder, tensor, True, reader.op)
     key = (group, reader.op, sizes, options, place)
