@@ -15,7 +15,7 @@ from harness.diagnosis.waits import registered
 from harness.model import settings
 from harness.model.communication import OFF
 from harness.model.errors import PeerLeftError
-from harness.model.evidence import Waiting
+from harness.model.evidence import Snapshot, Waiting
 from harness.model.example import Example, Remarks
 from harness.model.expectation import Expectation
 from harness.model.outcome import Passed, Problem, Raised, ReportedOutcome, Skipped, is_worse
