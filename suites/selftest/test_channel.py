@@ -8,10 +8,15 @@ import socket
 import struct
 import threading
 import unittest
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from unittest import mock
 
 from harness.model.clock import Deadline
+from harness.model.evidence import Snapshot
+from harness.model.outcome import Passed
+from harness.model.phase import Phase
+from harness.model.timeline import CollectiveSpan
 from harness.ranks.channel import FrameReader, FrameWriter, encode
 from harness.ranks.child import listener as child_listener
 from harness.ranks.child.rank_pipe import RankPipe
@@ -23,9 +28,12 @@ from harness.ranks.messages import (
     Leave,
     MayLeave,
     MeetingAnswer,
+    PhaseBegun,
     Ready,
+    Report,
     Sabotage,
     ToRank,
+    WhereAnswer,
     from_rank,
 )
 from harness.ranks.torchrun.gathering import Member
@@ -40,6 +48,7 @@ from harness.ranks.torchrun.messages import (
     to_agent,
 )
 from harness.ranks.torchrun.peer import Peer, gather
+from harness.ranks.torchrun.remote_rank import RemoteRank
 from harness.ranks.typed_message import frame
 from harness.runner.selection.planned_test import Found
 from harness.runner.workers import messages as worker_messages
@@ -233,6 +242,26 @@ class TestReaders(unittest.TestCase):
         self.assertTrue(readable([inbox.fd], Deadline.after(0.0)))
         self.assertEqual(inbox.take(), said)
         self.assertFalse(readable([inbox.fd], Deadline.after(0.0)))
+
+    def test_times_of_another_clock(self):
+        link, theirs = connected_link(self)
+        peer = Peer(Member(1, 1, 0, "beta", "", 0), link)
+        rank = RemoteRank(1, peer, 5)
+        self.addCleanup(peer.close, 5)
+        span = CollectiveSpan("all_reduce", "0", 1, "", 103.0, None, True)
+        sent = [
+            PhaseBegun(Phase.BODY, 101.0),
+            WhereAnswer(Phase.BODY, 102.0, Snapshot()),
+            Report(Passed(), spans=(span, replace(span, ended_s=104.0))),
+        ]
+        for ahead_s in (0.0, 100.0):
+            peer.clock_ahead_s = ahead_s
+            theirs.sendall(b"".join(frame(RankSent(5, message)) for message in sent))
+            readable([rank.exit_fd], Deadline.after(60.0))
+            began, where, report = rank.messages()
+            times = [began.at_s, where.since_s, *(each.began_s for each in report.spans)]
+            self.assertEqual(times, [at_s - ahead_s for at_s in (101.0, 102.0, 103.0, 103.0)])
+            self.assertEqual([each.ended_s for each in report.spans], [None, 104.0 - ahead_s])
 
     def test_a_link_that_is_handed_on(self):
         """One waits for a single message; a loop that waits on the descriptor takes over."""
