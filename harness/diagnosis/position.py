@@ -88,6 +88,7 @@ def position_of_process(snapshot: Snapshot) -> Position:
     """Return the position of the main thread in a process that runs a test without ranks."""
     frames = _frames_of_test(snapshot.threads[0].frames if snapshot.threads else ())
     own = next((frame for frame in frames if not is_foreign(frame.file)), None)
+    # No frame of the user: unittest is between two tests, or inside one but not in its code.
     if own is None:
         is_in_test = any(f.function == "run" and f.file == _CASE_FILE for f in frames)
         return Position(

@@ -92,6 +92,8 @@ def headline(verdict: Verdict) -> str:
         )
     if total == 0:
         return "no rank ran"
+    # Ranks that only lost a peer are culprits, but not causes: they would hide how many ranks are
+    # at fault.
     causes = [rank for rank in verdict.culprits if rank not in verdict.collateral]
     others = [report.rank for report in verdict.reports if report.rank not in causes]
     if verdict.kind is VerdictKind.DISAGREED:
@@ -141,6 +143,8 @@ def _ranks_and_hosts(verdict: Verdict, ranks: Sequence[int]) -> str:
 
 def _collectives_section(verdict: Verdict) -> Iterator[str]:
     snapshots = _snapshots(verdict.reports)
+    # A rank that raised may have done so in its last collective, which is then no longer pending:
+    # gloo ends a collective in which a peer was missing.
     broken = {r.rank for r in verdict.reports if isinstance(r.outcome, Raised)}
     divergence = find_divergence(snapshots, broken) if len(snapshots) > 1 else None
     if divergence is not None:

@@ -268,6 +268,8 @@ def _waiting(frame: FrameType) -> Waiting | None:
         # user's line. With arguments it may be a wait with a timeout that the test expects.
         line = linecache.getline(frame.f_code.co_filename, _line_of(frame))
         return Waiting("collective", "wait") if _PLAIN_WAIT.search(line) else None
+    # Innermost first. A collective calls others (all_gather_object calls all_gather), so the name
+    # that is reported is that of the outermost frame of torch, which the user's code called.
     for inner in run:
         name = inner.f_code.co_name
         if name in _COLLECTIVES or name in _BACKWARD or name in _WAIT:
@@ -293,6 +295,8 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _peers(frame: FrameType, name: str) -> tuple[int, ...]:
+    # From the arguments of send() and recv(): `dst` and `src` are global ranks, `group_dst` and
+    # `group_src` are ranks in the group (torch 2.13). recv() without either takes any message.
     side = "dst" if name == "send" else "src"
     peer = frame.f_locals.get(side)
     if peer is not None:

@@ -34,6 +34,7 @@ def parse_faulthandler(text: str, current_first: bool = False) -> tuple[ThreadSt
         elif (frame := _FRAME.match(line)) and stacks:
             number = int(frame["line"]) if frame["line"].isdigit() else 0
             stacks[-1][1].append(Place(frame["file"], number, frame["function"]))
+    # The result is reversed below, so the last stack becomes the first.
     if current_first and stacks:
         stacks.append(stacks.pop(current))
     found = [ThreadStack(name, tuple(frames)) for name, frames in stacks if not _is_own(frames)]

@@ -1,4 +1,4 @@
-"""Import torch faster, by pausing the garbage collector meanwhile."""
+"""Import torch faster, by pausing the garbage collector during the import."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ ReportedOutcome = Passed | Skipped | Failed | Raised
 
 
 def is_worse(outcome: ReportedOutcome, than: ReportedOutcome) -> bool:
-    """Whether `outcome` is a failure and `than` is none, so that it must replace that."""
+    """Whether `outcome` is a failure and `than` is not, so that `outcome` must replace it."""
     return isinstance(than, Passed | Skipped) and isinstance(outcome, Failed | Raised)
 
 

@@ -74,12 +74,14 @@ class ProcessRank(ThisRank, Protocol):
         """Destroy the process groups, unless the next test reuses the default one."""
 
     def report_sabotage(self, deed: str) -> None:
-        """Report that the test is about to "kill" or "stop" this rank on purpose."""
+        """Report that @kill_rank or @stop_rank is about to hit this rank ("kill" or "stop")."""
 
 
+# With the process id, so that a fork of a rank, which inherits the variable, is not a rank. Threads
+# that a thread rank starts are not ranks either: a thread-local is empty in them.
 _of_process: tuple[int, ProcessRank] | None = None
 _of_thread = threading.local()
-# A process that is not a rank (one that a test has spawned, say) may make stores too.
+# A process that is not a rank, such as one that a test has spawned, may create stores, too.
 _no_store = RankStore()
 
 

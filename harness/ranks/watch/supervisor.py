@@ -203,19 +203,19 @@ class Supervisor:
 
     def _handle_ready(self, ready: set[int]) -> None:
         """Handle the messages of ranks, and the exits."""
-        news = False
+        has_progressed = False
         for rank in self._unsettled():
             if ready.isdisjoint(rank.handle.open_fds):
                 continue
-            news = rank.handle_messages() or news
+            has_progressed = rank.handle_messages() or has_progressed
             code = rank.handle.exit_code if rank.handle.exit_fd in ready else None
             if code is not None:
                 rank.handle_messages()  # those that arrived between the last read and the exit
                 rank.settle_by_exit(code)
-                news = True
+                has_progressed = True
             self._advance_meetings(rank)
             self._update_terminal(rank)
-        if news:
+        if has_progressed:
             self._watch.reset()
 
     def _advance_meetings(self, rank: WatchedRank) -> None:

@@ -113,14 +113,14 @@ class WatchedRank:
 
     def handle_messages(self) -> bool:
         """Handle the messages that have arrived; return whether any showed progress of the test."""
-        news = False
+        has_progressed = False
         for message in self.handle.messages():
             self._handle_message(message)
-            news = news or not isinstance(message, _NOT_PROGRESS)
+            has_progressed = has_progressed or not isinstance(message, _NOT_PROGRESS)
         if self.handle.fault and self.phase is not Phase.GONE:
             self._settle_unreadable()
             return True
-        return news
+        return has_progressed
 
     def _settle_unreadable(self) -> None:
         """Settle a rank whose messages cannot be read: nothing that it reports can be trusted."""
