@@ -54,7 +54,7 @@ class TestDeaths(CommandTestCase):
         )
         done = self.harness("-j", "1")
         self.assertEqual((done.code, done.last_line), (1, "1 passed, 2 failed, 0 skipped"), done)
-        self.assertRegex(done.out, "it sent invalid data: a frame of [0-9]+ bytes, where")
+        self.assertRegex(done.out, "it sent invalid data: a frame of [0-9]+ bytes; the limit")
         self.assertRegex(done.out, "it sent invalid data: an unknown message: .*Ended")
         self.assert_clean(done)
 
