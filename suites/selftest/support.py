@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from unittest import mock
 import psutil
 
 from harness.ranks import folders
+from harness.runner import main as runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -186,6 +188,22 @@ class CommandTestCase(unittest.TestCase):
     def harness(self, *arguments: str, **env: str | None) -> Finished:
         """`python -m harness …` in the folder."""
         return self.run_command(sys.executable, "-m", "harness", *arguments, **env)
+
+    def harness_here(self, *arguments: str) -> Finished:
+        """`python -m harness …` in the folder, but in this process: for what runs no tests."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.sandbox.environ({}), clear=True),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch.object(runner, "join_threads_and_run_exit_handlers"),
+            mock.patch.object(runner, "leave", side_effect=sys.exit),
+            self.assertRaises(SystemExit) as ended,
+        ):
+            runner.main(["__main__.py", *arguments])
+        assert isinstance(ended.exception.code, int)
+        return Finished(ended.exception.code, out.getvalue(), err.getvalue(), [], [])
 
     def assert_clean(self, finished: Finished) -> None:
         """Nothing of the command is left."""

@@ -294,10 +294,10 @@ class TestHistory(CommandTestCase):
     def test_is_kept_and_shown(self):
         done = self.harness("--history", "past.sqlite", BAD="test_5")
         self.assertEqual(done.code, 1)
-        shown = self.harness("history", "--history", "past.sqlite")
+        shown = self.harness_here("history", "--history", "past.sqlite")
         self.assertEqual(shown.code, 0)
         self.assertIn("test_numbers.TestNumbers.test_5", shown.out)
-        as_json = self.harness("history", "--history", "past.sqlite", "--json")
+        as_json = self.harness_here("history", "--history", "past.sqlite", "--json")
         self.assertIsInstance(json.loads(as_json.out), dict)
 
     def test_in_the_cache_unless_unwanted(self):
@@ -313,7 +313,7 @@ class TestHistory(CommandTestCase):
         self.assertEqual((done.code, done.last_line), (0, "10 passed, 0 failed, 0 skipped"))
         self.assertEqual(len(done.err.splitlines()), 1, done.err)
         self.assertIn("bad.sqlite", done.err)
-        self.assertEqual(self.harness("history", "--history", "bad.sqlite").code, 2)
+        self.assertEqual(self.harness_here("history", "--history", "bad.sqlite").code, 2)
 
     def test_long_tests_start_first(self):
         self.harness("--history", "past.sqlite")

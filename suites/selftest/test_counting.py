@@ -10,10 +10,6 @@ import unittest
 from typing import Any
 from unittest import mock
 
-sys.path.insert(0, __file__.rpartition("/")[0])
-
-from support import CommandTestCase, Finished
-
 from harness.runner.execution import Execution
 from harness.runner.ledger import Ledger
 from harness.runner.options import EXIT_FAILED, EXIT_PASSED, Options
@@ -21,6 +17,7 @@ from harness.runner.results import RunResult, Status, TestRecord, record_from_da
 from harness.runner.selection.planned_test import PlannedTest
 from harness.runner.workers.schedule import Item
 from harness.runner.workers.worker_spec import Wanted
+from suites.selftest.support import CommandTestCase, Finished
 
 MADE = """
     import unittest
@@ -51,7 +48,7 @@ class TestSameNames(CommandTestCase):
             self.assertIn("test_limit #2", text, name)
             self.assertIn("test_limit #3", text, name)
         for name in ("j.xml", "r.json"):
-            merged = self.harness("merge-reports", name)
+            merged = self.harness_here("merge-reports", name)
             self.check(merged, "1 passed, 2 failed, 0 skipped")
 
     def test_listed_retried_and_remembered_each_by_itself(self) -> None:
@@ -75,7 +72,7 @@ class TestSameNames(CommandTestCase):
             counts.append(done.last_line)
         self.assertEqual(counts.count("0 passed, 1 failed, 0 skipped"), 2)
         self.assertEqual(counts.count("1 passed, 0 failed, 0 skipped"), 1)
-        merged = self.harness("merge-reports", "1.json", "2.json", "3.json")
+        merged = self.harness_here("merge-reports", "1.json", "2.json", "3.json")
         self.check(merged, "1 passed, 2 failed, 0 skipped")
         self.assertNotIn("in several", merged.out)
 
@@ -255,7 +252,7 @@ class TestSkips(CommandTestCase):
         self.assertRegex(done.out, r"passed .*test_sub  \(2 sub-tests skipped\)\n")
         for i in (1, 2):
             self.assertIn(f"  test_a.TestA.test_sub (i={i})  no {i}\n", done.out)
-        merged = self.harness("merge-reports", "j.xml")
+        merged = self.harness_here("merge-reports", "j.xml")
         self.assertIn("test_a.TestA.test_sub (i=1): no 1", merged.out)
 
     def test_max_skips(self) -> None:
@@ -265,7 +262,7 @@ class TestSkips(CommandTestCase):
             self.assertEqual(done.code, code)
             told = f"too many skips: 3, and --max-skips {limit}: the run fails"
             self.assertEqual(told in done.out, code == 1, done.out)
-            merged = self.harness("merge-reports", "r.json", "--max-skips", limit)
+            merged = self.harness_here("merge-reports", "r.json", "--max-skips", limit)
             self.assertEqual((told in merged.out, merged.code), (code == 1, code))
 
     def test_a_reason_or_a_name_that_is_no_plain_text(self) -> None:
@@ -304,7 +301,7 @@ class TestSkips(CommandTestCase):
             path.write_text(
                 json.dumps({**data, "records": [{**plain, **broken}, data["records"][1]]})
             )
-            merged = self.harness("merge-reports", "r.json")
+            merged = self.harness_here("merge-reports", "r.json")
             self.assertEqual(merged.code, 1, broken)
             self.assertIn(", 1 failed, ", merged.last_line)
 

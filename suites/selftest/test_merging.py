@@ -146,7 +146,7 @@ class TestCommand(CommandTestCase):
         return names
 
     def merge(self, *arguments: str):
-        return self.harness("merge-reports", *arguments)
+        return self.harness_here("merge-reports", *arguments)
 
     def test_one_report_of_all(self):
         names = self.shards(3)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, __file__.rpartition("/")[0])
-
-from support import CommandTestCase, Finished
+from suites.selftest.support import CommandTestCase, Finished
 
 FIRST = """
     import os, subprocess, sys, unittest
