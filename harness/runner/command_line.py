@@ -73,17 +73,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(prog: str) -> Parser:
-    """Return the parser of the options. `--help` and the manual's page of options come from it.
-
-    Args:
-        prog: the program as the user calls it.
-    """
+    """Return the parser of the options. `--help` and the manual's page of options come from it."""
     parser = Parser(
         prog=prog,
         description="Run unittest suites, with or without ranks.",
         epilog=_EPILOG.replace("{prog}", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        # A later option could change what an abbreviation means.
         allow_abbrev=False,
     )
     for add in (_add_selection, _add_execution, _add_limits, _add_output, _add_torchs):
@@ -96,7 +91,6 @@ def parse(argv: Sequence[str], prog: str) -> Options:
     """Return the options in the arguments after the program's name. Raises UsageError."""
     parser = build_parser(prog)
     found = vars(parser.parse_args(argv))
-    # -f is --maxfail 1 with another name.
     if found.pop("failfast"):
         found["max_fail"] = 1
     settle(found)
@@ -384,8 +378,7 @@ def _conflicts(options: Options) -> list[tuple[bool, str]]:
     ]
 
 
-# The options that --compare passes on to its two sides. It rejects all others, rather than ignore
-# them.
+# The options that --compare passes on to its two sides; it rejects all others.
 _COMPARED = {"checkout", "compare", "isolation", "jobs", "json", "names", "patterns", "seed"}
 _COMPARED |= {"run_timeout_s", "timeout_s"}
 
