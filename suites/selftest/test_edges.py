@@ -52,7 +52,10 @@ class TestEdges(unittest.TestCase):
         for method, what in (
             ("test_no_frame", r"a frame of \d+ bytes; the limit is \d+"),
             ("test_no_message", r"a frame that is not a message with a kind: b'\[\]'"),
-            ("test_no_outcome", r"\{'kind': 'Report', 'outcome': 5\} \(Expected `object`"),
+            (
+                "test_no_outcome",
+                r"an unknown message: \{'kind': 'Report', 'outcome': 5\} \(Expected `object`",
+            ),
         ):
             with self.subTest(method):
                 result = self.run_one(edges.Garbage, method, "error")
