@@ -12,6 +12,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.model.communication import Call, CommunicationRecord, LocalFault
 from harness.model.evidence import Collective, Group, Snapshot, ThreadStack, Waiting
 from harness.model.example import Remarks
 from harness.model.expectation import Expectation
@@ -129,6 +130,33 @@ _planned = st.builds(
     resources=st.frozensets(_text, max_size=2),
     number=st.integers(),
 )
+_sizes = st.lists(_integers, max_size=2).map(tuple)
+_call = st.builds(
+    Call,
+    _text,
+    _text,
+    gives=_sizes,
+    dtypes=_texts,
+    takes=st.none() | _sizes,
+    root=st.none() | st.integers(),
+    tag=st.integers(),
+    gives_splits=_integers,
+    where=st.none() | _place,
+)
+_communication = st.builds(
+    CommunicationRecord,
+    calls=st.lists(_call, max_size=2).map(tuple),
+    order=_integers,
+    threads=_integers,
+    failed=_integers,
+    groups=st.dictionaries(
+        _text, st.builds(Group, _integers, _text, st.none() | _number), max_size=2
+    ),
+    faults=st.lists(
+        st.builds(LocalFault, _text, st.integers(), st.none() | _place), max_size=2
+    ).map(tuple),
+    missing=_text,
+)
 _known = {
     str: _text,
     Phase: st.sampled_from(Phase),
@@ -142,6 +170,7 @@ _known = {
     Snapshot: _snapshot,
     Snapshot | None: st.none() | _snapshot,
     tuple[CollectiveSpan, ...]: st.lists(_span, max_size=2).map(tuple),
+    CommunicationRecord | None: st.none() | _communication,
     Expectation: st.builds(Expectation, _text, st.integers(), _text, st.none() | _text, _text),
     IssuedWarning: st.builds(IssuedWarning, _text, _text, _text, st.integers()),
     Remarks: st.builds(
