@@ -173,7 +173,10 @@ class TestLosses(TorchrunTestCase):
         edges = str(ROOT / "suites" / "samples" / "edges.py")
         ended = self.run_world(2, edges, "-k", "test_no_message or test_no_outcome")
         self.assertEqual(
-            len(re.findall(r"rank 1 \(.*\): lost: the harness cannot read what it", ended.out)), 2
+            len(
+                re.findall(r"rank 1 \(.*\): lost: the harness cannot read its messages", ended.out)
+            ),
+            2,
         )
         self.assertEqual(ended.processes[0].last_line, "0 passed, 2 failed, 0 skipped", ended.out)
         self.assertEqual(ended.codes, [1, 1])
