@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from harness.bench import (
+    audit,
     faults,
     isolation,
     properties,
@@ -24,7 +25,18 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.bench", description=__doc__)
     benchmarks = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    for module in (start, sizes, isolation, properties, runner, seeds, faults, soak, torchrun):
+    for module in (
+        start,
+        sizes,
+        isolation,
+        audit,
+        properties,
+        runner,
+        seeds,
+        faults,
+        soak,
+        torchrun,
+    ):
         sub = benchmarks.add_parser(module.NAME, help=module.HELP, description=module.HELP)
         sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         module.add_arguments(sub)

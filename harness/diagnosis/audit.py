@@ -20,6 +20,7 @@ from typing import Any
 from harness.diagnosis.calls import group_label
 from harness.diagnosis.matching import mismatch, numel
 from harness.diagnosis.order_cycle import Node, find_cycle
+from harness.diagnosis.stacks import shown_place
 from harness.diagnosis.words import count, rank_list
 from harness.model.communication import (
     WORLD,
@@ -367,11 +368,11 @@ def _check_order(groups: Sequence[_Group], records: Records, found: _Findings) -
     for wait in cycle:
         group = by_name[wait.node[0]]
         step = group.steps[wait.rank][wait.node[1]]
-        rows.append((wait.rank, step, f"calls it before rank {wait.for_rank} does"))
+        rows.append((wait.rank, step, f"(group {group.label}, before rank {wait.for_rank})"))
     names = ", ".join(dict.fromkeys(by_name[wait.node[0]].label for wait in cycle))
     found.add(
-        f"the ranks call collectives of groups {names} in different orders; they deadlock whenever "
-        "calls block",
+        f"the ranks call collectives of groups {names} in different orders, which is a deadlock "
+        "whenever calls block",
         rows,
     )
 
@@ -386,13 +387,10 @@ def _add_local_faults(records: Records, found: _Findings) -> None:
             if (rank, fault.position) in found.named:
                 continue
             call = record.calls[record.order[fault.position]] if fault.position >= 0 else None
-            where = (
-                f"{fault.where.file}:{fault.where.line} in {fault.where.function}"
-                if fault.where
-                else ""
-            )
+            where = shown_place(fault.where) if fault.where else ""
             seen.setdefault((fault.problem, call, where), []).append(rank)
     for (problem, call, where), ranks in seen.items():
         subject = f"{call.op}: " if call is not None else ""
-        rows = tuple(CallOfRank(rank, call, f"at {where}" if where else "") for rank in ranks)
-        found.faults.append(Fault(f"{subject}{problem}", rows))
+        rows = [CallOfRank(rank, call) for rank in ranks] if call is not None else []
+        rows += [CallOfRank(rank, None, f"at {where}") for rank in ranks] if where else []
+        found.faults.append(Fault(f"{subject}{problem}", tuple(rows)))

@@ -87,7 +87,7 @@ def headline(verdict: Verdict) -> str:
     total = len(verdict.reports)
     if verdict.faults:
         return (
-            f"all {count(total, 'rank')} passed, but what they communicated does not fit together "
+            "every rank passed, but their communication does not fit together "
             f"({count(len(verdict.faults), 'fault')})"
         )
     if total == 0:

@@ -261,7 +261,7 @@ class CallRecorder:
 
     def _report_unwaited(self, flight: Flight) -> None:
         if flight.is_async:
-            self.fault("nobody waits for it", flight.position)
+            self.fault("nobody waits for its Work", flight.position)
 
     def touched(self, region: Region, is_write: bool, op: str) -> None:
         """Check an access to memory by the calling thread against the operations in flight.

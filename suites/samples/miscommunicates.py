@@ -205,23 +205,23 @@ class MessageBodies:
 class WorkBodies:
     """Operations in flight."""
 
-    @named("nobody waits for it", rank0="all_reduce SUM", rank1="all_reduce SUM")
+    @named("nobody waits for its Work", rank0="all_reduce SUM", rank1="all_reduce SUM")
     def test_never_waited(self):
         dist.all_reduce(ones(4), async_op=True)
         dist.barrier()
 
-    @named("nobody waits for it", rank0="", rank1="broadcast root 0")
+    @named("nobody waits for its Work", rank0="", rank1="broadcast root 0")
     def test_never_waited_on_one_rank(self):
         work = dist.broadcast(ones(4), 0, async_op=True)
         if self.rank == 0:
             work.wait()
 
-    @named("nobody waits for it", rank0="send to 1", rank1="", on_threads=False)
+    @named("nobody waits for its Work", rank0="send to 1", rank1="", on_threads=False)
     def test_never_waited_for_a_send(self):
-        if self.rank == 0:
-            dist.isend(ones(4), 1)
-        else:
-            dist.recv(ones(4), 0)
+        work = dist.isend(ones(4), 1) if self.rank == 0 else dist.irecv(ones(4), 0)
+        if self.rank == 1:
+            work.wait()
+        dist.barrier()
 
     @named("mul_ writes to its tensor before wait()", rank0="all_reduce SUM", rank1="all_reduce")
     def test_written_in_flight(self):

@@ -11,7 +11,13 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from harness.diagnosis.calls import UNDESCRIBED, call_text, group_label, tensors_text
+from harness.diagnosis.calls import (
+    UNDESCRIBED,
+    call_text,
+    detail_text,
+    group_label,
+    tensors_text,
+)
 from harness.diagnosis.matching import disagreement
 from harness.model.clock import now
 from harness.model.communication import Call
@@ -104,6 +110,7 @@ class Ledger:
                 waited_s=0.0,
                 timeout_s=float("inf"),
                 frames=frames,
+                detail=detail_text(call),
             )
             entry = _Entry(collective, now())
             self._entries.setdefault(rank, deque(maxlen=_KEPT)).append(entry)
