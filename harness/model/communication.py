@@ -101,6 +101,7 @@ class CommunicationRecord:
         groups: the process groups that the rank used, by key.
         faults: what the rank itself found.
         missing: why the record is incomplete; empty if it is complete.
+        worlds: the rank's number and the number of ranks, in each default group that it had.
     """
 
     calls: tuple[Call, ...] = ()
@@ -110,6 +111,7 @@ class CommunicationRecord:
     groups: Mapping[str, Group] = field(default_factory=dict)
     faults: tuple[LocalFault, ...] = ()
     missing: str = ""
+    worlds: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

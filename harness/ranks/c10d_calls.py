@@ -17,15 +17,19 @@ while they run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any
 
+from harness.diagnosis.sources import HARNESS, is_torch
 from harness.model.communication import WORLD, Call, Sizes
 from harness.ranks import this_rank
-from harness.ranks.call_recorder import CallRecorder, Region, user_place
+from harness.ranks.call_recorder import CallRecorder, recorder_of_work, user_place
+from harness.ranks.regions import Region, region_of
 
 # The functions of torch.distributed that end at an operator, where its name is another.
 _NAMES = {
@@ -57,7 +61,6 @@ _WAITS = (
 _LOOKS = ("is_completed", "is_success")
 
 _library: Any = None
-_state = threading.local()
 
 
 def install() -> bool:
@@ -185,8 +188,8 @@ def regions_of(gives: list[Any], takes: list[Any], only_reads: bool) -> list[Reg
         takes: those that it receives into.
         only_reads: whether the operation only reads the first ones.
     """
-    regions = [_region(tensor, only_reads) for tensor in gives]
-    regions += [_region(tensor, False) for tensor in takes]
+    regions = [region_of(tensor, only_reads) for tensor in gives]
+    regions += [region_of(tensor, False) for tensor in takes]
     return [region for region in regions if region is not None]
 
 
@@ -229,25 +232,6 @@ def _reductions() -> dict[int, str]:
     from torch._C._distributed_c10d import ReduceOp
 
     return {member.value: name for name, member in ReduceOp.RedOpType.__members__.items()}
-
-
-def _region(tensor: Any, only_reads: bool) -> Region | None:
-    """Return the memory of a tensor; None if it has none of its own (sparse, fake, empty)."""
-    try:
-        if not tensor.numel():
-            return None
-        storage = tensor.untyped_storage()._cdata
-        first = tensor.storage_offset()
-        # The last element is at the sum of the largest offsets in each dimension.
-        span = 1 + sum((size - 1) * abs(stride) for size, stride in _layout(tensor))
-        width = tensor.element_size()
-    except (RuntimeError, NotImplementedError, AttributeError):
-        return None
-    return Region(storage, first * width, (first + span) * width, only_reads)
-
-
-def _layout(tensor: Any) -> Iterable[tuple[int, int]]:
-    return zip(tensor.shape, tensor.stride(), strict=True)
 
 
 # Calls
@@ -313,7 +297,7 @@ def _record(recorder: CallRecorder, reader: _Reader, args: tuple[Any, ...], fram
 
 
 def _check_access(recorder: CallRecorder, tensor: Any, is_write: bool, op: str) -> None:
-    region = _region(tensor, True)
+    region = region_of(tensor, True)
     if region is not None:
         recorder.touched(region, is_write, op)
 
@@ -326,6 +310,7 @@ def _group_of(recorder: CallRecorder, boxed: Any) -> tuple[str, int]:
     group = ProcessGroup.unbox(boxed)
     name = str(group.group_name)
     record: Any = distributed_c10d._world
+    recorder.in_world(record.default_pg)
     members: dict[int, int] | None = record.pg_group_ranks.get(group)
     if members is not None:
         ranks = tuple(sorted(members, key=members.__getitem__))
@@ -410,32 +395,65 @@ def _following(plain: Callable[..., Any]) -> Callable[..., Any]:
         recorder.forget_fresh()
         work = plain(*args, **kwargs)
         if work is not None:
-            follow(recorder, work)
+            follow(recorder, work, sys._getframe(1))
         return work
 
     return method
 
 
-def follow(recorder: CallRecorder, work: Any) -> None:
-    """Follow the Work of what the calling thread has just issued, and watch its tensors."""
+def follow(recorder: CallRecorder, work: Any, caller: FrameType | None) -> None:
+    """Follow the Work of what the calling thread has just issued, and watch its tensors.
+
+    If it is for torch's own code, that code waits for it, often in C++, where no wait is seen; or
+    knows that it need not, as `Join` does.
+
+    Args:
+        recorder: of the rank.
+        work: what the operation returned.
+        caller: the frame that called the method of the process group.
+    """
+    while caller is not None and _passes_on(caller.f_code.co_filename):
+        caller = caller.f_back
+    if caller is not None and is_torch(caller.f_code.co_filename):
+        recorder.forget_fresh()
+        return
     recorder.follow(work)
     watch_tensors(recorder.in_flight > 0)
+
+
+# Between a method of a process group and the code that gets its Work: the functions of
+# torch.distributed, their decorators, and context managers.
+_PASSING_ON = (
+    os.path.join("torch", "distributed", "distributed_c10d.py"),
+    os.path.join("torch", "distributed", "c10d_logger.py"),
+    contextlib.__file__,
+    "typing_extensions.py",
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def _passes_on(filename: str) -> bool:
+    return filename.endswith(_PASSING_ON) or filename.startswith(HARNESS)
 
 
 def _waiting(plain: Callable[..., Any], only_looks: bool) -> Callable[..., Any]:
     @functools.wraps(plain)
     def method(work: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = recorder_of_caller()
+        # Any thread may wait, also one that is no rank's.
+        recorder = recorder_of_work(work)
         if recorder is None:
             return plain(work, *args, **kwargs)
+        # Before it is over: to wait may be to copy the result into the tensors (gloo's
+        # reduce_scatter_tensor, torch 2.13).
+        position = -1 if only_looks else recorder.waited(work)
         try:
             result = plain(work, *args, **kwargs)
         except BaseException:
-            recorder.waited(work, failed=True)
+            recorder.raised(recorder.waited(work) if only_looks else position)
             raise
-        if not only_looks or result:
+        if only_looks and result:
             recorder.waited(work)
-            watch_tensors(recorder.in_flight > 0)
+        watch_tensors(recorder.in_flight > 0)
         return result
 
     return method
@@ -456,12 +474,18 @@ def _telling(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _recording_groups(plain: Callable[..., Any]) -> Callable[..., Any]:
+    from torch.distributed import distributed_c10d
+
     @functools.wraps(plain)
     def new_group(ranks: Any = None, *args: Any, **kwargs: Any) -> Any:
         recorder = recorder_of_caller()
         # With local synchronization, only the members call it.
         if recorder is None or kwargs.get("use_local_synchronization"):
             return plain(ranks, *args, **kwargs)
+        default_group = distributed_c10d._world.default_pg
+        recorder.in_world(default_group)
+        if ranks is None and default_group is not None:
+            ranks = list(range(default_group.size()))
         members = "all ranks" if ranks is None else f"ranks {sorted(ranks)}"
         place = user_place(sys._getframe(1))
         recorder.record(
@@ -481,19 +505,23 @@ def watch_tensors(on: bool) -> None:
 
     A dispatch mode sees it. It is pushed only on an empty stack, so that a test's own modes are
     pushed above it, and popped before it. It stays while one of them is there, and does nothing.
+
+    The stack itself says whether the mode is on it: what a hook pushes or pops during backward()
+    is undone at its end, since autograd restores the modes that were there at its begin.
     """
-    mode = getattr(_state, "mode", None)
-    if on is (mode is not None):
-        return
     import torch
 
     depth = torch._C._len_torch_dispatch_stack()
     if on and depth == 0:
-        _state.mode = _access_watch()
-        torch._C._push_on_torch_dispatch_stack(_state.mode)
-    elif not on and depth == 1 and torch._C._get_dispatch_stack_at(0) is mode:
+        torch._C._push_on_torch_dispatch_stack(_watch_class()())
+    elif not on and depth == 1 and isinstance(_mode_at(0), _watch_class()):
         torch._C._pop_torch_dispatch_stack(None)
-        _state.mode = None
+
+
+def _mode_at(number: int) -> Any:
+    import torch
+
+    return torch._C._get_dispatch_stack_at(number)
 
 
 @functools.cache
@@ -502,6 +530,11 @@ def _watch_class() -> Any:
 
     class AccessWatch(TorchDispatchMode):
         """Sees which memory the thread reads and writes while operations are in flight."""
+
+        @classmethod
+        def ignore_compile_internals(cls) -> bool:
+            # Else torch.compile refuses to compile, or does without (torch 2.13).
+            return True
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -512,10 +545,6 @@ def _watch_class() -> Any:
             return func(*args, **(kwargs or {}))
 
     return AccessWatch
-
-
-def _access_watch() -> Any:
-    return _watch_class()()
 
 
 def _check_accesses(recorder: CallRecorder, func: Any, args: Any, kwargs: Any) -> None:

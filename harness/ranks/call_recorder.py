@@ -38,6 +38,7 @@ from harness.model.communication import (
 )
 from harness.model.evidence import Collective, Group, Snapshot
 from harness.model.outcome import Place
+from harness.ranks.regions import Region
 
 # A test with more operations is audited up to this one. A record of as many takes about 100 kB,
 # since a loop's calls are equal.
@@ -51,23 +52,8 @@ _UNRECORDED = frozenset({"monitored_barrier", "new_group"})
 _is_foreign = lru_cache(maxsize=4096)(is_foreign)
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A part of a tensor's memory that an operation in flight uses.
-
-    Attributes:
-        storage: identifies the storage.
-        first, last: the bytes that the tensor spans in it.
-        may_be_read: whether the operation only reads it, so that others may read it, too.
-    """
-
-    storage: int
-    first: int
-    last: int
-    may_be_read: bool
-
-    def overlaps(self, other: Region) -> bool:
-        return self.storage == other.storage and self.first < other.last and other.first < self.last
+# By the id of the Work that they follow.
+_recorders: dict[int, CallRecorder] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +94,7 @@ class CallRecorder:
         self._faults: dict[LocalFault, None] = {}
         self._flights: dict[int, tuple[Flight, weakref.ref[Any]]] = {}
         self.in_flight = 0
+        self._worlds: set[tuple[int, int]] = set()
         self._fresh = threading.local()
         self._lost = 0
         self._exempt = 0
@@ -166,6 +153,11 @@ class CallRecorder:
             self._groups[key] = Group(members, description)
             self._key_of_name[name] = key
         return key
+
+    def in_world(self, default_group: Any) -> None:
+        """Record the default group that the rank has now."""
+        if default_group is not None:
+            self._worlds.add((default_group.rank(), default_group.size()))
 
     def last_key(self, name: str) -> str | None:
         """Return the key of the last group that had this name; None if there was none."""
@@ -237,14 +229,14 @@ class CallRecorder:
         flights.clear()
         with self._lock:
             self.in_flight += first.is_async
+            _recorders[key] = self
             self._flights[key] = (first, weakref.ref(work, lambda _: self._collected(key)))
 
-    def waited(self, work: Any, failed: bool = False) -> None:
-        """Record that somebody has waited for a Work."""
+    def waited(self, work: Any) -> int:
+        """Record that somebody waits for a Work; return its position, -1 if it is not followed."""
         with self._lock:
             flight = self._take(id(work))
-            if flight is not None and failed:
-                self._failed.add(flight.position)
+            return -1 if flight is None else flight.position
 
     def _collected(self, key: int) -> None:
         # Python collects at any time, also while this thread holds the (reentrant) lock.
@@ -256,6 +248,7 @@ class CallRecorder:
     def _take(self, key: int) -> Flight | None:
         flight, _ = self._flights.pop(key, (None, None))
         if flight is not None:
+            _recorders.pop(key, None)
             self.in_flight -= flight.is_async
         return flight
 
@@ -307,7 +300,13 @@ class CallRecorder:
                 groups=dict(self._groups),
                 faults=tuple(self._faults),
                 missing=missing,
+                worlds=tuple(sorted(self._worlds)),
             )
+
+
+def recorder_of_work(work: Any) -> CallRecorder | None:
+    """Return the recorder that follows a Work; None if there is none (any more)."""
+    return _recorders.get(id(work))
 
 
 def _detailed(collective: Collective, calls: dict[str, list[Call]]) -> Collective:

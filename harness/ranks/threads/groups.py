@@ -296,8 +296,10 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
         recorder, position = c10d_calls.recorder_of_caller(), -1
         call = _call(op, group_key(self.pg_name, members), arguments)
         if recorder is not None:
+            recorder.in_world(self._record.default_pg)
             recorder.key_of_group(self.pg_name, members, group.description)
-            position = _record(recorder, op, call, arguments)
+            is_root = call.root == self.rank()
+            position = _record(recorder, op, call, arguments, is_root)
         ledger: Ledger = self.groups.ledger
         ledger.open(self.number, self.pg_name, group)
         entry = ledger.begin(self.number, members[self.rank()], call, stack_of_caller())
@@ -316,18 +318,21 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
             _inside.op = ""
         ledger.end(entry)
         if recorder is not None and isinstance(result, _distributed_c10d.Work):
-            c10d_calls.follow(recorder, result)
+            c10d_calls.follow(recorder, result, sys._getframe(1))
         return result
 
     return method
 
 
-def _record(recorder: CallRecorder, op: _Op, call: Call, arguments: list[Any]) -> int:
+def _record(
+    recorder: CallRecorder, op: _Op, call: Call, arguments: list[Any], is_root: bool
+) -> int:
     """Record the call for the audit; return its position."""
     recorder.forget_fresh()
     gives, takes = _tensors_of(op, arguments)
     is_async = bool(getattr(arguments[-1], "asyncOp", True)) if arguments else False
-    regions = c10d_calls.regions_of(gives, takes, only_reads=op.takes is not None)
+    only_reads = op.takes is not None or (op.name == "broadcast" and is_root)
+    regions = c10d_calls.regions_of(gives, takes, only_reads)
     return recorder.record(call, lambda: call, regions if is_async else (), is_async)
 
 
