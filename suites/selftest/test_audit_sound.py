@@ -95,7 +95,8 @@ class Memory(unittest.TestCase):
         self.assertEqual(found, {False, True})
 
     def test_other_storages_are_apart(self):
-        self.assertFalse(region_of(torch.ones(3), True).overlaps(region_of(torch.ones(3), True)))
+        one, other = torch.ones(3), torch.ones(3)  # alive together
+        self.assertFalse(region_of(one, True).overlaps(region_of(other, True)))
 
     def test_no_memory(self):
         for tensor in (torch.ones(0), torch.ones(2).to_sparse()):
