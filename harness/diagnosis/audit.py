@@ -301,6 +301,7 @@ def _match_route(
                 f"send from rank {source} to rank {destination} in group {label}: {what}",
                 [(sender, send, ""), (receiver, receive, "")],
             )
+            mail.sends[route], mail.receives[route] = [], []  # what follows is out of step
             return
     matched = min(len(sends), len(receives))
     mail.sends[route], mail.receives[route] = sends[matched:], receives[matched:]

@@ -9,7 +9,7 @@ from suites.samples import miscommunicates
 from suites.samples.miscommunicates import FAULTS, NO_CALL
 from suites.selftest.support import run_case
 
-_FILE = r"miscommunicates\.py:\d+ in "
+_FILE = r"miscommunicates(_groups)?\.py:\d+ in "
 
 
 def ranks_of(line: str) -> set[int]:
