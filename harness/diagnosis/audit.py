@@ -13,22 +13,21 @@ than the recorder keeps), only what is certain is compared, and the gap is named
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from harness.diagnosis.calls import group_label
-from harness.diagnosis.matching import mismatch, numel
+from harness.diagnosis.findings import Findings, Step, label_of
+from harness.diagnosis.matching import mismatch
+from harness.diagnosis.message_matching import match_messages
 from harness.diagnosis.order_cycle import Node, find_cycle
 from harness.diagnosis.stacks import shown_place
-from harness.diagnosis.words import count, rank_list
+from harness.diagnosis.words import rank_list
 from harness.model.communication import (
     WORLD,
     Call,
     CallOfRank,
     CommunicationRecord,
     Fault,
-    name_of_key,
 )
 from harness.model.evidence import Group
 from harness.model.outcome import Passed
@@ -50,15 +49,6 @@ class Audit:
     gaps: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One operation of one rank: where it stands in the rank's program."""
-
-    position: int
-    call: Call
-    failed: bool
-
-
 @dataclass
 class _Group:
     """A group with its collectives, by the rank in the world.
@@ -71,24 +61,8 @@ class _Group:
     name: str
     label: str
     members: tuple[int, ...]
-    steps: dict[int, list[_Step]]
+    steps: dict[int, list[Step]]
     matched: int = 0
-
-
-@dataclass
-class _Findings:
-    faults: list[Fault] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-    #: The calls that a fault names already, as (rank, position).
-    named: set[tuple[int, int]] = field(default_factory=set)
-
-    def add(self, problem: str, rows: Iterable[tuple[int, _Step | None, str]]) -> None:
-        listed = list(rows)
-        self.named.update((rank, step.position) for rank, step, _ in listed if step is not None)
-        shown = tuple(
-            CallOfRank(rank, step.call if step else None, why) for rank, step, why in listed
-        )
-        self.faults.append(Fault(problem, shown))
 
 
 def audited(verdict: Verdict, only_warns: bool = False) -> Verdict:
@@ -126,7 +100,7 @@ def compare(records: Records, world_size: int) -> Audit:
         records: by rank; a rank without a record is a gap.
         world_size: the number of ranks.
     """
-    found = _Findings()
+    found = Findings()
     for rank in range(world_size):
         if rank not in records:
             found.gaps.append(f"rank {rank} left no record")
@@ -142,7 +116,7 @@ def compare(records: Records, world_size: int) -> Audit:
     for group in groups:
         _compare_collectives(group, records, found)
     for name in _names(records):
-        _match_messages(name, records, steps, found)
+        match_messages(name, records, steps, found)
     if not found.faults:
         _check_order(groups, records, found)
     _add_local_faults(records, found)
@@ -158,10 +132,10 @@ def _numbered_otherwise(records: Records, world_size: int) -> list[int]:
     ]
 
 
-def _steps(record: CommunicationRecord) -> list[_Step]:
+def _steps(record: CommunicationRecord) -> list[Step]:
     failed = set(record.failed)
     return [
-        _Step(position, record.calls[index], position in failed)
+        Step(position, record.calls[index], position in failed)
         for position, index in enumerate(record.order)
     ]
 
@@ -174,13 +148,13 @@ def _names(records: Records) -> list[str]:
 
 
 def _comparable_groups(
-    records: Records, steps: Mapping[int, list[_Step]], world_size: int, found: _Findings
+    records: Records, steps: Mapping[int, list[Step]], world_size: int, found: Findings
 ) -> Iterator[_Group]:
     everyone = Group(tuple(range(world_size)), "the world")
     for name in (WORLD, *_names(records)):
         known = {r: record.groups[name] for r, record in records.items() if name in record.groups}
         group = everyone if name == WORLD else next(iter(known.values()))
-        label = _label(name, group)
+        label = label_of(name, group)
         if any(rank not in group.ranks for rank in known):
             continue  # the ranks have numbered themselves in another way than the harness
         if lost := [rank for rank in group.ranks if rank not in records]:
@@ -198,14 +172,10 @@ def _comparable_groups(
         )
 
 
-def _label(name: str, group: Group) -> str:
-    return group.description if name == WORLD else group_label(name_of_key(name), group.description)
-
-
 # Collectives
 
 
-def _compare_collectives(group: _Group, records: Records, found: _Findings) -> None:
+def _compare_collectives(group: _Group, records: Records, found: Findings) -> None:
     longest = max(map(len, group.steps.values()), default=0)
     for number in range(longest):
         calls = {r: (s[number] if number < len(s) else None) for r, s in group.steps.items()}
@@ -230,140 +200,10 @@ def _compare_collectives(group: _Group, records: Records, found: _Findings) -> N
         group.matched = number + 1
 
 
-# Sends and receives
-
-
-@dataclass
-class _Mail:
-    """What one rank sends to, and receives from, others in one group."""
-
-    sends: dict[tuple[int, int, int], list[tuple[int, _Step]]] = field(default_factory=dict)
-    receives: dict[tuple[int, int, int], list[tuple[int, _Step]]] = field(default_factory=dict)
-    from_any: dict[tuple[int, int], list[tuple[int, _Step]]] = field(default_factory=dict)
-
-
-def _match_messages(
-    name: str, records: Records, steps: Mapping[int, list[_Step]], found: _Findings
-) -> None:
-    known = {r: record.groups[name] for r, record in records.items() if name in record.groups}
-    group = next(iter(known.values()))
-    mail = _mail(name, group, known, steps)
-    if any(
-        step.failed for box in (mail.sends, mail.receives, mail.from_any) for _, step in _all(box)
-    ):
-        return
-    is_partial = any(rank not in records or records[rank].missing for rank in group.ranks)
-    label = _label(name, group)
-    for route in list(dict.fromkeys([*mail.sends, *mail.receives])):
-        _match_route(label, route, mail, found, is_partial)
-    if not is_partial:
-        _match_the_rest(label, mail, found)
-
-
-def _mail(
-    name: str, group: Group, known: Mapping[int, Group], steps: Mapping[int, list[_Step]]
-) -> _Mail:
-    mail = _Mail()
-    for rank in known:
-        for step in steps[rank]:
-            call = step.call
-            if call.group != name or not call.is_p2p:
-                continue
-            if call.peer is None or not 0 <= call.peer < len(group.ranks):
-                mail.from_any.setdefault((rank, call.tag), []).append((rank, step))
-                continue
-            peer = group.ranks[call.peer]
-            if call.op == "send":
-                mail.sends.setdefault((rank, peer, call.tag), []).append((rank, step))
-            else:
-                mail.receives.setdefault((peer, rank, call.tag), []).append((rank, step))
-    return mail
-
-
-def _all(boxes: Mapping[Any, list[tuple[int, _Step]]]) -> Iterator[tuple[int, _Step]]:
-    return (item for items in boxes.values() for item in items)
-
-
-def _match_route(
-    label: str, route: tuple[int, int, int], mail: _Mail, found: _Findings, is_partial: bool
-) -> None:
-    """Match the messages of one sender to one receiver with one tag, in order."""
-    source, destination, tag = route
-    sends, receives = mail.sends.get(route, []), mail.receives.get(route, [])
-    # A receive from any rank may have taken any of the messages, so that only their number counts.
-    is_certain = not mail.from_any.get((destination, tag))
-    for (sender, send), (receiver, receive) in zip(sends, receives, strict=False):
-        if not is_certain:
-            break
-        what = _difference(send.call, receive.call)
-        if what:
-            found.add(
-                f"send from rank {source} to rank {destination} in group {label}: {what}",
-                [(sender, send, ""), (receiver, receive, "")],
-            )
-            mail.sends[route], mail.receives[route] = [], []  # what follows is out of step
-            return
-    matched = min(len(sends), len(receives))
-    mail.sends[route], mail.receives[route] = sends[matched:], receives[matched:]
-
-
-def _difference(send: Call, receive: Call) -> str:
-    if send.dtypes != receive.take_dtypes:
-        return "the dtypes differ"
-    if [numel(size) for size in send.gives] != [numel(size) for size in receive.takes or ()]:
-        return "the numbers of elements differ"
-    return ""
-
-
-def _match_the_rest(label: str, mail: _Mail, found: _Findings) -> None:
-    """Report sends and receives without a partner; receives from any rank take what is left."""
-    for (source, destination, tag), sends in mail.sends.items():
-        takers = mail.from_any.get((destination, tag), [])
-        while sends and takers:
-            sends.pop(0)
-            takers.pop(0)
-        if not sends:
-            continue
-        other = next(
-            (
-                (route, receives)
-                for route, receives in mail.receives.items()
-                if route[:2] == (source, destination) and receives
-            ),
-            None,
-        )
-        if other is not None:
-            found.add(
-                f"send from rank {source} to rank {destination} in group {label}: the tags differ",
-                [(source, sends[0][1], ""), (destination, other[1][0][1], "")],
-            )
-            other[1].clear()
-            continue
-        found.add(
-            f"{count(len(sends), 'send')} from rank {source} to rank {destination} in group "
-            f"{label}: never received",
-            [(source, sends[0][1], ""), (destination, None, "")],
-        )
-    for (source, destination, _), receives in mail.receives.items():
-        if receives:
-            found.add(
-                f"{count(len(receives), 'receive')} of rank {destination} from rank {source} in "
-                f"group {label}: never sent",
-                [(destination, receives[0][1], ""), (source, None, "")],
-            )
-    for (destination, _), receives in mail.from_any.items():
-        if receives:
-            found.add(
-                f"{count(len(receives), 'receive')} of rank {destination} from any rank in group "
-                f"{label}: never sent",
-                [(destination, receives[0][1], "")],
-            )
-
-
 # The order over several groups
 
 
-def _check_order(groups: Sequence[_Group], records: Records, found: _Findings) -> None:
+def _check_order(groups: Sequence[_Group], records: Records, found: Findings) -> None:
     """Report a cycle among the collectives that all members have called alike."""
     numbers: dict[tuple[int, int], Node] = {}
     for group in groups:
@@ -399,7 +239,7 @@ def _check_order(groups: Sequence[_Group], records: Records, found: _Findings) -
 # What a rank found by itself
 
 
-def _add_local_faults(records: Records, found: _Findings) -> None:
+def _add_local_faults(records: Records, found: Findings) -> None:
     seen: dict[tuple[str, Call | None, str], list[int]] = {}
     for rank, record in records.items():
         for fault in record.faults:

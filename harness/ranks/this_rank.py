@@ -106,6 +106,12 @@ def find() -> ThisRank | None:
     return None
 
 
+def call_recorder() -> CallRecorder | None:
+    """Return the recorder of the rank that the calling code runs in; None if nothing records."""
+    rank = find()
+    return None if rank is None else rank.calls
+
+
 def current() -> ThisRank:
     """Return the rank that the calling code runs in. Raises RuntimeError outside ranks."""
     rank = find()

@@ -13,6 +13,7 @@ from harness.diagnosis import recorder, snapshot
 from harness.model.communication import FULL, OFF, CommunicationRecord
 from harness.ranks import c10d_calls
 from harness.ranks.call_recorder import CallRecorder
+from harness.ranks.tensor_watch import watch_tensors
 
 
 class Audit:
@@ -43,7 +44,7 @@ class Audit:
         calls, level = self.calls, self._level
         self.calls, self._level = None, OFF
         if calls is not None:
-            c10d_calls.watch_tensors(False)
+            watch_tensors(False)
             return calls.finish()
         if level == OFF:
             return None

@@ -13,75 +13,32 @@ import inspect
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
-import torch
 import torch.distributed as dist
 
 # Imported here, in the main thread: the default arguments of its functions are the default group at
 # import. If a rank imported it, all ranks would use that rank's group (torch 2.13).
-import torch.distributed.nn.functional
 from torch._C import _distributed_c10d
 from torch.testing._internal.distributed import multi_threaded_pg
-from torch.utils import _pytree as pytree
 
 from harness.diagnosis.snapshot import stack_of_caller
 from harness.diagnosis.waits import registered
-from harness.model.communication import FULL, OFF, Call, Sizes, group_key
+from harness.model.communication import FULL, OFF, Call, group_key
 from harness.model.evidence import Group, Waiting
-from harness.ranks import c10d_calls
-from harness.ranks.call_recorder import CallRecorder, user_place
+from harness.ranks import this_rank
+from harness.ranks.c10d_operators import regions_of
+from harness.ranks.c10d_work import follow, wrapped_functions
+from harness.ranks.call_recorder import CallRecorder
 from harness.ranks.threads.collectives import WORKER, ThreadCollective, WorkFailedError
+from harness.ranks.threads.group_calls import OPS, Op, call_of, tensors_of
 from harness.ranks.threads.ledger import TERMINATED, Ledger
 
 _numbers = itertools.count(1)
-
-
-class _Op(NamedTuple):
-    """How to read the arguments of one method of a process group.
-
-    Attributes:
-        name: the function of torch.distributed that calls the method.
-        gives: the position of the argument with the tensors that the rank contributes.
-        takes: the position of the argument with those that it receives into; None if they are the
-            same.
-        option: the option that must be equal on all ranks: "reduceOp" or "rootRank".
-        splits: the positions of the arguments with the split sizes of what it takes and gives.
-    """
-
-    name: str
-    gives: int | None
-    takes: int | None = None
-    option: str = ""
-    splits: tuple[int, int] | None = None
-
-
-# By name of the method. torch has renamed some of them; the table has the old and the new names.
-_OPS = {
-    "allreduce": _Op("all_reduce", 0, None, "reduceOp"),
-    "allreduce_coalesced": _Op("all_reduce_coalesced", 0, None, "reduceOp"),
-    "broadcast": _Op("broadcast", 0, None, "rootRank"),
-    "allgather": _Op("all_gather", 1, 0),
-    "all_gather_single": _Op("all_gather_single", 1, 0),
-    "_allgather_base": _Op("all_gather_into_tensor", 1, 0),
-    "all_gather_single_coalesced": _Op("all_gather_single_coalesced", 1, 0),
-    "allgather_into_tensor_coalesced": _Op("all_gather_into_tensor_coalesced", 1, 0),
-    "scatter": _Op("scatter", 1, 0, "rootRank"),
-    "gather": _Op("gather", 1, 0, "rootRank"),
-    "reduce_scatter": _Op("reduce_scatter", 1, 0, "reduceOp"),
-    "reduce_scatter_single": _Op("reduce_scatter_single", 1, 0, "reduceOp"),
-    "_reduce_scatter_base": _Op("reduce_scatter_tensor", 1, 0, "reduceOp"),
-    "reduce_scatter_single_coalesced": _Op("reduce_scatter_single_coalesced", 1, 0, "reduceOp"),
-    "reduce_scatter_tensor_coalesced": _Op("reduce_scatter_tensor_coalesced", 1, 0, "reduceOp"),
-    "alltoall": _Op("all_to_all", 1, 0),
-    "all_to_all_single": _Op("all_to_all_single", 1, 0, splits=(2, 3)),
-    "alltoall_base": _Op("all_to_all_single", 1, 0, splits=(2, 3)),
-    "barrier": _Op("barrier", None),
-}
 
 
 class ThreadedGroups:
@@ -122,7 +79,7 @@ class ThreadedGroups:
         # error, so after an error the group would keep the broken collective (torch 2.13).
         self._patch(group_class, "_end_coll", staticmethod(lambda *_: None))
         if self.audit == FULL:
-            for owner, name, wrapped in c10d_calls.wrapped_functions():
+            for owner, name, wrapped in wrapped_functions():
                 self._patch(owner, name, wrapped)
         plugins = dist.Backend._plugins
         original = plugins["THREADED"]
@@ -280,7 +237,7 @@ class _Inside(threading.local):
 _inside = _Inside()
 
 
-def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
+def _checked(plain: Callable[..., Any], op: Op) -> Callable[..., Any]:
     signature = inspect.signature(plain)
 
     @wraps(plain)
@@ -293,8 +250,8 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         arguments = list(bound.arguments.values())[1:]
-        recorder, position = c10d_calls.recorder_of_caller(), -1
-        call = _call(op, group_key(self.pg_name, members), arguments)
+        recorder, position = this_rank.call_recorder(), -1
+        call = call_of(op, group_key(self.pg_name, members), arguments)
         if recorder is not None:
             recorder.in_world(self._record.default_pg)
             recorder.key_of_group(self.pg_name, members, group.description)
@@ -318,21 +275,19 @@ def _checked(plain: Callable[..., Any], op: _Op) -> Callable[..., Any]:
             _inside.op = ""
         ledger.end(entry)
         if recorder is not None and isinstance(result, _distributed_c10d.Work):
-            c10d_calls.follow(recorder, result, sys._getframe(1))
+            follow(recorder, result, sys._getframe(1))
         return result
 
     return method
 
 
-def _record(
-    recorder: CallRecorder, op: _Op, call: Call, arguments: list[Any], is_root: bool
-) -> int:
+def _record(recorder: CallRecorder, op: Op, call: Call, arguments: list[Any], is_root: bool) -> int:
     """Record the call for the audit; return its position."""
     recorder.forget_fresh()
-    gives, takes = _tensors_of(op, arguments)
+    gives, takes = tensors_of(op, arguments)
     is_async = bool(getattr(arguments[-1], "asyncOp", True)) if arguments else False
     only_reads = op.takes is not None or (op.name == "broadcast" and is_root)
-    regions = c10d_calls.regions_of(gives, takes, only_reads)
+    regions = regions_of(gives, takes, only_reads)
     return recorder.record(call, lambda: call, regions if is_async else (), is_async)
 
 
@@ -379,48 +334,6 @@ for _method, _name in _MISSING.items():
     if _method not in vars(multi_threaded_pg.ProcessLocalGroup):
         setattr(CheckedGroup, _method, _missing(_name))
 
-for _method, _op in _OPS.items():
+for _method, _op in OPS.items():
     if _plain := vars(multi_threaded_pg.ProcessLocalGroup).get(_method):
         setattr(CheckedGroup, _method, _checked(_plain, _op))
-
-
-def _call(op: _Op, group: str, arguments: list[Any]) -> Call:
-    gives, takes = _tensors_of(op, arguments)
-    option = getattr(arguments[-1], op.option) if op.option else None
-    taken, given = (arguments[number] for number in op.splits) if op.splits else ((), ())
-    return Call(
-        group,
-        op.name,
-        gives=_sizes(gives),
-        dtypes=_dtypes(gives),
-        takes=_sizes(takes),
-        take_dtypes=_dtypes(takes),
-        reduction=_reduction(option) if op.option == "reduceOp" else "",
-        root=option if op.option == "rootRank" else None,
-        takes_splits=tuple(taken or ()),
-        gives_splits=tuple(given or ()),
-        where=user_place(sys._getframe(2)),
-    )
-
-
-def _tensors_of(op: _Op, arguments: list[Any]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return the tensors that the rank gives, and those that it takes."""
-    gives = [] if op.gives is None else list(_tensors(arguments[op.gives]))
-    takes = [] if op.takes is None else list(_tensors(arguments[op.takes]))
-    return gives, takes
-
-
-def _sizes(tensors: Iterable[torch.Tensor]) -> Sizes:
-    return tuple(tuple(tensor.shape) for tensor in tensors)
-
-
-def _dtypes(tensors: Iterable[torch.Tensor]) -> tuple[str, ...]:
-    return tuple(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
-
-
-def _tensors(value: Any) -> Iterable[torch.Tensor]:
-    return (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
-
-
-def _reduction(option: Any) -> str:
-    return str(getattr(option, "op", option)).rpartition(".")[2]

@@ -28,11 +28,12 @@ from harness.model.outcome import (
 from harness.model.phase import Phase
 from harness.model.pytest_outcomes import skip_of
 from harness.model.skips import skip_reason_of_exit
-from harness.ranks import c10d_calls, this_rank
+from harness.ranks import this_rank
 from harness.ranks.call_recorder import CallRecorder
 from harness.ranks.problems import problem_of
 from harness.ranks.process_exit import exit_code_of
 from harness.ranks.progress import Progress
+from harness.ranks.tensor_watch import watch_tensors
 from harness.ranks.threads.ledger import TERMINATED
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class RankThread(threading.Thread):
         """Keep the record of what the rank communicated, once its body has ended."""
         calls, self.calls = self.calls, None
         if calls is not None:
-            c10d_calls.watch_tensors(False)
+            watch_tensors(False)
             self.communication = calls.finish()
 
     def _take(self, outcome: Outcome) -> bool:
