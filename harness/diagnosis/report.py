@@ -185,7 +185,9 @@ def _call_text(call: Collective) -> str:
     stack = shown_stack(call.frames)
     # The line for torch's function only repeats the operation.
     where = next((line for line in stack if not line.endswith("in torch")), "")
-    return "   ".join(part for part in (call.op, call.detail, tensors, where) if part)
+    return "   ".join(
+        part for part in (f"{call.op} {call.detail}".rstrip(), tensors, where) if part
+    )
 
 
 # Ranks

@@ -117,8 +117,8 @@ class DeadlockBodies:
     @stuck(
         "all_reduce against broadcast",
         "ranks 0 and 1 diverge at collective 2 of group 'default_pg'",
-        "all_reduce   float32 [1024, 16]",
-        "broadcast   float32 [1024, 16]",
+        "all_reduce SUM   float32 [1024, 16]",
+        "broadcast root 0   float32 [1024, 16]",
         "faults.py",
     )
     def test_desync(self):
