@@ -87,6 +87,7 @@ def _as_now(command: list[str]) -> str:
 _SETTINGS: tuple[settings.Setting[Any], ...] = (
     settings.SEED,
     settings.ISOLATION,
+    settings.AUDIT,
     settings.START_METHOD,
 )
 # What tests for PyTorch's harness read.

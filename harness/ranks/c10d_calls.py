@@ -1,13 +1,13 @@
-"""See every operation of c10d that this process issues, and every wait for one.
+"""See every operation of c10d that this process issues.
 
 torch's Python API, DDP's reducer (C++) and functional collectives (C++) all call the operators of
 the namespace `c10d`. A kernel for the dispatch key BackendSelect sees each of these calls first:
 the key is in every call's set, whatever the tensors are, and no operator of c10d has a kernel there
-(torch 2.6 to 2.15). It records the call and passes it on to the backend. Calls of a backend's own
+(torch 2.13). It records the call and passes it on to the backend. Calls of a backend's own
 methods, which only tests of backends make, are not seen.
 
 Operators return the Work of C++. So that a recorder knows who waits for it, the methods of
-`ProcessGroup` that return a Work, and those of `Work` that wait, are wrapped.
+`ProcessGroup` that return a Work, and those of `Work` that wait, are wrapped (`c10d_work.py`).
 
 Everything is installed once per process, in the fork server if possible. It does nothing unless the
 calling thread belongs to a rank that records its calls. Ranks that are threads have process groups
@@ -55,7 +55,7 @@ def install() -> bool:
     return True
 
 
-# The operators of c10d that communicate (torch 2.6 to 2.15). To find them by their namespace takes
+# The operators of c10d that communicate (torch 2.13). To find them by their namespace takes
 # torch 15 ms; a self-test does so.
 OPERATORS = (
     "_allgather_base_",

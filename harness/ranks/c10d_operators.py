@@ -22,7 +22,7 @@ _NAMES = {
     "alltoall_base": "all_to_all_single",
     "recv_any_source": "recv",
 }
-# The arguments of the operators, by name in their schemas (torch 2.6 to 2.15).
+# The arguments of the operators, by name in their schemas (torch 2.13).
 _GIVES = frozenset({"input_tensors", "input_tensor", "input_list", "inputs", "input"})
 _TAKES = frozenset({"output_tensors", "output_tensor", "output_lists", "outputs", "output"})
 _BOTH = frozenset({"tensors"})
@@ -55,7 +55,7 @@ class OperatorReader:
         self.is_in_place = self.op not in {"send", "recv"} and not _BOTH.isdisjoint(numbers)
 
     def is_async(self, args: tuple[Any, ...]) -> bool:
-        """Whether the caller has to wait for it; torch before 2.8 does not say, so it may."""
+        """Whether the caller has to wait for it; a torch whose schema does not say counts as yes."""
         return True if self._async is None else bool(_argument(args, self._async, True))
 
     def gives(self, args: tuple[Any, ...]) -> list[Any]:

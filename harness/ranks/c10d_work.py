@@ -57,7 +57,7 @@ def wrapped_functions() -> Iterator[tuple[Any, str, Any]]:
             yield distributed_c10d, name, wrap(plain)
 
 
-# The methods of ProcessGroup that return a Work (torch 2.6 to 2.15).
+# The methods of ProcessGroup that return a Work (torch 2.13).
 _RETURN_WORK = frozenset(
     {
         "_allgather_base",
