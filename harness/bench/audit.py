@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from harness import MultiProcessTestCase
 from harness.bench.table import Report
+from harness.cases.classes import MultiProcessTestCase
 from harness.model import settings
 from harness.model.communication import AUDIT_LEVELS
 

@@ -55,7 +55,7 @@ class OperatorReader:
         self.is_in_place = self.op not in {"send", "recv"} and not _BOTH.isdisjoint(numbers)
 
     def is_async(self, args: tuple[Any, ...]) -> bool:
-        """Whether the caller has to wait for it; a torch whose schema does not say counts as yes."""
+        """Whether the caller has to wait for it; yes if the schema does not say."""
         return True if self._async is None else bool(_argument(args, self._async, True))
 
     def gives(self, args: tuple[Any, ...]) -> list[Any]:

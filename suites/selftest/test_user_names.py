@@ -256,7 +256,7 @@ class TestFoldersThatAreNotOurs(unittest.TestCase):
         for path in paths:
             # Should it go wrong, nothing is to be lost.
             with self.subTest(path), mock.patch.object(folders, "_remove_tree") as remove_tree:
-                with self.assertRaisesRegex(FolderError, "which is not in the folder of this ses"):
+                with self.assertRaisesRegex(FolderError, "it is not in the folder of this ses"):
                     folders.remove(path)
                 remove_tree.assert_not_called()
 

@@ -18,7 +18,7 @@ class TestLimits(WorkerPoolTestCase):
         self.assertEqual(self.statuses(records), {"a": FAILED, "b": PASSED})
         self.assertEqual(
             records["a"].troubles[0].text.partition("\n\n")[0],
-            "TestTimedOut: the test had not finished after 5 s (--test-timeout)\n"
+            "TestTimedOut: the test timed out after 5 s (--test-timeout)\n"
             "where it was:\n  worker 1 runs",
         )
         first, _ = self.workers

@@ -26,7 +26,7 @@ def death_record(worker: Worker, item: Item, code: int, limit_s: float | None) -
         return left
     if worker.is_overdue:
         told = f"\nwhere it was:\n{worker.where}" if worker.where else ""
-        text = f"TestTimedOut: the test had not finished after {limit_s:g} s (--test-timeout){told}"
+        text = f"TestTimedOut: the test timed out after {limit_s:g} s (--test-timeout){told}"
     elif worker.fault:
         text = f"WorkerDied: the runner ended the process that ran the test, {_unreadable(worker)}"
     else:
