@@ -81,7 +81,9 @@ class TestTempFoldersWithoutRoom(CommandTestCase):
                     )
                     told = finished.out + finished.err
                     self.assertNotEqual(finished.code, 0, told)
-                    rule = r"cannot make .* in .*: No space left on device; set TMPDIR to a folder"
+                    rule = (
+                        r"cannot make .* in .*: No space left on device; set TMPDIR to a writable"
+                    )
                     self.assertRegex(told, rule)
                     self.assertNotIn("harness/ranks/", told)
                     self.assertEqual(finished.left_processes, [])

@@ -111,7 +111,7 @@ class TestKeys(CommandTestCase):
                 self.assertEqual({name for name, _ in helpers}, set(HELPERS))
                 for test in ("a", "b"):
                     terminal.type(CTRL_BACKSLASH)
-                    terminal.expect(r"rank 1  runs +\S*test_waits.py:\d+ in wait_until_told")
+                    terminal.expect(r"rank 1  running +\S*test_waits.py:\d+ in wait_until_told")
                     self.let_go()
                     if test == "a":
                         self.wait_until_up()

@@ -60,8 +60,8 @@ class TestFindings(Properties):
 
     def test_values_that_ranks_cannot_be_given(self):
         for method, words in (
-            ("test_data", "the argument data holds a DataObject of Hypothesis's"),
-            ("test_random", "the argument pair holds a "),
+            ("test_data", "the argument data contains Hypothesis's DataObject"),
+            ("test_random", "the argument pair contains "),
             ("test_function", "the argument function cannot be sent to the ranks"),
         ):
             with self.subTest(method):

@@ -58,7 +58,7 @@ class TestSteps(TorchrunTestCase):
             r"rank 2 \(\S+, local rank 2\): exited with code 7 before its body finished",
             r"rank 2 \(\S+, local rank 2\): skipped: not here",
             r"rank 2 \(\S+, local rank 2\): does not answer: it is in native code",
-            r"ranks? 0(, 1)? \(\S+, local ranks? 0(, 1)?\): waiting in barrier \(gloo\)",
+            r"ranks? 0( and 1)? \(\S+, local ranks? 0( and 1)?\): waiting in barrier \(gloo\)",
         ):
             self.assertRegex(told, expected, ended.out)
         self.assertIn("rank 2 says this", ended.out)
