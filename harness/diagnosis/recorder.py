@@ -25,7 +25,7 @@ from harness.model.outcome import Place
 from harness.model.timeline import CollectiveSpan
 
 # More than a reader needs, and enough to find where ranks diverge late in a test.
-_MAX_COLLECTIVES = 200
+MAX_COLLECTIVES = 200
 
 
 def collectives(since_ns: int, with_frames: bool) -> tuple[Collective, ...]:
@@ -78,7 +78,7 @@ def spans(since_ns: int) -> tuple[CollectiveSpan, ...]:
 
 
 def _entries(
-    since_ns: int, with_frames: bool, limit: int | None = _MAX_COLLECTIVES
+    since_ns: int, with_frames: bool, limit: int | None = MAX_COLLECTIVES
 ) -> list[dict[str, Any]]:
     # The arguments are includeCollectives, includeStackTraces and onlyActive. The function is
     # private (torch 2.13): if it changes, reports lose their collectives, and nothing else breaks.

@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Any
 
 from harness.diagnosis.calls import detail_text
+from harness.diagnosis.recorder import MAX_COLLECTIVES
 from harness.diagnosis.sources import is_foreign
 from harness.model.communication import (
     Call,
@@ -48,6 +49,8 @@ _MAX_FAULTS = 50
 
 # torch's flight recorder does not have these (torch 2.13).
 _UNRECORDED = frozenset({"monitored_barrier", "new_group"})
+
+_RUN_AS_THEMSELVES = frozenset({"all_reduce", "broadcast", "gather", "reduce", "scatter"})
 
 _is_foreign = lru_cache(maxsize=4096)(is_foreign)
 
@@ -173,26 +176,31 @@ class CallRecorder:
         """Return the snapshot with the roots and reductions of its collectives.
 
         The snapshot is from torch's flight recorder, which has neither (torch 2.13). Both have the
-        collectives of a group in the order of the calls, so the last ones correspond; if they are
-        not alike as far as they go, the snapshot stays as it is.
+        collectives of a group in the order of the calls. Where they could be out of step (an
+        operation failed, or the recorder has dropped the first ones), nothing is added: wrong
+        details would look like a mismatch between ranks.
         """
         with self._lock:
-            if self._was_exempt:
+            if self._was_exempt or self._failed or len(snapshot.collectives) >= MAX_COLLECTIVES:
                 return snapshot
-            order = [
-                call
-                for position, call in enumerate(map(self._calls.__getitem__, self._order))
-                if position not in self._failed
-            ]
+            calls = [self._calls[index] for index in self._order]
         mine: dict[str, list[Call]] = {}
-        for call in order:
+        for call in calls:
             if not call.is_p2p and call.op not in _UNRECORDED:
                 mine.setdefault(name_of_key(call.group), []).append(call)
+        theirs: dict[str, list[Collective]] = {}
+        for collective in snapshot.collectives:
+            theirs.setdefault(collective.group, []).append(collective)
+        in_step = {name for name, seen in theirs.items() if _are_in_step(seen, mine.get(name, []))}
+        waiting = {name: iter(mine[name]) for name in in_step}
         return replace(
             snapshot,
-            collectives=tuple(_detailed(each, mine) for each in reversed(snapshot.collectives))[
-                ::-1
-            ],
+            collectives=tuple(
+                replace(each, detail=detail_text(next(waiting[each.group])))
+                if each.group in in_step
+                else each
+                for each in snapshot.collectives
+            ),
         )
 
     # Exempt parts of a test
@@ -309,10 +317,17 @@ def recorder_of_work(work: Any) -> CallRecorder | None:
     return _recorders.get(id(work))
 
 
-def _detailed(collective: Collective, calls: dict[str, list[Call]]) -> Collective:
-    """Return a collective with the details of the last call of its group, which is taken away."""
-    mine = calls.get(collective.group)
-    return replace(collective, detail=detail_text(mine.pop())) if mine else collective
+def _are_in_step(recorded: list[Collective], calls: list[Call]) -> bool:
+    """Whether the flight recorder's collectives of a group are these calls, but for the last ones.
+
+    A backend may run an operation as another one (gloo's reduce_scatter is an all_reduce), so only
+    operations that it runs as themselves tell.
+    """
+    return len(recorded) <= len(calls) and all(
+        collective.op == call.op
+        for collective, call in zip(recorded, calls, strict=False)
+        if call.op in _RUN_AS_THEMSELVES
+    )
 
 
 def user_place(frame: FrameType | None) -> Place | None:
