@@ -62,6 +62,26 @@ class TestLeaveGate(FakeTimeTestCase):
         self.advance()
         self.assertTrue(self.may_leave(0))
 
+    def test_an_answer_from_before_a_rank_came_does_not_count_for_it(self):
+        # Rank 1 answers, enters new_group() with rank 2, and rank 2 is the first to come out.
+        self.ranks.append(Rank())
+        self.ranks[0].passes()
+        self.advance()
+        self.advance(seconds=0.02)
+        self.ranks[1].answers(False)
+        self.ranks[2].passes()
+        self.advance()
+        self.assertTrue(self.may_leave(0))
+        self.assertFalse(self.may_leave(2))
+        self.advance(seconds=0.02)
+        self.assertEqual(len(self.ranks[1].handle.asked), 2)
+        self.ranks[1].answers(True)
+        self.advance()
+        self.assertFalse(self.may_leave(2))
+        self.ranks[1].passes()
+        self.advance()
+        self.assertTrue(self.may_leave(1) and self.may_leave(2))
+
     def test_not_for_a_rank_that_is_stopped_on_purpose(self):
         self.ranks[0].passes()
         self.ranks[1].sabotage = "stop"

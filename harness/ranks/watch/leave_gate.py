@@ -33,8 +33,10 @@ _numbers = itertools.count(1)
 #   asking     ConnectingRequest sent to all running ranks; repeated every _NEXT_S
 #   open       MayLeave sent to all waiting ranks; then closed again
 #
-# delayed and asking -> open as soon as no rank runs, the test is being ended, or all running ranks
-# have answered the current question with "not connecting a group".
+# delayed and asking -> open as soon as no rank runs, or the test is being ended.
+# asking -> delayed, if all running ranks have answered the current question with "not creating a
+# group": the ranks that waited when it was asked leave. An answer says nothing about a rank that
+# came later: it may have connected to a rank that answered before it entered new_group().
 
 
 class LeaveGate:
@@ -47,6 +49,7 @@ class LeaveGate:
     def __init__(self, ranks: Sequence[WatchedRank]) -> None:
         self._ranks = ranks
         self._question: int | None = None
+        self._asked_for: list[WatchedRank] = []
         self.deadline = NEVER
 
     def advance(self, is_ending: bool) -> None:
@@ -58,8 +61,12 @@ class LeaveGate:
         waiting = [rank for rank in self._ranks if rank.waits_to_leave]
         if not waiting:
             self._question, self.deadline = None, NEVER
-        elif is_ending or not self._running or self._is_answered:
+        elif is_ending or not self._running:
             self._release(waiting)
+        elif self._is_answered:
+            self._release([rank for rank in waiting if rank in self._asked_for])
+            if len(waiting) > len(self._asked_for):
+                self.deadline = Deadline.after(_FIRST_S)
         elif self.deadline is NEVER:
             self.deadline = Deadline.after(_FIRST_S)
         elif self.deadline.expired:
@@ -81,6 +88,7 @@ class LeaveGate:
 
     def _ask(self) -> None:
         self._question = next(_numbers)
+        self._asked_for = [rank for rank in self._ranks if rank.waits_to_leave]
         self.deadline = Deadline.after(_NEXT_S)
         for rank in self._running:
             rank.handle.ask(ConnectingRequest(self._question))
