@@ -268,8 +268,8 @@ def _waiting(frame: FrameType) -> Waiting | None:
         # user's line. With arguments it may be a wait with a timeout that the test expects.
         line = linecache.getline(frame.f_code.co_filename, _line_of(frame))
         return Waiting("collective", "wait") if _PLAIN_WAIT.search(line) else None
-    # Innermost first. A collective calls others (all_gather_object calls all_gather), so the name
-    # that is reported is that of the outermost frame of torch, which the user's code called.
+    # Innermost first. A collective may call another one (all_gather_object calls all_gather), so
+    # report the outermost function of torch: the one that the user called.
     for inner in run:
         name = inner.f_code.co_name
         if name in _COLLECTIVES or name in _BACKWARD or name in _WAIT:

@@ -49,7 +49,7 @@ def wrapped_functions() -> Iterator[tuple[Any, str, Any]]:
         if hasattr(Work, name):
             yield Work, name, _waiting(getattr(Work, name), name in _LOOKS)
     for name, wrap in (
-        ("_warn_not_in_group", _telling),
+        ("_rank_not_in_group", _reporting_outsiders),
         ("_new_group_with_tag", _recording_groups),
     ):
         plain = getattr(distributed_c10d, name, None)
@@ -162,18 +162,28 @@ def _waiting(plain: Callable[..., Any], only_looks: bool) -> Callable[..., Any]:
     return method
 
 
-def _telling(plain: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(plain)
-    def warn(op_name: str) -> Any:
-        recorder = this_rank.call_recorder()
-        if recorder is not None:
-            recorder.fault(
-                f"{op_name} of a group that the rank is not a member of does nothing",
-                where=user_place(sys._getframe(1)),
-            )
-        return plain(op_name)
+def _reporting_outsiders(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Report collectives of a group that the rank is not a member of; torch only warns of them.
 
-    return warn
+    torch's functions ask `_rank_not_in_group()`, and those that then do nothing call
+    `_warn_not_in_group()` (torch 2.13). To wrap the latter would change the place of its warning.
+    """
+
+    @functools.wraps(plain)
+    def is_outsider(*args: Any, **kwargs: Any) -> Any:
+        result = plain(*args, **kwargs)
+        recorder = this_rank.call_recorder() if result else None
+        if recorder is not None:
+            caller = sys._getframe(1)
+            if "_warn_not_in_group" in caller.f_code.co_names:
+                recorder.fault(
+                    f"{caller.f_code.co_name} of a group that the rank is not a member of does "
+                    "nothing",
+                    where=user_place(caller),
+                )
+        return result
+
+    return is_outsider
 
 
 def _recording_groups(plain: Callable[..., Any]) -> Callable[..., Any]:

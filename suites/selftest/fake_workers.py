@@ -1,7 +1,7 @@
 """Workers without processes, for the tests of `WorkerPool`, on the clock that only tests move.
 
 A fake worker does with its tests what a test has put into its `behaviour`; nothing here takes real
-time. What it is told and which signals it gets can be looked at afterwards.
+time. Afterwards, a test can check which messages and signals it received.
 """
 
 from __future__ import annotations
@@ -329,7 +329,7 @@ class FakeSignals:
 
 
 class Recorder:
-    """An observer that keeps what it is told, but for ticks.
+    """An observer that records all events; of ticks, only their number.
 
     Attributes:
         events: (name of the method, what it was about).

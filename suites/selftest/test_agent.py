@@ -347,7 +347,7 @@ class TestTheEnd(AgentTestCase):
                 self.assertEqual(self.clock.elapsed_s, 2)
 
     def test_a_signal(self):
-        """Rank 0 is told before the ranks end, and says with which code to exit."""
+        """The agent informs rank 0, which chooses the exit code, before it ends its ranks."""
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number):
                 self.setUp()

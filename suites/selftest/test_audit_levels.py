@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unittest
 import warnings
@@ -111,6 +112,25 @@ class TestEndings(AuditTestCase):
 
 
 class TestOperators(unittest.TestCase):
+    def test_torchs_warning_of_an_outsider_keeps_its_place(self):
+        import torch
+        from torch.distributed import distributed_c10d
+
+        from harness.ranks import c10d_work
+
+        def warned():
+            with self.assertWarnsRegex(UserWarning, "Running all_reduce on global rank") as caught:
+                distributed_c10d.all_reduce(
+                    torch.ones(1), group=distributed_c10d.GroupMember.NON_GROUP_MEMBER
+                )
+            return caught.filename, caught.lineno
+
+        plainly = warned()
+        with contextlib.ExitStack() as stack:
+            for owner, name, wrapped in c10d_work.wrapped_functions():
+                stack.enter_context(mock.patch.object(owner, name, wrapped))
+            self.assertEqual(warned(), plainly)
+
     def test_all_of_c10d_that_communicate(self):
         import torch
         import torch.distributed

@@ -85,8 +85,8 @@ _tracker_pipe: list[OwnDescriptor] = []
 #
 #   starting -> ready    its PreloadReport has arrived
 #   starting -> unsafe   it has died, is too late, or reports why it must not be forked
-#   any      -> dead     `kill()`, or it has died (`alive`); then nobody knows the exit codes of the
-#                        processes that it has forked, see `ForkedProcess.is_lost`
+#   any      -> dead     `kill()`, or it has died (`alive`). The exit codes of its forks are lost
+#                        with it; see `ForkedProcess.is_lost`
 
 
 class ForkServer:

@@ -37,7 +37,7 @@ class ForkedProcess(BaseProcess):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the server has died, so that nobody knows the exit code, or whether it ended."""
+        """Whether the exit code is unknown, because the fork server has died."""
         return bool(getattr(self._popen, "lost", False))  # type: ignore[attr-defined]
 
     def __reduce__(self) -> Any:

@@ -72,7 +72,7 @@ class SpawnedProcess(SpawnProcess):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the process has ended and nobody knows its exit code."""
+        """Whether the process has ended with an unknown exit code."""
         return bool(getattr(self._popen, "lost", False))  # type: ignore[attr-defined]
 
     def start(self) -> None:

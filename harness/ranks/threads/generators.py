@@ -2,8 +2,8 @@
 
 torch, `random` and `numpy.random` have one generator each for the whole process. If thread ranks
 shared it, the scheduler would decide which rank draws which number. While a world of threads
-exists, each of the three libraries uses the generator of the calling thread: that of the rank, for
-the rank and the threads that it starts, and the usual one for all others.
+exists, each of the three libraries uses one generator per rank, which the threads that the rank
+starts share. All other threads use the usual generator.
 
     torch        operators: a kernel for each that draws (`torch_draws`); functions such as
                  `torch.manual_seed`: `torch.default_generator` becomes a property
