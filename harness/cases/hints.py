@@ -15,6 +15,7 @@ _INIT = "init_process_group"
 
 # Names that the harness reads from a test class. Nothing reads a misspelled one.
 _NAMES = (
+    "audit_level",
     "isolation",
     "nodes",
     "perRankSetUp",

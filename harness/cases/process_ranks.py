@@ -286,6 +286,9 @@ class ProcessRanks(RanksInRank):
         supervisor = Supervisor(world, limits, rule)
         with tracks.recording_tracks(supervisor, world.logs, rule, self.case._testMethodName):
             verdict = audited(judge(supervisor.run(), rule), settings.audit_only_warns())
+        if verdict.faults:
+            # A message without a receiver, say, would reach the next test that uses these ranks.
+            world.is_clean = False
         # Before the verdict is raised, so that a failing test shows its warnings too.
         show_warnings(supervisor.ranks)
         running: list[Leftover] = []

@@ -158,7 +158,7 @@ def _comparable_groups(
         if any(rank not in group.ranks for rank in known):
             continue  # the ranks have numbered themselves in another way than the harness
         if lost := [rank for rank in group.ranks if rank not in records]:
-            if lost and name != WORLD:
+            if name != WORLD:
                 found.gaps.append(f"group {label} is not compared: no record of {rank_list(lost)}")
             continue
         yield _Group(

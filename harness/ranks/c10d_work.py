@@ -33,6 +33,7 @@ _LOOKS = ("is_completed", "is_success")
 
 
 def wrap_methods(c10d: Any) -> None:
+    """Wrap the methods of torch's classes in this process, for good."""
     for name in vars(c10d.ProcessGroup):
         if name in _RETURN_WORK:
             setattr(c10d.ProcessGroup, name, _following(getattr(c10d.ProcessGroup, name)))

@@ -290,10 +290,10 @@ class CallRecorder:
     # The end of the test
 
     def finish(self) -> CommunicationRecord:
-        """Return the record of the test so far."""
+        """Stop following work, and return the record of the test."""
         with self._lock:
-            for flight, _ in self._flights.values():
-                self._report_unwaited(flight)
+            for key in list(self._flights):
+                self._collected(key)
             missing = ""
             if self._lost:
                 missing = (

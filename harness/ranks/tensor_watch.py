@@ -77,18 +77,10 @@ def _check_argument(recorder: CallRecorder, argument: Any, is_write: bool, func:
             _check_argument(recorder, item, is_write, func)
 
 
-# Operators that look only at the shape of a tensor.
-_SHAPE_ONLY = (
-    "empty_like",
-    "new_",
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "rand",
-    "sym_",
-    "is_",
-    "record_stream",
-)
+# Operators that look only at the shape of a tensor, by the beginning or the end of their names:
+# new_zeros, sym_size, is_pinned; rand_like.
+_SHAPE_ONLY = ("new_", "sym_", "is_", "record_stream")
+_SHAPE_ONLY_END = "_like"
 
 
 @functools.cache
@@ -97,6 +89,8 @@ def _accesses(func: Any) -> dict[int | str, bool] | None:
     schema = func._schema
     namespace, _, name = schema.name.partition("::")
     if namespace in {"c10d", "_c10d_functional", "prim"} or name.startswith(_SHAPE_ONLY):
+        return None
+    if name.endswith(_SHAPE_ONLY_END):
         return None
     if func.is_view or name in {"detach", "alias", "lift_fresh", "set_", "resize_"}:
         return None
@@ -109,6 +103,14 @@ def _accesses(func: Any) -> dict[int | str, bool] | None:
 
 
 def check_access(recorder: CallRecorder, tensor: Any, is_write: bool, op: str) -> None:
+    """Report an access to a tensor's memory if an operation in flight uses it.
+
+    Args:
+        recorder: of the rank.
+        tensor: the tensor.
+        is_write: whether it is written.
+        op: what accesses it.
+    """
     region = region_of(tensor, True)
     if region is not None:
         recorder.touched(region, is_write, op)

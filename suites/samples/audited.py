@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.distributed as dist
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness import MultiProcessTestCase, audit, expects_divergence
 from harness.ranks import call_recorder
+from suites.samples.properties import record
 
 
 class _Audited(MultiProcessTestCase):
@@ -73,6 +76,24 @@ class BadLevel(_Audited):
 
     def test_it(self):
         pass
+
+
+class Kept(MultiProcessTestCase):
+    """Ranks and their group serve several tests."""
+
+    world_size = 2
+    isolation = "none"
+
+    def perRankSetUp(self):
+        self.init_process_group()
+
+    def test_pid(self):
+        record(self, os.getpid())
+
+    def test_leaves_a_message(self):
+        if self.rank == 0:
+            dist.isend(torch.ones(1), 1)
+        dist.barrier()
 
 
 class Limits(_Audited):

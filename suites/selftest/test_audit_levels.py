@@ -111,7 +111,29 @@ class TestEndings(AuditTestCase):
         self.assertIn("the reductions differ", self.result.text)
 
 
+class TestReused(AuditTestCase):
+    def test_ranks_with_a_message_in_flight_are_replaced(self):
+        before = self.passes(audited.Kept, "test_pid")
+        self.assertEqual(self.passes(audited.Kept, "test_pid"), before)
+        # In the environment of the others, which decides which ranks a test gets.
+        same = {"SAMPLE_OUT": str(self.out)}
+        self.assertNamed("never received", audited.Kept, "test_leaves_a_message", **same)
+        self.assertNotEqual(self.passes(audited.Kept, "test_pid"), before)
+
+
 class TestOperators(unittest.TestCase):
+    def test_accesses(self):
+        import torch
+
+        from harness.ranks.tensor_watch import _accesses
+
+        aten = torch.ops.aten
+        self.assertTrue(_accesses(aten.random_.default)[0])
+        self.assertTrue(_accesses(aten.copy_.default)[0])
+        self.assertEqual(_accesses(aten.sum.default), {})
+        for shape_only in (aten.rand_like.default, aten.new_zeros.default, aten.view.default):
+            self.assertIsNone(_accesses(shape_only))
+
     def test_torchs_warning_of_an_outsider_keeps_its_place(self):
         import torch
         from torch.distributed import distributed_c10d

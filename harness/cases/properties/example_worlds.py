@@ -138,7 +138,7 @@ class ProcessWorld:
         self.is_up = self._world.awaits_example
         # After a failure, some ranks may have initialized a group and others not. A fresh group
         # puts them in the same state.
-        self._fresh_group = verdict.is_trouble or not self._world.is_clean
+        self._fresh_group = verdict.is_trouble or bool(verdict.faults) or not self._world.is_clean
         return ExampleResult(verdict, remarks)
 
     def _verdict(self, limits: Limits) -> tuple[Verdict, tuple[Remarks, ...]]:
