@@ -117,7 +117,7 @@ class TestReused(AuditTestCase):
         self.assertEqual(self.passes(audited.Kept, "test_pid"), before)
         # In the environment of the others, which decides which ranks a test gets.
         same = {"SAMPLE_OUT": str(self.out)}
-        self.assertNamed("never received", audited.Kept, "test_leaves_a_message", **same)
+        self.assertNamed("the tags differ", audited.Kept, "test_leaves_a_message", **same)
         self.assertNotEqual(self.passes(audited.Kept, "test_pid"), before)
 
 
